@@ -1,0 +1,131 @@
+"""Shapes and weights of the sparse Mixture-of-Experts layer and of the Transformer around it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Activation = Literal["gelu", "relu", "silu"]
+Task = Literal["text", "image"]
+
+ACTIVATIONS: tuple[Activation, ...] = ("gelu", "relu", "silu")
+
+
+class ConfigError(ValueError):
+    """A configuration that describes no layer."""
+
+
+class WeightShapeError(ValueError):
+    """Weights whose shapes differ from those the configuration names."""
+
+
+@dataclass(frozen=True)
+class MoeConfig:
+    """The public shape of one sparse MoE layer.
+
+    d model width, f hidden width of an expert, E experts, k selected per token. `gated`: W2(act(W1 x) * (V x)),
+    otherwise W2(act(W1 x)). `renormalise`: the k selected probabilities are divided by their sum; only for k > 1,
+    since for k = 1 that would be the constant 1 and the router could not be trained.
+    """
+
+    d: int
+    f: int
+    E: int
+    k: int = 1
+    gated: bool = True
+    activation: Activation = "gelu"
+    renormalise: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.d, self.f, self.k) < 1 or self.E < 2:
+            raise ConfigError(
+                f"expected d, f, k >= 1 and E >= 2, got d={self.d}, f={self.f}, k={self.k}, E={self.E}: "
+                "correct the shape"
+            )
+        if self.k > self.E:
+            raise ConfigError(f"expected k <= E, got k={self.k}, E={self.E}: select at most E experts")
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError(f"expected activation {', '.join(ACTIVATIONS)}, got {self.activation!r}: choose one")
+        if self.renormalise and self.k == 1:
+            raise ConfigError("expected renormalise only with k > 1, got k=1: use the plain top-1 probability")
+
+
+@dataclass(frozen=True)
+class MoeWeights:
+    """Weights of one layer: float64, or uint64 words after quantisation.
+
+    router [E, d], w1 [E, f, d], v [E, f, d] or None when not gated, w2 [E, d, f].
+    """
+
+    router: Array
+    w1: Array
+    v: Array | None
+    w2: Array
+
+    def check(self, config: MoeConfig) -> None:
+        """Raise WeightShapeError unless the shapes are those of `config`."""
+        d, f, E = config.d, config.f, config.E
+        wanted = {"router": (E, d), "w1": (E, f, d), "v": (E, f, d) if config.gated else None, "w2": (E, d, f)}
+        for name, shape in wanted.items():
+            value = getattr(self, name)
+            got = None if value is None else value.shape
+            if got != shape:
+                raise WeightShapeError(f"expected {name} of shape {shape}, got {got}: give weights of this shape")
+
+    def bound(self) -> float:
+        """The largest absolute value among the weights."""
+        parts = [self.router, self.w1, self.w2] + ([] if self.v is None else [self.v])
+        return max(float(np.abs(part).max()) for part in parts)
+
+
+@dataclass(frozen=True)
+class ModelConfig(MoeConfig):
+    """A whole encoder: `layers` blocks of width d, then layer norm, mean pool over real tokens and a linear head.
+
+    task "text": tokens are ids below `vocabulary`; id 0 is padding and id 1 the unknown word. task "image": a token is
+    a patch of `patch` x `patch` pixels out of `side` x `side`, flattened, scaled to [0, 1]. `classes` are the names of
+    the head's outputs.
+    """
+
+    name: str = ""
+    task: Task = "text"
+    layers: int = 2
+    heads: int = 4
+    max_tokens: int = 48
+    vocabulary: int = 0
+    side: int = 0
+    patch: int = 0
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d % self.heads:
+            raise ConfigError(f"expected heads to divide d, got d={self.d}, heads={self.heads}: change one of them")
+        if self.task not in ("text", "image"):
+            raise ConfigError(f"expected the task text or image, got {self.task!r}: choose one")
+        if self.task == "image" and (self.patch < 1 or self.max_tokens * self.patch**2 != self.side**2):
+            raise ConfigError(
+                f"expected max_tokens = (side / patch)^2, got side={self.side}, patch={self.patch}, "
+                f"max_tokens={self.max_tokens}: correct one of them"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {**asdict(self), "classes": list(self.classes)}
+
+    @staticmethod
+    def from_json(fields: dict[str, Any]) -> ModelConfig:
+        """The inverse of to_json; ConfigError on unknown or missing fields."""
+        try:
+            return ModelConfig(**{**fields, "classes": tuple(fields["classes"])})
+        except (TypeError, KeyError) as error:
+            raise ConfigError(f"expected the fields of a model configuration, got {sorted(fields)}: {error}") from error
+
+
+def reciprocal_steps(terms: int) -> int:
+    """J = max(1, ceil(log2 terms)): a sum of `terms` exponentials, one of them 1, lies in [1, 2^J]."""
+    return max(1, (terms - 1).bit_length())

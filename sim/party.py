@@ -1,0 +1,175 @@
+"""A party's handle and the @protocol declaration.
+
+`async def` is an interactive protocol, `def` is local computation: `await` means "I talk". A handle `p` belongs to one
+party in one scope; calling a protocol opens a sub-scope at the moment of the CALL, so labels are the same in every
+schedule. Label = scope path + "/" + word: the wire field, the tape draw, the reservation and the cost row in one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass
+from types import coroutine
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sim.cost import Cost
+from sim.functionality import Functionality
+from sim.ring import Backend, Ring, RingArray, Shape, Spec, constant
+from sim.role import Role
+from sim.shapes import SHAPES, blank
+from sim.tape import draw_nbytes, words_from_bytes
+from sim.wire import AnySpec, Blob, BlobSpec, Payload, WireMismatch, describe, spec_of
+
+if TYPE_CHECKING:
+    from sim.driver import Driver
+    from sim.world import Endpoint
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Receive:
+    """Effect: wait for the peer's message under this label."""
+
+    label: str
+    spec: AnySpec
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Effect: run these coroutines side by side, join when all are done."""
+
+    children: tuple[Coroutine[Any, Any, Any], ...]
+
+
+@coroutine
+def _perform(effect: Receive | Fork) -> Generator[Receive | Fork, Any, Any]:
+    return (yield effect)
+
+
+class Party:
+    """Handle of one party in one scope."""
+
+    __slots__ = ("_children", "_driver", "endpoint", "role", "scope")
+
+    def __init__(self, driver: Driver, endpoint: Endpoint, scope: str) -> None:
+        self._driver = driver
+        self._children: dict[str, int] = {}
+        self.endpoint = endpoint
+        self.role: Role = endpoint.role
+        self.scope = scope
+
+    @property
+    def backend(self) -> Backend:
+        return self.endpoint.backend
+
+    # -- scopes ------------------------------------------------------------------------------------------------
+    def child(self, name: str) -> Party:
+        """A handle for a sub-scope; the second child of a name is name.2, and so on."""
+        count = self._children[name] = self._children.get(name, 0) + 1
+        return Party(self._driver, self.endpoint, f"{self.scope}/{name}" + (f".{count}" if count > 1 else ""))
+
+    def label(self, word: str) -> str:
+        return f"{self.scope}/{word}"
+
+    # -- talking -----------------------------------------------------------------------------------------------
+    def send(self, word: str, payload: Payload) -> None:
+        """Copy to the wire and go on; never blocks."""
+        self._driver.send(self.endpoint, self.label(word), self.scope, payload)
+
+    async def recv(self, word: str, spec: AnySpec) -> Any:
+        """The peer's message under the same label: a RingArray for a Spec, a Blob for a BlobSpec."""
+        return await _perform(Receive(self.label(word), spec))
+
+    async def swap(self, word: str, x: RingArray) -> RingArray:
+        """Send x, receive the peer's array of the same ring and shape."""
+        self.send(word, x)
+        theirs: RingArray = await self.recv(word, x.spec)
+        return theirs
+
+    async def gather(self, *children: Awaitable[Any]) -> list[Any]:
+        """Run protocols side by side; their messages share rounds. Results in the order given."""
+        result: list[Any] = await _perform(Fork(tuple(children)))  # type: ignore[arg-type]  # protocol calls are coroutines
+        return result
+
+    # -- local -------------------------------------------------------------------------------------------------
+    def draw(self, word: str, ring: Ring, shape: Shape) -> RingArray:
+        """Uniform ring elements from this party's own tape, under a label used once."""
+        n = draw_nbytes(ring, shape)
+        if self.backend is SHAPES:
+            return blank(Spec(ring, shape))
+        words = words_from_bytes(self.endpoint.tape.bytes(self.label(word), n), Spec(ring, shape))
+        return constant(self.backend, ring, words)
+
+    def draw_bytes(self, word: str, n: int) -> bytes:
+        """n uniform bytes from this party's own tape; for the kernels below the OT and HE interfaces."""
+        return self.endpoint.tape.bytes(self.label(word), n)
+
+    def const(self, ring: Ring, value: Any, shape: Shape | None = None) -> RingArray:
+        """A public constant."""
+        return constant(self.backend, ring, value, shape)
+
+    def compute(self, spec: AnySpec, kernel: Callable[..., Any], *args: Any) -> Any:
+        """Call a local kernel whose result has a known public description.
+
+        Concrete: run it and check the result against `spec`. Shapes: an array or blob without content.
+        """
+        if self.backend is SHAPES:
+            return blank(spec) if isinstance(spec, Spec) else Blob(spec, None)
+        result = kernel(*args)
+        if isinstance(spec, BlobSpec):
+            result = result if isinstance(result, Blob) else Blob(BlobSpec(spec.kind, len(result)), result)
+        if spec_of(result) != spec:
+            raise WireMismatch(
+                f"{self.role.value} at {self.scope}: kernel {getattr(kernel, '__name__', kernel)!r} returned "
+                f"{describe(spec_of(result))}, declared {describe(spec)}"
+            )
+        return result
+
+    def local(self, kernel: Callable[..., T], *args: Any) -> T | None:
+        """Call a local kernel whose result never crosses an interpretation (a ciphertext, a key); None in shapes."""
+        return None if self.backend is SHAPES else kernel(*args)
+
+    def service(self, name: str) -> Any:
+        """This party's state of a session service, such as "ot" or "he"."""
+        return self.endpoint.service(name)
+
+    def reserve(self, word: str, resource: str, n: int) -> int:
+        """Reserve n items of a pooled resource under this label; the offset of the slice in the run's pool."""
+        return self.endpoint.reserve(self.label(word), resource, n)
+
+
+@dataclass
+class ProtocolDecl(Generic[T]):
+    """A declared protocol: callable as `await proto(p, ...)`, with its functionality, source and cost."""
+
+    run: Callable[..., Coroutine[Any, Any, T]]
+    name: str
+    realises: Functionality
+    cites: str
+    cost: Callable[..., Cost] | None
+
+    def __call__(self, p: Party, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
+        child = p.child(self.name)
+        return self._scoped(child, args, kwargs)
+
+    async def _scoped(self, p: Party, args: Sequence[Any], kwargs: dict[str, Any]) -> T:
+        p._driver.enter(p.scope)
+        try:
+            return await self.run(p, *args, **kwargs)
+        finally:
+            p._driver.leave()
+
+
+def protocol(
+    *, realises: Functionality, cites: str = "", cost: Callable[..., Cost] | None = None, name: str | None = None
+) -> Callable[[Callable[..., Coroutine[Any, Any, T]]], ProtocolDecl[T]]:
+    """Declare an interactive protocol. `cost` takes the protocol's arguments (without p) and gives its closed form."""
+
+    def declare(run: Callable[..., Coroutine[Any, Any, T]]) -> ProtocolDecl[T]:
+        declared: ProtocolDecl[T] = ProtocolDecl(run, name or run.__name__, realises, cites, cost)
+        functools.update_wrapper(declared, run, updated=())
+        return declared
+
+    return declare

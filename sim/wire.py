@@ -1,0 +1,110 @@
+"""The one wire encoding: ring arrays as little-endian bit streams of l bits per element, and opaque byte strings.
+
+A message is described by a `Spec` (ring array) or a `BlobSpec` (bytes); both have an exact `nbytes`, which the shapes
+interpretation uses as well, so that priced and recorded sizes are one number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sim.concrete import CONCRETE
+from sim.ring import Ring, RingArray, Spec
+
+
+class WireMismatch(RuntimeError):
+    """What came over the wire is not what the receiver's protocol text expects."""
+
+
+@dataclass(frozen=True)
+class BlobSpec:
+    """A byte string of a known length: keys, ciphertexts, OT extension columns. `kind` names the content."""
+
+    kind: str
+    nbytes: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.nbytes,)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Opaque content of a message or of a local kernel. `data` is None in the shapes interpretation.
+
+    `data` is bytes for everything real. A sealed box of an ideal functionality carries its content as an object;
+    it has a wire size but no byte representation, and is recorded by its public header only.
+    """
+
+    spec: BlobSpec
+    data: Any
+
+    @property
+    def nbytes(self) -> int:
+        return self.spec.nbytes
+
+
+Payload = RingArray | Blob
+AnySpec = Spec | BlobSpec
+
+
+def encode(x: RingArray) -> bytes:
+    """The bytes of a concrete array: l bits per element, little-endian, zero padding to whole bytes."""
+    if x.ring.l == 1:
+        return np.packbits(np.ascontiguousarray(x.value).reshape(-1), bitorder="little").tobytes()
+    words = np.ascontiguousarray(x.value).reshape(-1).astype("<u8", copy=False)
+    l = x.ring.l
+    if l in (8, 16, 32, 64):
+        return words.astype(f"<u{l // 8}").tobytes()
+    bits = np.unpackbits(words.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")[:, :l]
+    return np.packbits(bits.reshape(-1), bitorder="little").tobytes()
+
+
+def decode(data: bytes, spec: Spec) -> RingArray:
+    """Inverse of `encode`. Raises WireMismatch on a wrong length or non-zero padding."""
+    if len(data) != spec.nbytes:
+        raise WireMismatch(f"expected {spec.nbytes} bytes for {spec.ring} of shape {spec.shape}, got {len(data)}")
+    l = spec.ring.l
+    if l in (8, 16, 32, 64):
+        words = np.frombuffer(data, f"<u{l // 8}").astype(np.uint64)
+        return RingArray(CONCRETE, spec.ring, spec.shape, words.reshape(spec.shape))
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    if bits[spec.bits :].any():
+        raise WireMismatch(f"non-zero padding after {spec.bits} bits")
+    bits = bits[: spec.bits]
+    if l == 1:
+        return RingArray(CONCRETE, spec.ring, spec.shape, bits.reshape(spec.shape))
+    wide = np.zeros((spec.size, 64), np.uint8)
+    wide[:, :l] = bits.reshape(spec.size, l)
+    words = np.packbits(wide, axis=1, bitorder="little").view("<u8").astype(np.uint64)
+    return RingArray(CONCRETE, spec.ring, spec.shape, words.reshape(spec.shape))
+
+
+def describe(spec: AnySpec) -> str:
+    """One line for error messages and listings."""
+    if isinstance(spec, Spec):
+        return f"{spec.ring} of shape {spec.shape} ({spec.nbytes} bytes)"
+    return f"{spec.kind} of {spec.nbytes} bytes"
+
+
+def spec_of(payload: Payload) -> AnySpec:
+    return payload.spec
+
+
+def spec_to_json(spec: AnySpec) -> dict[str, Any]:
+    """Public header of a message as plain JSON values."""
+    if isinstance(spec, Spec):
+        return {"kind": "ring", "dtype": f"z2^{spec.ring.l}", "shape": list(spec.shape)}
+    return {"kind": spec.kind, "dtype": "bytes", "shape": [spec.nbytes]}
+
+
+def spec_from_json(kind: str, dtype: str, shape: list[int]) -> AnySpec:
+    """Inverse of `spec_to_json`; raises WireMismatch on anything else."""
+    if kind == "ring" and dtype.startswith("z2^") and dtype[3:].isdigit() and 1 <= int(dtype[3:]) <= 64:
+        return Spec(Ring(int(dtype[3:])), tuple(int(v) for v in shape))
+    if dtype == "bytes" and len(shape) == 1:
+        return BlobSpec(kind, int(shape[0]))
+    raise WireMismatch(f"expected a ring array or a byte string, got kind {kind!r}, dtype {dtype!r}, shape {shape!r}")

@@ -1,0 +1,240 @@
+"""Sessions and executions: two endpoints, their services, and runs of protocols between them.
+
+A session is set up once (base OT, HE keys: the services' `setup` protocols); then it runs any number of protocols.
+Before a real run the protocol is priced by the shapes interpretation; that gives the exact plan of pooled correlated
+randomness, in program order. The plan is provisioned in a scope of its own, and every slice is bound to the label that
+may take it: sub-protocols side by side cannot race for it, and every slice must be taken exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sim.concrete import CONCRETE
+from sim.cost import Cost
+from sim.driver import Driver, Source
+from sim.message import Message, chain
+from sim.network import Network
+from sim.party import Party, ProtocolDecl
+from sim.ring import Backend, RingArray
+from sim.role import CLIENT, SERVER, Role
+from sim.shapes import SHAPES, blank
+from sim.tape import Tape, derive_key
+
+
+class ReservationError(RuntimeError):
+    """Correlated randomness was taken without, beside or beyond its reservation."""
+
+
+class Service(Protocol):
+    """Long-term two-party state of a session. One object describes the service; each party gets its own state."""
+
+    name: str
+
+    async def setup(self, p: Party) -> Any:
+        """Once per session; returns this party's state."""
+
+    async def provision(self, p: Party, state: Any, amounts: Mapping[str, int]) -> None:
+        """Before a run: make exactly this much of each pooled resource that the service owns."""
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """What one party holds for the length of a session: its tape, its service states, its reservations."""
+
+    role: Role
+    backend: Backend
+    tape: Tape
+    states: dict[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    plan: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=dict)
+
+    def service(self, name: str) -> Any:
+        if name not in self.states:
+            raise KeyError(f"{self.role.value}: the session has no service {name!r}; it has {sorted(self.states)}")
+        return self.states[name]
+
+    def reserve(self, label: str, resource: str, n: int) -> int:
+        key = (resource, label.removeprefix(self.prefix))
+        if self.backend is SHAPES:
+            if key in self.plan:
+                raise ReservationError(f"{self.role.value} reserved {resource} twice under {label!r}")
+            offset = self.totals.get(resource, 0)
+            self.totals[resource] = offset + n
+            self.plan[key] = (offset, n)
+            return offset
+        if key not in self.plan:
+            raise ReservationError(f"{self.role.value} took {resource} under {label!r}, which nothing reserved")
+        offset, size = self.plan.pop(key)
+        if size != n:
+            raise ReservationError(f"{self.role.value} took {n} of {resource} under {label!r}, reserved {size}")
+        return offset
+
+
+@dataclass(frozen=True)
+class Execution:
+    """All of a run: outputs per party, messages in canonical order, CPU, the ledger of draws and reservations."""
+
+    outputs: dict[Role, Any]
+    messages: tuple[Message, ...]
+    cpu_by_scope: dict[tuple[Role, str], float]
+    cpu_by_depth: dict[tuple[Role, int], float]
+    reserved: dict[str, int]
+    prefix: str
+
+    @property
+    def cost(self) -> Cost:
+        """Bytes, messages, COTs and rounds; the clock holds the depth only."""
+        c2s = sum(m.nbytes for m in self.messages if m.sender is CLIENT)
+        s2c = sum(m.nbytes for m in self.messages if m.sender is SERVER)
+        depth = max((m.depth for m in self.messages), default=0)
+        to_client, to_server = self.reserved.get("cot.client", 0), self.reserved.get("cot.server", 0)
+        return Cost(c2s, s2c, len(self.messages), to_client, to_server, ((depth, depth), (depth, depth)))
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal chain digest of the transcript; excludes times."""
+        return chain(self.messages).hex()
+
+    def cpu(self, role: Role) -> float:
+        return sum(t for (who, _), t in self.cpu_by_depth.items() if who is role)
+
+    def time(self, network: Network) -> float:
+        """Virtual seconds on a network."""
+        return network.time(((m.depth, m.sender, m.nbytes) for m in self.messages), self.cpu_by_depth)
+
+    def view(self, role: Role) -> tuple[Message, ...]:
+        """The messages a corrupted party receives (it knows its own input and tape besides)."""
+        return tuple(m for m in self.messages if m.sender is not role)
+
+    def scope(self, prefix: str) -> tuple[Message, ...]:
+        """The messages of one scope and everything below it."""
+        return tuple(m for m in self.messages if m.scope == prefix or m.scope.startswith(prefix + "/"))
+
+
+Peer = Mapping[Role, Source]
+
+
+class Session:
+    """Two endpoints and their services. `roles` names the parties present: both, or one with its peer elsewhere.
+
+    seed: None draws the tape keys from the operating system. keys: explicit tape keys (replay, two processes).
+    sources: for each ABSENT party, where its messages come from. on_send sees every message as it is sent.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service] = (),
+        *,
+        seed: bytes | None = None,
+        backend: Backend = CONCRETE,
+        roles: Iterable[Role] = (CLIENT, SERVER),
+        keys: Mapping[Role, bytes] | None = None,
+        sources: Peer | None = None,
+        on_send: Callable[[Message], None] | None = None,
+        on_scope: Callable[[Role, str], None] | None = None,
+    ) -> None:
+        self.services = tuple(services)
+        self.backend = backend
+        keys = keys or {}
+        self.endpoints = {
+            role: Endpoint(role, backend, Tape(keys.get(role) or derive_key(seed, role.value), role.value))
+            for role in roles
+        }
+        self._sources = sources or {}
+        self._on_send, self._on_scope = on_send, on_scope
+        self._runs = 0
+        self._shadow = self if backend is SHAPES else Session(services, seed=b"", backend=SHAPES)
+        self._plans: dict[Any, Execution] = {}
+        self.setup = self._execute("setup", {role: self._setup for role in self.endpoints}, {})
+
+    async def _setup(self, p: Party) -> None:
+        for service in self.services:
+            p.endpoint.states[service.name] = await service.setup(p.child(service.name))
+
+    def price(self, proto: ProtocolDecl[Any], client: Sequence[Any], server: Sequence[Any], **public: Any) -> Execution:
+        """Run the shapes interpretation of a protocol on inputs of these shapes: its exact cost and plan."""
+        blanks = {CLIENT: [_blank(v) for v in client], SERVER: [_blank(v) for v in server]}
+        return self._shadow._run_shapes(proto, blanks, public)
+
+    def _run_shapes(
+        self, proto: ProtocolDecl[Any], inputs: Mapping[Role, Sequence[Any]], public: dict[str, Any]
+    ) -> Execution:
+        for endpoint in self.endpoints.values():
+            endpoint.plan, endpoint.totals = {}, {}
+        mains = {role: _main(proto, inputs[role], public) for role in self.endpoints}
+        execution = self._execute("run", mains, {})
+        ours, theirs = (_sizes(self.endpoints[role].plan) for role in (CLIENT, SERVER))
+        if ours != theirs:
+            raise ReservationError(f"{proto.name}: the two parties reserve differently: {sorted(ours ^ theirs)[0]}")
+        totals = dict(self.endpoints[CLIENT].totals)
+        return Execution(execution.outputs, execution.messages, {}, {}, totals, execution.prefix)
+
+    def run(
+        self,
+        proto: ProtocolDecl[Any],
+        client: Sequence[Any],
+        server: Sequence[Any],
+        **public: Any,
+    ) -> Execution:
+        """Run a protocol once: client and server are each party's positional inputs, `public` is known to both.
+
+        The execution covers the provisioning of correlated randomness (scope `rN/pool`) and the protocol (`rN/NAME`).
+        """
+        if self.backend is SHAPES:
+            return self.price(proto, client, server, **public)
+        priced = self.price(proto, client, server, **public)
+        plan = dict(self._shadow.endpoints[CLIENT].plan)
+        self._runs += 1
+        prefix = f"r{self._runs}"
+        inputs = {CLIENT: client, SERVER: server}
+        for endpoint in self.endpoints.values():
+            endpoint.prefix, endpoint.plan = prefix, dict(plan)
+        mains = {
+            role: self._provisioned(_main(proto, inputs[role], public), priced.reserved) for role in self.endpoints
+        }
+        execution = self._execute(prefix, mains, priced.reserved)
+        for endpoint in self.endpoints.values():
+            if endpoint.plan:
+                (resource, label), (_, n) = next(iter(endpoint.plan.items()))
+                raise ReservationError(f"{endpoint.role.value} left {n} of {resource} under {label!r} untaken")
+        return execution
+
+    def _provisioned(self, main: Main, amounts: Mapping[str, int]) -> Main:
+        async def both(p: Party) -> Any:
+            pool = p.child("pool")
+            for service in self.services:
+                await service.provision(pool.child(service.name), p.endpoint.states[service.name], amounts)
+            return await main(p)
+
+        return both
+
+    def _execute(self, prefix: str, mains: Mapping[Role, Main], reserved: dict[str, int]) -> Execution:
+        driver = Driver(self._sources, self._on_send, self._on_scope)
+        for endpoint in self.endpoints.values():
+            endpoint.prefix = prefix
+        handles = {role: Party(driver, self.endpoints[role], prefix) for role in mains}
+        outputs = driver.run({role: mains[role](handles[role]) for role in mains})
+        messages = tuple(sorted(driver.messages, key=lambda m: m.order))
+        return Execution(outputs, messages, driver.cpu_by_scope, driver.cpu_by_depth, reserved, prefix)
+
+
+Main = Callable[[Party], Coroutine[Any, Any, Any]]
+
+
+def _main(proto: ProtocolDecl[Any], inputs: Sequence[Any], public: dict[str, Any]) -> Main:
+    def start(p: Party) -> Coroutine[Any, Any, Any]:
+        return proto(p, *inputs, **public)
+
+    return start
+
+
+def _blank(value: Any) -> Any:
+    return blank(value.spec) if isinstance(value, RingArray) else value
+
+
+def _sizes(plan: Mapping[tuple[str, str], tuple[int, int]]) -> set[tuple[str, str, int]]:
+    return {(resource, label, n) for (resource, label), (_, n) in plan.items()}
