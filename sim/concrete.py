@@ -48,7 +48,7 @@ class Concrete:
         return np.asarray(_reduce(ring, a @ b))
 
     def shl(self, ring: Ring, a: Words, k: int) -> Words:
-        return _reduce(ring, a << _dtype(ring)(k))
+        return np.asarray(_reduce(ring, a << _dtype(ring)(k)))
 
     def shr(self, ring: Ring, a: Words, k: int) -> Words:
         return np.asarray(a >> _dtype(ring)(k))
