@@ -55,7 +55,7 @@ class Concrete:
 
     def cast(self, src: Ring, dst: Ring, a: Words) -> Words:
         narrowed = _reduce(dst, a.astype(np.uint64)) if dst.l < src.l else a
-        return narrowed.astype(_dtype(dst))
+        return np.asarray(narrowed.astype(_dtype(dst)))
 
     def equals(self, ring: Ring, a: Words, c: int) -> Words:
         return (a == _dtype(ring)(c)).astype(np.uint8)

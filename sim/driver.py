@@ -106,8 +106,9 @@ class Driver:
             self._on_scope(task.role, scope)
 
     def leave(self) -> None:
-        self._charge()
-        self._task().scopes.pop()
+        if self._current is not None:  # None while coroutines are being closed after an error
+            self._charge()
+            self._current.scopes.pop()
 
     def _task(self) -> _Task:
         if self._current is None:

@@ -8,7 +8,7 @@ schedule. Label = scope path + "/" + word: the wire field, the tape draw, the re
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -69,6 +69,21 @@ class Party:
         """A handle for a sub-scope; the second child of a name is name.2, and so on."""
         count = self._children[name] = self._children.get(name, 0) + 1
         return Party(self._driver, self.endpoint, f"{self.scope}/{name}" + (f".{count}" if count > 1 else ""))
+
+    def scoped(
+        self, name: str, body: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, T]:
+        """Run `body(handle, ...)` in a sub-scope, opened now, to which its messages, draws and CPU are charged."""
+        child = self.child(name)
+
+        async def inside() -> T:
+            self._driver.enter(child.scope)
+            try:
+                return await body(child, *args, **kwargs)
+            finally:
+                self._driver.leave()
+
+        return inside()
 
     def label(self, word: str) -> str:
         return f"{self.scope}/{word}"
@@ -151,15 +166,13 @@ class ProtocolDecl(Generic[T]):
     cost: Callable[..., Cost] | None
 
     def __call__(self, p: Party, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
-        child = p.child(self.name)
-        return self._scoped(child, args, kwargs)
+        return p.scoped(self.name, self.run, *args, **kwargs)
 
-    async def _scoped(self, p: Party, args: Sequence[Any], kwargs: dict[str, Any]) -> T:
-        p._driver.enter(p.scope)
-        try:
-            return await self.run(p, *args, **kwargs)
-        finally:
-            p._driver.leave()
+    def declared(self, *args: Any, **kwargs: Any) -> Cost:
+        """The closed-form cost for these arguments (those of the protocol, without p)."""
+        if self.cost is None:
+            raise TypeError(f"protocol {self.name} declares no cost")
+        return self.cost(*args, **kwargs)
 
 
 def protocol(

@@ -153,7 +153,7 @@ class Session:
 
     async def _setup(self, p: Party) -> None:
         for service in self.services:
-            p.endpoint.states[service.name] = await service.setup(p.child(service.name))
+            p.endpoint.states[service.name] = await p.scoped(service.name, service.setup)
 
     def price(self, proto: ProtocolDecl[Any], client: Sequence[Any], server: Sequence[Any], **public: Any) -> Execution:
         """Run the shapes interpretation of a protocol on inputs of these shapes: its exact cost and plan."""
@@ -207,7 +207,7 @@ class Session:
         async def both(p: Party) -> Any:
             pool = p.child("pool")
             for service in self.services:
-                await service.provision(pool.child(service.name), p.endpoint.states[service.name], amounts)
+                await pool.scoped(service.name, service.provision, p.endpoint.states[service.name], amounts)
             return await main(p)
 
         return both

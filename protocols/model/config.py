@@ -77,7 +77,7 @@ class MoeWeights:
                 raise WeightShapeError(f"expected {name} of shape {shape}, got {got}: give weights of this shape")
 
     def bound(self) -> float:
-        """The largest absolute value among the weights."""
+        """The largest absolute value among the weights, which are floats."""
         parts = [self.router, self.w1, self.w2] + ([] if self.v is None else [self.v])
         return max(float(np.abs(part).max()) for part in parts)
 
@@ -124,8 +124,3 @@ class ModelConfig(MoeConfig):
             return ModelConfig(**{**fields, "classes": tuple(fields["classes"])})
         except (TypeError, KeyError) as error:
             raise ConfigError(f"expected the fields of a model configuration, got {sorted(fields)}: {error}") from error
-
-
-def reciprocal_steps(terms: int) -> int:
-    """J = max(1, ceil(log2 terms)): a sum of `terms` exponentials, one of them 1, lies in [1, 2^J]."""
-    return max(1, (terms - 1).bit_length())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.model.config import MoeConfig, MoeWeights, reciprocal_steps
+from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint, Words
 from protocols.model.tables import DEFAULT_TABLES, Table
 
@@ -55,7 +55,7 @@ def matmul(a: Words, b: Words, fp: FixedPoint) -> Words:
 
 def maximum(values: Words, fp: FixedPoint) -> NDArray[np.int64]:
     """Index [n] of each row's maximum of values [n, E] by the tournament: neighbours in the original order,
-    `a - b >= 0` keeps a, the odd one out keeps its place. For abs(a - b) < 2^(l-1) this is the first largest signed value."""
+    `a - b >= 0` keeps a, the odd one out keeps its place. For abs(a - b) < 2^(l-1) this is the first largest value."""
     rows = np.arange(len(values))[:, None]
     alive = np.broadcast_to(np.arange(values.shape[1]), values.shape)
     while alive.shape[1] > 1:
@@ -88,6 +88,11 @@ def exponential(z: Words, fp: FixedPoint) -> Words:
     for _ in range(EXP_SQUARINGS):
         v = fp.trunc(fp.wrap(v * v), F)
     return above * v
+
+
+def reciprocal_steps(terms: int) -> int:
+    """J = max(1, ceil(log2 terms)): a sum of `terms` exponentials, one of them 1, lies in [1, 2^J]."""
+    return max(1, (terms - 1).bit_length())
 
 
 def reciprocal(D: Words, terms: int, fp: FixedPoint) -> Words:
@@ -173,10 +178,11 @@ def sparse_moe_layer(
 
 
 def _selected(matrices: Words, routes: NDArray[np.int64], states: Words, fp: FixedPoint) -> Words:
-    """matrices[route] @ state for every token and selection: states [n, k or 1, columns] -> [n, k, rows], mod 2^l."""
+    """matrices[route] @ state for every token and slot: states [n, k or 1, columns] -> [n, k, rows], mod 2^l."""
     n, k = routes.shape
     states = np.broadcast_to(states, (n, k, matrices.shape[2]))
     out = np.empty((n, k, matrices.shape[1]), dtype=np.uint64)
-    for token, slot in np.ndindex(n, k):
-        out[token, slot] = matmul(matrices[routes[token, slot]], states[token, slot], fp)
+    for expert in np.unique(routes):
+        taken = routes == expert
+        out[taken] = matmul(states[taken], matrices[expert].T, fp)
     return out

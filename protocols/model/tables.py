@@ -8,6 +8,7 @@ a table is the largest one against the exact function on the grid of step 2^-12 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 class TableError(ValueError):
@@ -32,7 +33,7 @@ class Table:
             )
         if len({len(row) for row in self.coefficients}) != 1:
             raise TableError(f"expected rows of one length in table {self.name}: pad the short ones with zeros")
-        if any(a >= b for a, b in zip(self.breakpoints, self.breakpoints[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(self.breakpoints)):
             raise TableError(f"expected rising breakpoints in table {self.name}, got {self.breakpoints}")
 
     @property
@@ -79,8 +80,41 @@ GELU_MINIMAX = Table(
     max_error=6.7e-3,
 )
 
-TABLES: dict[str, Table] = {table.name: table for table in (GELU_PUBLISHED, GELU_MINIMAX)}
-DEFAULT_TABLES: dict[str, Table] = {"gelu": GELU_MINIMAX}
+SILU_MINIMAX = Table(
+    name="silu-minimax",
+    function="silu",
+    breakpoints=(-7.0, -3.5, -1.375, 1.375, 3.5, 7.0),
+    coefficients=(
+        (0.0, 0.0, 0.0),
+        (-0.41139770, -0.12029809, -0.00896824),
+        (-0.36893228, -0.05349212, 0.00685999),
+        (0.00717027, 0.5, 0.21686311),
+        (-0.36893228, 1.05349212, 0.00685999),
+        (-0.41139770, 1.12029809, -0.00896824),
+        (0.0, 1.0, 0.0),
+    ),
+    max_error=7.2e-3,
+)
+
+SIGMOID_MINIMAX = Table(
+    name="sigmoid-minimax",
+    function="sigmoid",
+    breakpoints=(-5.0, -2.5, 0.0, 2.5, 5.0),
+    coefficients=(
+        (0.0, 0.0, 0.0),
+        (0.28953022, 0.11603515, 0.01196013),
+        (0.50194215, 0.27266221, 0.04058115),
+        (0.49805785, 0.27266221, -0.04058115),
+        (0.71046978, 0.11603515, -0.01196013),
+        (1.0, 0.0, 0.0),
+    ),
+    max_error=6.7e-3,
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table for table in (GELU_PUBLISHED, GELU_MINIMAX, SILU_MINIMAX, SIGMOID_MINIMAX)
+}
+DEFAULT_TABLES: dict[str, Table] = {"gelu": GELU_MINIMAX, "silu": SILU_MINIMAX}
 
 
 def find_table(name: str) -> Table:

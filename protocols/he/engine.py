@@ -1,0 +1,239 @@
+"""Two interchangeable engines for the row arithmetic: compiled float64 FMA kernels, and numpy integers as reference and fallback.
+
+Arrays are float64 [..., limbs, n] with canonical residues; `limbs` names the prime of each of the last-but-one axis's rows.
+Both engines return identical residues; `engine_for` compares them once per process and falls back when they differ.
+"""
+
+import functools
+import platform
+from typing import Protocol
+
+import llvmlite.binding
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.he import pointwise
+from protocols.he.ntt import Floats, Ints, Tables, mulmod, reference_forward, reference_inverse
+from protocols.he.params import ntt_primes
+
+Weights = NDArray[np.signedinteger]
+
+
+def empty(*shape: int) -> Floats:
+    """An uninitialised array whose rows start on a cache line."""
+    nbytes = 8 * int(np.prod(shape))
+    raw = np.empty(nbytes + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start: start + nbytes].view(np.float64).reshape(shape)
+
+
+class ConversionTables:
+    """Constants of the exact base conversion from one set of primes to another (see `pointwise.convert`)."""
+
+    def __init__(self, source: tuple[int, ...], target: tuple[int, ...]) -> None:
+        self.source, self.target = source, target
+        modulus = 1
+        for a in source:
+            modulus *= a
+        self.unit = np.array([pow(modulus // a, -1, a) for a in source], dtype=np.float64)
+        self.matrix = np.array([[modulus // a % b for a in source] + [-modulus % b] for b in target], dtype=np.float64)
+
+
+class Engine(Protocol):
+    """The operations an engine offers; see `pointwise` for their meaning."""
+
+    tables: Tables
+
+    def forward(self, x: Floats, limbs: Ints) -> None: ...
+    def inverse(self, x: Floats, limbs: Ints) -> None: ...
+    def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
+    def multiply_add(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None: ...
+    def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
+    def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
+    def twist_pair(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]: ...
+    def convert(self, x: Floats, constants: ConversionTables) -> Floats: ...
+    def switch_products(self, digits: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats: ...
+    def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats: ...
+    def weight_products(self, out: Floats, polynomial: Floats, operands: Floats, limbs: Ints) -> None: ...
+
+
+def _rows(x: Floats) -> Floats:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _repeat(limbs: Ints, x: Floats) -> Ints:
+    return np.tile(limbs, x.size // (x.shape[-1] * limbs.size))
+
+
+class FmaEngine:
+    """The compiled kernels."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+
+    def forward(self, x: Floats, limbs: Ints) -> None:
+        t = self.tables
+        pointwise.forward(_rows(x), _repeat(limbs, x), t.roots, t.roots_over, t.modulus)
+
+    def inverse(self, x: Floats, limbs: Ints) -> None:
+        t = self.tables
+        pointwise.inverse(_rows(x), _repeat(limbs, x), t.inverse_roots, t.inverse_over, t.modulus)
+
+    def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
+        out = empty(*a.shape)
+        pointwise.multiply(_rows(out), _rows(a), _rows(b), _repeat(limbs, a), self.tables.modulus)
+        return out
+
+    def multiply_add(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None:
+        pointwise.multiply_add(_rows(out), _rows(a), _rows(b), _repeat(limbs, a), self.tables.modulus)
+
+    def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
+        out = empty(*a.shape)
+        pointwise.add(_rows(out), _rows(a), _rows(b), _repeat(limbs, a), self.tables.modulus)
+        return out
+
+    def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
+        out, repeated = empty(*a.shape), _repeat(limbs, a)
+        scales = np.tile(scale, repeated.size // scale.size)
+        pointwise.subtract_scale(_rows(out), _rows(a), _rows(b), scales, repeated, self.tables.modulus)
+        return out
+
+    def twist_pair(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]:
+        total, gap = empty(*a.shape), empty(*a.shape)
+        pointwise.twist_pair(_rows(total), _rows(gap), _rows(a), _rows(b), twist, _repeat(limbs, a), self.tables.modulus)
+        return total, gap
+
+    def convert(self, x: Floats, constants: ConversionTables) -> Floats:
+        source, target = np.array(constants.source, np.float64), np.array(constants.target, np.float64)
+        out = empty(*x.shape[:-2], target.size, x.shape[-1])
+        sources, targets = x.reshape(-1, *x.shape[-2:]), out.reshape(-1, *out.shape[-2:])
+        scratch = empty(8 * source.size)
+        for piece in range(sources.shape[0]):
+            pointwise.convert(targets[piece], sources[piece], source, constants.unit, target, constants.matrix, scratch)
+        return out
+
+    def switch_products(self, digits: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
+        t, out = self.tables, empty(2, key_limbs.size, digits.shape[-1])
+        pointwise.switch_products(out, digits, key, digit_limbs, key_limbs, t.roots, t.roots_over, t.modulus,
+                                  empty(digits.shape[-1]))
+        return out
+
+    def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats:
+        out = empty(self.tables.n)
+        pointwise.place_weights(out, weights, stride, spacing, float(factor))
+        return out
+
+    def weight_products(self, out: Floats, polynomial: Floats, operands: Floats, limbs: Ints) -> None:
+        t = self.tables
+        pointwise.weight_products(out, polynomial, operands, limbs, t.roots, t.roots_over, t.modulus,
+                                  empty(polynomial.size))
+
+
+class NumpyEngine:
+    """The same operations in numpy integers, written for obviousness."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+
+    def _primes(self, limbs: Ints) -> Ints:
+        return np.array(self.tables.primes, dtype=np.int64)[limbs][:, None]
+
+    def _product(self, a: Floats, b: Floats, limbs: Ints) -> Ints:
+        left = a.astype(np.int64)
+        return mulmod(left, np.broadcast_to(b.astype(np.int64), left.shape), self._primes(limbs))
+
+    def forward(self, x: Floats, limbs: Ints) -> None:
+        for row, k in enumerate(limbs):
+            x[..., row, :] = reference_forward(x[..., row, :].astype(np.int64), self.tables.plain[k], self.tables.primes[k])
+
+    def inverse(self, x: Floats, limbs: Ints) -> None:
+        for row, k in enumerate(limbs):
+            values = x[..., row, :].astype(np.int64)
+            x[..., row, :] = reference_inverse(values, self.tables.inverse_plain[k], self.tables.primes[k])
+
+    def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
+        return self._product(a, b, limbs).astype(np.float64)
+
+    def multiply_add(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None:
+        out[:] = (out.astype(np.int64) + self._product(a, b, limbs)) % self._primes(limbs)
+
+    def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
+        return ((a.astype(np.int64) + b.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
+
+    def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
+        gap = (a.astype(np.int64) - b.astype(np.int64)) % self._primes(limbs)
+        return self._product(gap.astype(np.float64), scale[:, None], limbs).astype(np.float64)
+
+    def twist_pair(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]:
+        left, right, p = a.astype(np.int64), self._product(b, twist, limbs), self._primes(limbs)
+        return ((left + right) % p).astype(np.float64), ((left - right) % p).astype(np.float64)
+
+    def convert(self, x: Floats, constants: ConversionTables) -> Floats:
+        source = np.array(constants.source, dtype=np.int64)[:, None]
+        unit = np.broadcast_to(constants.unit.astype(np.int64)[:, None], x.shape)
+        digits = mulmod(x.astype(np.int64), unit, source)
+        digits = np.where(digits > source // 2, digits - source, digits)
+        turns = np.rint((digits * (1.0 / source)).sum(axis=-2)).astype(np.int64)
+        rows = []
+        for b, column in zip(constants.target, constants.matrix.astype(np.int64), strict=True):
+            factors = np.broadcast_to(column[:-1, None], x.shape)
+            total = mulmod(digits % b, factors, b).sum(axis=-2) + mulmod(turns % b, np.broadcast_to(column[-1], turns.shape), b)
+            rows.append(total % b)
+        return np.stack(rows, axis=-2).astype(np.float64)
+
+    def switch_products(self, digits: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
+        out = np.zeros((2, key_limbs.size, digits.shape[-1]))
+        p = self._primes(key_limbs)
+        for digit, source in zip(digits, digit_limbs, strict=True):
+            modulus = self.tables.primes[source]
+            centred = np.where(digit > modulus // 2, digit - modulus, digit).astype(np.int64)
+            lifted = (centred % p).astype(np.float64)
+            self.forward(lifted, key_limbs)
+            for component in range(2):
+                self.multiply_add(out[component], lifted, key[component, list(digit_limbs).index(source)], key_limbs)
+        return out
+
+    def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats:
+        out, n = np.zeros(self.tables.n), self.tables.n
+        i, o, j = np.indices(weights.shape)
+        exponent = o * spacing - i - stride * j
+        out[exponent % n] = np.where(exponent < 0, -1.0, 1.0) * weights * float(factor)
+        return out
+
+    def weight_products(self, out: Floats, polynomial: Floats, operands: Floats, limbs: Ints) -> None:
+        transformed = np.stack([polynomial.astype(np.int64) % self.tables.primes[k] for k in limbs]).astype(np.float64)
+        self.forward(transformed, limbs)
+        self.multiply_add(out, operands, transformed, limbs)
+
+
+def engines_agree(n: int = 128) -> bool:
+    """True when both engines give the same residues on extreme and on pseudo-random rows at a small degree."""
+    primes = ntt_primes(n, (50, 50, 42))
+    tables = Tables(n, primes)
+    fma, plain = FmaEngine(tables), NumpyEngine(tables)
+    limbs = np.arange(len(primes))
+    top = tables.modulus[:, None] - 1.0
+    ramp = np.floor(np.modf(np.arange(1, n + 1) * 0.6180339887498949)[0] * top)
+    for x in (np.broadcast_to(top, (len(primes), n)), ramp, np.where(ramp % 2 > 0, top, 0.0)):
+        left, right = np.ascontiguousarray(x), np.ascontiguousarray(x)
+        fma.forward(left, limbs)
+        plain.forward(right, limbs)
+        if not (np.array_equal(left, right) and np.array_equal(fma.multiply(left, left, limbs), plain.multiply(left, left, limbs))):
+            return False
+        fma.inverse(left, limbs)
+        constants = ConversionTables(primes[:2], primes[2:])
+        if not (np.array_equal(left, x) and np.array_equal(fma.convert(left[:2], constants), plain.convert(left[:2], constants))):
+            return False
+    return True
+
+
+@functools.cache
+def _fma_is_usable() -> bool:
+    """Hardware FMA (software FMA is exact but slower than numpy) and a passed self-test."""
+    hardware = platform.machine() in ("aarch64", "arm64") or llvmlite.binding.get_host_cpu_features().get("fma", False)
+    return bool(hardware) and engines_agree()
+
+
+def engine_for(tables: Tables) -> Engine:
+    """The fastest engine that is exact on this machine."""
+    return FmaEngine(tables) if _fma_is_usable() else NumpyEngine(tables)

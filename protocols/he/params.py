@@ -1,0 +1,130 @@
+"""Parameter sets of the homomorphic layer and their 128-bit check."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+# HomomorphicEncryption.org standard: largest log2 of the whole modulus for 128-bit classical security, ternary secret.
+SECURITY_CAP_BITS = MappingProxyType({1024: 27, 2048: 54, 4096: 109, 8192: 218, 16384: 438})
+MAX_PRIME_BITS = 50  # the kernels hold residues in float64
+
+
+class InsecureParameters(ValueError):
+    """A parameter set that does not reach 128-bit security."""
+
+
+class UnknownParameters(ValueError):
+    """A name that is no parameter set."""
+
+
+def _is_prime(n: int) -> bool:
+    """Deterministic Miller-Rabin for n < 3.3 * 10^24."""
+    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
+    if n < 2 or any(n % base == 0 for base in bases):
+        return n in bases
+    odd, twos = n - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for base in bases:
+        power = pow(base, odd, n)
+        if power not in (1, n - 1) and not any((power := power * power % n) == n - 1 for _ in range(twos - 1)):
+            return False
+    return True
+
+
+def ntt_primes(n: int, bits: tuple[int, ...]) -> tuple[int, ...]:
+    """Distinct primes p = 1 mod 2n, one of each bit length asked for: the largest first, so the choice is reproducible."""
+    taken: list[int] = []
+    for width in bits:
+        candidate = (1 << width) - 2 * n + 1
+        while candidate in taken or not _is_prime(candidate):
+            candidate -= 2 * n
+            if candidate < 1 << (width - 1):
+                raise InsecureParameters(f"no {width}-bit prime = 1 mod {2 * n} is left: choose longer primes")
+        taken.append(candidate)
+    return tuple(taken)
+
+
+@dataclass(frozen=True)
+class ParamSet:
+    """Public parameters of one homomorphic session.
+
+    n: ring degree. ring_bits, frac_bits: l and s of the shares. q_bits: prime lengths of the upload modulus q0; the first
+    `kept` of them remain after the modulus switch (q1). special_bits: the key-switching prime P, 0 for none.
+    response_bits: the primes of the response modulus. kappa: statistical security of the flooding, in bits.
+    galois: automorphism keys (expansion and packing) are allowed. insecure_test: skips the security check, for unit tests only.
+    """
+
+    name: str
+    n: int
+    ring_bits: int
+    frac_bits: int
+    q_bits: tuple[int, ...]
+    kept: int
+    special_bits: int
+    response_bits: tuple[int, ...]
+    kappa: int
+    galois: bool
+    insecure_test: bool = False
+
+    def __post_init__(self) -> None:
+        total = sum(self.q_bits) + self.special_bits
+        cap = SECURITY_CAP_BITS.get(self.n, 0)
+        if not self.insecure_test and total > cap:
+            raise InsecureParameters(
+                f"parameter set {self.name}: at most {cap} modulus bits are 128-bit secure at N = {self.n}, "
+                f"came {total} (special prime included): choose a larger N or shorter primes")
+        if max(*self.q_bits, *self.response_bits, self.special_bits) > MAX_PRIME_BITS:
+            raise InsecureParameters(f"parameter set {self.name}: primes above {MAX_PRIME_BITS} bits are not supported")
+
+    @cached_property
+    def primes(self) -> tuple[int, ...]:
+        """q0 primes, special prime (if any), response primes, then the auxiliary primes of the tensor product; all distinct."""
+        special = (self.special_bits,) if self.special_bits else ()
+        return ntt_primes(self.n, self.q_bits + special + self.response_bits + self.auxiliary_bits)
+
+    @property
+    def auxiliary_bits(self) -> tuple[int, ...]:
+        """Enough 50-bit primes to exceed q0 by 12 bits, so that the rescaled operand loses no precision."""
+        return (MAX_PRIME_BITS,) * -(-(sum(self.q_bits) + 12) // MAX_PRIME_BITS)
+
+    @property
+    def q0_bits(self) -> int:
+        """log2 of the upload modulus, as packed on the wire."""
+        return sum(self.q_bits)
+
+    @property
+    def q1_bits(self) -> int:
+        """log2 of the modulus after the switch."""
+        return sum(self.q_bits[: self.kept])
+
+    @property
+    def response_total_bits(self) -> int:
+        """log2 of the response modulus."""
+        return sum(self.response_bits)
+
+    def ciphertext_nbytes(self) -> int:
+        """Bytes of one seeded upload."""
+        return 32 + self.n * self.q0_bits // 8
+
+    def response_nbytes(self, outputs: int) -> int:
+        """Bytes of one response with that many output coefficients."""
+        return -(-(self.n + outputs) * self.response_total_bits // 8)
+
+
+_SETS = (
+    ParamSet("P64s", 16384, 64, 18, (42,) * 6, 4, 50, (39, 39), 48, True),
+    ParamSet("P64", 16384, 64, 18, (50, 50, 50, 45, 45), 3, 50, (38, 38), 40, True),
+    ParamSet("P64tiny", 8192, 64, 18, (43,) * 5, 5, 0, (38, 38), 40, False),
+    ParamSet("P32", 8192, 32, 12, (40, 40, 40, 50), 3, 48, (22, 22), 40, True),
+    ParamSet("P32tiny", 8192, 32, 12, (37,) * 4, 4, 0, (22, 22), 40, False),
+)
+PARAM_SETS = MappingProxyType({params.name: params for params in _SETS})
+INSECURE_TEST = ParamSet("INSECURE_TEST", 256, 64, 18, (42,) * 6, 4, 50, (39, 39), 48, True, insecure_test=True)
+
+
+def param_set(name: str) -> ParamSet:
+    """The public parameter set of that name."""
+    if name not in PARAM_SETS:
+        raise UnknownParameters(f"parameter set: expected one of {', '.join(PARAM_SETS)}, came {name!r}")
+    return PARAM_SETS[name]

@@ -1,0 +1,163 @@
+"""Row kernels on top of the NTT: products, sums, exact base conversion, key-switch and weight accumulation.
+
+Rows are residues of one prime each; `limbs[row]` is the prime's index in the tables of `ntt.Tables`. Outputs are canonical.
+"""
+
+from protocols.he import simd as v
+from protocols.he.jit import kernel
+from protocols.he.kernels import Floats, Ints, canonical, forward_row, inverse_row, mulmod, product, reduce
+
+
+@kernel
+def forward(x: Floats, limbs: Ints, roots: Floats, roots_q: Floats, primes: Floats) -> None:
+    """NTT of every row in place."""
+    for row in range(x.shape[0]):
+        forward_row(x[row], roots[limbs[row]], roots_q[limbs[row]], primes[limbs[row]])
+
+
+@kernel
+def inverse(x: Floats, limbs: Ints, roots: Floats, roots_q: Floats, primes: Floats) -> None:
+    """Inverse NTT of every row in place."""
+    for row in range(x.shape[0]):
+        inverse_row(x[row], roots[limbs[row]], roots_q[limbs[row]], primes[limbs[row]])
+
+
+@kernel
+def multiply(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
+    """out = a * b; the rows of b repeat when there are fewer."""
+    for row in range(out.shape[0]):
+        modulus = primes[limbs[row]]
+        p, p_inverse, x, y, z = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row % b.shape[0]], out[row]
+        for j in range(0, z.size, 8):
+            v.store(z, j, v.lift(product(v.load(x, j), v.load(y, j), p, p_inverse), p))
+
+
+@kernel
+def multiply_add(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
+    """out = out + a * b; the rows of b repeat when there are fewer."""
+    for row in range(out.shape[0]):
+        modulus = primes[limbs[row]]
+        p, p_inverse, x, y, z = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row % b.shape[0]], out[row]
+        for j in range(0, z.size, 8):
+            total = v.add(v.load(z, j), product(v.load(x, j), v.load(y, j), p, p_inverse))
+            v.store(z, j, canonical(total, p, p_inverse))
+
+
+@kernel
+def add(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
+    """out = a + b."""
+    for row in range(out.shape[0]):
+        p, x, y, z = v.splat(primes[limbs[row]]), a[row], b[row], out[row]
+        for j in range(0, z.size, 8):
+            v.store(z, j, v.lift(v.add(v.load(x, j), v.sub(v.load(y, j), p)), p))
+
+
+@kernel
+def subtract_scale(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints, primes: Floats) -> None:
+    """out = (a - b) * scale[row]."""
+    for row in range(out.shape[0]):
+        modulus = primes[limbs[row]]
+        p, x, y, z = v.splat(modulus), a[row], b[row], out[row]
+        s, s_q = v.splat(scale[row]), v.splat(scale[row] / modulus)
+        for j in range(0, z.size, 8):
+            v.store(z, j, v.lift(mulmod(v.sub(v.load(x, j), v.load(y, j)), s, s_q, p), p))
+
+
+@kernel
+def twist_pair(total: Floats, difference: Floats, a: Floats, b: Floats, twist: Floats, limbs: Ints,
+               primes: Floats) -> None:
+    """total = a + twist * b and difference = a - twist * b; twist has one row per prime, repeated for each component."""
+    for row in range(a.shape[0]):
+        modulus = primes[limbs[row]]
+        p, p_inverse, x, y = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row]
+        t, high, low = twist[row % twist.shape[0]], total[row], difference[row]
+        for j in range(0, x.size, 8):
+            left, right = v.load(x, j), product(v.load(y, j), v.load(t, j), p, p_inverse)
+            v.store(high, j, canonical(v.add(left, right), p, p_inverse))
+            v.store(low, j, canonical(v.sub(left, right), p, p_inverse))
+
+
+@kernel
+def convert(out: Floats, x: Floats, source: Floats, unit: Floats, target: Floats, matrix: Floats, scratch: Floats) -> None:
+    """Exact centred base conversion of coefficients: x mod A (A = product of source) to the primes in target.
+
+    unit[i] = (A / a_i)^-1 mod a_i; matrix[j, i] = A / a_i mod b_j and, in the last column, -A mod b_j. With
+    y_i = [x_i unit_i]_(a_i), x = sum y_i A / a_i - A rint(sum y_i / a_i); only within 2^-48 of +-A/2 may the other
+    representative of the same class come out. scratch holds 8 lanes per source prime.
+    """
+    for j in range(0, x.shape[1], 8):
+        turns = v.splat(0.0)
+        for i in range(source.size):
+            y = mulmod(v.load(x[i], j), v.splat(unit[i]), v.splat(unit[i] / source[i]), v.splat(source[i]))
+            turns = v.add(turns, v.mul(y, v.splat(1.0 / source[i])))
+            v.store(scratch, 8 * i, y)
+        turns = v.rint(turns)
+        for k in range(target.size):
+            p = v.splat(target[k])
+            total = mulmod(turns, v.splat(matrix[k, source.size]), v.splat(matrix[k, source.size] / target[k]), p)
+            for i in range(source.size):
+                factor = v.splat(matrix[k, i])
+                total = v.add(total, mulmod(v.load(scratch, 8 * i), factor, v.splat(matrix[k, i] / target[k]), p))
+            v.store(out[k], j, canonical(total, p, v.splat(1.0 / target[k])))
+
+
+@kernel
+def _centred(out: Floats, x: Floats, modulus: float, target: float) -> None:
+    """Residues of the centred representatives of x mod modulus, modulo target, within half a target of zero."""
+    p, half, t, t_inverse = v.splat(modulus), v.splat(0.5 * modulus), v.splat(target), v.splat(1.0 / target)
+    for j in range(0, x.size, 8):
+        low = v.lift(v.sub(v.load(x, j), half), p)
+        v.store(out, j, reduce(v.sub(low, half), t, t_inverse))
+
+
+@kernel
+def switch_products(out: Floats, digits: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints, roots: Floats,
+                    roots_q: Floats, primes: Floats, scratch: Floats) -> None:
+    """out[c, k] = sum_i NTT(centred digit_i mod p_k) * key[c, i, k]; digits in coefficient form, key in NTT form."""
+    for k in range(key_limbs.size):
+        modulus = primes[key_limbs[k]]
+        p, p_inverse, out0, out1 = v.splat(modulus), v.splat(1.0 / modulus), out[0, k], out[1, k]
+        for i in range(digits.shape[0]):
+            _centred(scratch, digits[i], primes[digit_limbs[i]], modulus)
+            forward_row(scratch, roots[key_limbs[k]], roots_q[key_limbs[k]], modulus)
+            key0, key1 = key[0, i, k], key[1, i, k]
+            for j in range(0, scratch.size, 8):
+                x = v.load(scratch, j)
+                total0, total1 = product(x, v.load(key0, j), p, p_inverse), product(x, v.load(key1, j), p, p_inverse)
+                if i > 0:
+                    total0, total1 = v.add(total0, v.load(out0, j)), v.add(total1, v.load(out1, j))
+                v.store(out0, j, canonical(total0, p, p_inverse))
+                v.store(out1, j, canonical(total1, p, p_inverse))
+
+
+@kernel
+def place_weights(out: Floats, weights: Ints, stride: int, spacing: int, factor: float) -> None:
+    """The weight polynomial of one block: weights[i, o, j] * factor at exponent o * spacing - (i + stride * j), negacyclic."""
+    n = out.size
+    out[:] = 0.0
+    for o in range(weights.shape[1]):
+        for i in range(weights.shape[0]):
+            for j in range(weights.shape[2]):
+                exponent = o * spacing - i - stride * j
+                value = factor * float(weights[i, o, j])
+                if exponent >= 0:
+                    out[exponent] += value
+                else:
+                    out[exponent + n] -= value
+
+
+@kernel
+def weight_products(out: Floats, polynomial: Floats, operands: Floats, limbs: Ints, roots: Floats, roots_q: Floats,
+                    primes: Floats, scratch: Floats) -> None:
+    """out[t, c, k] += NTT(polynomial mod p_k) * operands[t, c, k] for every token t and component c."""
+    for k in range(limbs.size):
+        modulus = primes[limbs[k]]
+        p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
+        scratch[:] = polynomial
+        forward_row(scratch, roots[limbs[k]], roots_q[limbs[k]], modulus)
+        for t in range(out.shape[0]):
+            for c in range(out.shape[1]):
+                total, operand = out[t, c, k], operands[t, c, k]
+                for j in range(0, scratch.size, 8):
+                    x = product(v.load(scratch, j), v.load(operand, j), p, p_inverse)
+                    v.store(total, j, canonical(v.add(v.load(total, j), x), p, p_inverse))

@@ -1,0 +1,118 @@
+"""The ring Z_q[X]/(X^N+1) in residue form: the bases of one parameter set and the exact changes of modulus between them."""
+
+import functools
+import math
+
+import numpy as np
+
+from protocols.he.engine import ConversionTables, Engine, empty, engine_for
+from protocols.he.ntt import Floats, Ints, Tables
+from protocols.he.params import ParamSet
+
+
+class Basis:
+    """An ordered choice of primes of the ring; `limbs` index its tables."""
+
+    def __init__(self, all_primes: tuple[int, ...], limbs: tuple[int, ...]) -> None:
+        self.limbs: Ints = np.array(limbs, dtype=np.int64)
+        self.primes = tuple(all_primes[k] for k in limbs)
+        self.modulus = math.prod(self.primes)
+        self.size = len(limbs)
+        self.bits = tuple(p.bit_length() for p in self.primes)
+
+
+class Ring:
+    """Arithmetic of one parameter set. Elements are float64 [..., basis.size, N] with canonical residues.
+
+    q0, q1: upload modulus and the modulus after the switch; q0p, q1p: the same with the special prime last (equal to q0, q1 without
+    one); aux: the second basis of the tensor product; response: fresh primes of the responses.
+    """
+
+    def __init__(self, params: ParamSet, engine: Engine | None = None) -> None:
+        self.params, self.n = params, params.n
+        count, special = len(params.q_bits), int(params.special_bits > 0)
+        primes = params.primes
+        self.engine = engine if engine is not None else engine_for(Tables(params.n, primes))
+        first_response, first_aux = count + special, count + special + len(params.response_bits)
+        q1 = tuple(range(params.kept))
+        extra = (count,) * special
+        self.q0, self.q1 = Basis(primes, tuple(range(count))), Basis(primes, q1)
+        self.q0p, self.q1p = Basis(primes, tuple(range(count)) + extra), Basis(primes, q1 + extra)
+        self.response = Basis(primes, tuple(range(first_response, first_aux)))
+        self.aux = Basis(primes, tuple(range(first_aux, len(primes))))
+        self.special = primes[count] if special else 1
+        self._conversions: dict[tuple[tuple[int, ...], tuple[int, ...]], ConversionTables] = {}
+
+    def conversion(self, source: tuple[int, ...], target: tuple[int, ...]) -> ConversionTables:
+        """Constants of a base conversion, computed once."""
+        if (source, target) not in self._conversions:
+            self._conversions[source, target] = ConversionTables(source, target)
+        return self._conversions[source, target]
+
+    def forward(self, x: Floats, basis: Basis) -> Floats:
+        """Transformed form of x, as a new array."""
+        out = empty(*x.shape)
+        out[:] = x
+        self.engine.forward(out, basis.limbs)
+        return out
+
+    def inverse(self, x: Floats, basis: Basis) -> Floats:
+        """Coefficient form of x, as a new array."""
+        out = empty(*x.shape)
+        out[:] = x
+        self.engine.inverse(out, basis.limbs)
+        return out
+
+    def small(self, x: Ints, basis: Basis) -> Floats:
+        """Residues of small signed coefficients [..., N]."""
+        return np.stack([x % p for p in basis.primes], axis=-2).astype(np.float64)
+
+    def monomial(self, exponent: int, basis: Basis) -> Floats:
+        """X^exponent in transformed form [basis.size, N]; any integer exponent."""
+        return self._monomial(exponent % (2 * self.n), tuple(int(k) for k in basis.limbs))
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019  # one ring lives as long as its parameter set
+    def _monomial(self, exponent: int, limbs: tuple[int, ...]) -> Floats:
+        x = np.zeros((len(limbs), self.n))
+        for row, k in enumerate(limbs):
+            x[row, exponent % self.n] = 1.0 if exponent < self.n else self.engine.tables.primes[k] - 1.0
+        self.engine.forward(x, np.array(limbs, dtype=np.int64))
+        return x
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019
+    def permutation(self, element: int) -> Ints:
+        """Slot permutation of the automorphism X -> X^element."""
+        return self.engine.tables.automorphism(element)
+
+    def extend(self, x: Floats, source: Basis, target: Basis) -> Floats:
+        """Centred lift of coefficients to other primes: exact base conversion."""
+        return self.engine.convert(x, self.conversion(source.primes, target.primes))
+
+    def rescale(self, x: Floats, source: Basis, target: Basis) -> Floats:
+        """round(target / source * x) for coprime moduli, coefficient form: one exact base conversion.
+
+        target * x = source * y + [target * x]_source, and target vanishes modulo its own primes.
+        """
+        limbs, target_limbs = source.limbs, target.limbs
+        factor = np.array([target.modulus % p for p in source.primes], dtype=np.float64)
+        rest = self.extend(self.engine.subtract_scale(x, np.zeros_like(x), factor, limbs), source, target)
+        factor = np.array([pow(source.modulus, -1, p) for p in target.primes], dtype=np.float64)
+        return self.engine.subtract_scale(np.zeros_like(rest), rest, factor, target_limbs)
+
+    def drop(self, x: Floats, source: Basis, target: Basis) -> Floats:
+        """round(x * target / source) in transformed form, for target's primes among source's: exact division by the others."""
+        kept = [source.primes.index(p) for p in target.primes]
+        dropped = [row for row in range(source.size) if row not in kept]
+        if not dropped:
+            return x
+        away = Basis(self.engine.tables.primes, tuple(int(source.limbs[row]) for row in dropped))
+        rest = self.extend(self.inverse(x[..., dropped, :], away), away, target)
+        self.engine.forward(rest, target.limbs)
+        factor = np.array([pow(away.modulus, -1, p) for p in target.primes], dtype=np.float64)
+        return self.engine.subtract_scale(np.ascontiguousarray(x[..., kept, :]), rest, factor, target.limbs)
+
+
+@functools.cache
+def ring_for(params: ParamSet) -> Ring:
+    """The ring of a parameter set, built once per process."""
+    return Ring(params)

@@ -1,0 +1,182 @@
+"""Eight float64 lanes as one opaque numba value, and the few operations that the NTT kernels need.
+
+LLVM lowers `<8 x double>` to AVX-512, 2 x AVX2, 4 x NEON or scalar code, whichever the CPU has, so one kernel text serves
+all of them. `fma` is the exact fused multiply-add (one rounding) on every target; it is slow, but still exact, without hardware FMA.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import models, register_model
+
+from protocols.he.jit import vector_op
+
+LANES = 8
+_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+
+
+class _Vec8(types.Type):  # type: ignore[misc]  # numba ships no type information: its base class is Any
+    def __init__(self) -> None:
+        super().__init__(name="float64x8")
+
+
+vec8 = _Vec8()
+Vector = Any  # the Python-side annotation of a lane vector inside kernels
+
+
+@register_model(_Vec8)  # type: ignore[untyped-decorator]  # numba ships no type information
+class _Vec8Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _VECTOR)
+
+
+def _address(context: Any, builder: Any, signature: Any, array: Any, index: Any) -> Any:
+    data = context.make_array(signature.args[0])(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+
+
+def _call(builder: Any, name: str, *operands: Any) -> Any:
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(operands))
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name=name)
+    return builder.call(function, operands)
+
+
+def _splat(builder: Any, scalar: Any) -> Any:
+    zero = ir.Constant(ir.IntType(32), 0)
+    one_lane = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, zero)
+    return builder.shuffle_vector(one_lane, one_lane, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [zero] * LANES))
+
+
+@vector_op
+def load(typing: Any, array: Any, index: Any) -> Any:
+    """Lanes array[index .. index + 7] of a contiguous float64 row; no bounds check."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_address(context, builder, signature, args[0], args[1]), align=8)
+
+    return vec8(array, types.intp), lower
+
+
+@vector_op
+def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """array[index .. index + 7] = value; no bounds check."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], _address(context, builder, signature, args[0], args[1]), align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vec8), lower
+
+
+@vector_op
+def splat(typing: Any, value: Any) -> Any:
+    """The same scalar in every lane."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(builder, args[0])
+
+    return vec8(types.float64), lower
+
+
+@vector_op
+def add(typing: Any, a: Any, b: Any) -> Any:
+    """a + b by lane."""
+    return vec8(vec8, vec8), lambda context, builder, signature, args: builder.fadd(args[0], args[1])
+
+
+@vector_op
+def sub(typing: Any, a: Any, b: Any) -> Any:
+    """a - b by lane."""
+    return vec8(vec8, vec8), lambda context, builder, signature, args: builder.fsub(args[0], args[1])
+
+
+@vector_op
+def mul(typing: Any, a: Any, b: Any) -> Any:
+    """a * b by lane, rounded."""
+    return vec8(vec8, vec8), lambda context, builder, signature, args: builder.fmul(args[0], args[1])
+
+
+@vector_op
+def fms(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b - c by lane with one rounding."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _call(builder, "llvm.fma.v8f64", args[0], args[1], builder.fneg(args[2]))
+
+    return vec8(vec8, vec8, vec8), lower
+
+
+@vector_op
+def fnma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """c - a * b by lane with one rounding."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _call(builder, "llvm.fma.v8f64", builder.fneg(args[0]), args[1], args[2])
+
+    return vec8(vec8, vec8, vec8), lower
+
+
+@vector_op
+def rint(typing: Any, a: Any) -> Any:
+    """Nearest integer by lane, ties to even."""
+    return vec8(vec8), lambda context, builder, signature, args: _call(builder, "llvm.rint.v8f64", args[0])
+
+
+@vector_op
+def lift(typing: Any, a: Any, p: Any) -> Any:
+    """a where a >= 0, else a + p, by lane."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        negative = builder.fcmp_ordered("<", args[0], _splat(builder, ir.Constant(ir.DoubleType(), 0.0)))
+        return builder.select(negative, builder.fadd(args[0], args[1]), args[0])
+
+    return vec8(vec8, vec8), lower
+
+
+def _interleave(span: int, high: bool) -> list[int]:
+    """Lane choice of one transposition step: blocks of `span` lanes are taken in turn from two vectors."""
+    half = span if high else 0
+    return [(lane % span) + (lane // (2 * span)) * 2 * span + half + (LANES if (lane // span) % 2 else 0)
+            for lane in range(LANES)]
+
+
+def _shuffle(span: int, high: bool) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), _interleave(span, high))
+    return vec8(vec8, vec8), lambda context, builder, signature, args: builder.shuffle_vector(args[0], args[1], mask)
+
+
+@vector_op
+def low1(typing: Any, a: Any, b: Any) -> Any:
+    """Even lanes of a and b, interleaved: one half of a 2x2 block transposition."""
+    return _shuffle(1, False)
+
+
+@vector_op
+def high1(typing: Any, a: Any, b: Any) -> Any:
+    """Odd lanes of a and b, interleaved."""
+    return _shuffle(1, True)
+
+
+@vector_op
+def low2(typing: Any, a: Any, b: Any) -> Any:
+    """Even pairs of lanes of a and b, interleaved."""
+    return _shuffle(2, False)
+
+
+@vector_op
+def high2(typing: Any, a: Any, b: Any) -> Any:
+    """Odd pairs of lanes of a and b, interleaved."""
+    return _shuffle(2, True)
+
+
+@vector_op
+def low4(typing: Any, a: Any, b: Any) -> Any:
+    """Low four lanes of a, then of b."""
+    return _shuffle(4, False)
+
+
+@vector_op
+def high4(typing: Any, a: Any, b: Any) -> Any:
+    """High four lanes of a, then of b."""
+    return _shuffle(4, True)

@@ -1,0 +1,159 @@
+"""The figures of the model cards: `python -m protocols.model.evaluate sms`. From the shipped files alone, no
+randomness but FOLD_SEED.
+
+What routes reveal: a ridge classifier predicts an item's label from the experts its tokens took, in FOLDS-fold
+cross-validation over the held-out items, classes weighted equally; the same classifier sees only the number of tokens,
+for comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.model.architecture import HeldOut, ItemError, Model, MoeFunction
+from protocols.model.config import Array, ModelConfig
+from protocols.model.fixed_point import FixedPoint, dequantise, quantise, quantise_weights
+from protocols.model.oracle import sparse_moe_layer
+from protocols.model.store import load_model
+from protocols.model.tokens import PAD
+
+Floats = NDArray[np.float64]
+
+FOLDS = 5
+FOLD_SEED = 0
+RIDGE = 1.0
+RINGS = (FixedPoint(64, 18), FixedPoint(32, 12))
+
+
+def baseline_features(config: ModelConfig, items: Array) -> Floats:
+    """What the linear baseline sees: which words occur [N, vocabulary], or the pixels [N, side^2] in [0, 1]."""
+    if config.task == "image":
+        return np.asarray(items, dtype=np.float64) / 16
+    present = np.zeros((len(items), config.vocabulary))
+    np.put_along_axis(present, items.astype(np.int64), 1.0, axis=1)
+    present[:, PAD] = 0.0
+    return present
+
+
+def route_features(model: Model, routes: Sequence[NDArray[np.int64]]) -> Floats:
+    """What a leaky server sees of each item: for text how often each (layer, expert) is taken, as shares and as
+    presence; for images, whose patches have fixed places, the expert of each (layer, place)."""
+    config, rows = model.config, []
+    for route in routes:
+        taken = np.eye(config.E)[route[:, :, 0]]  # [layers, n, E]
+        if config.task == "image":
+            rows.append(taken.ravel())
+        else:
+            counts = taken.sum(axis=1)
+            shares = counts / counts.sum(axis=1, keepdims=True)
+            rows.append(np.concatenate([shares.ravel(), np.minimum(counts, 1).ravel()]))
+    return np.stack(rows)
+
+
+def cross_validated(features: Floats, labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Predictions [N] of the ridge classifier, each from the folds that do not hold the item."""
+    order = np.random.default_rng(FOLD_SEED).permutation(len(labels))
+    predicted = np.empty(len(labels), dtype=np.int64)
+    x = np.concatenate([features, np.ones((len(features), 1))], axis=1)
+    y = np.eye(classes)[labels] * 2 - 1
+    for test in np.array_split(order, FOLDS):
+        rest = np.setdiff1d(order, test)
+        weight = 1.0 / np.bincount(labels[rest], minlength=classes)[labels[rest], None] * len(rest) / classes
+        gram = x[rest].T @ (x[rest] * weight) + RIDGE * np.eye(x.shape[1])
+        predicted[test] = (x[test] @ np.linalg.solve(gram, x[rest].T @ (y[rest] * weight))).argmax(axis=1)
+    return predicted
+
+
+def balanced(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    """Mean over the classes of the share of their items that is predicted right; chance is 1 / classes."""
+    return float(np.mean([(predicted[labels == c] == c).mean() for c in np.unique(labels)]))
+
+
+def held_out_of(model: Model) -> HeldOut:
+    """The held-out items; ItemError for a model without."""
+    if model.held_out is None:
+        raise ItemError(f"expected held-out items beside model {model.config.name}, got none: put their file there")
+    return model.held_out
+
+
+def fixed_moe(model: Model, fp: FixedPoint) -> MoeFunction:
+    """The sparse MoE layers as the exact oracle computes them, with the default table; states back in float64."""
+    weights = [quantise_weights(model.moe_weights(i), fp) for i in range(model.config.layers)]
+
+    def compute(x: Floats, residual: Floats, layer: int) -> tuple[Floats, NDArray[np.int64]]:
+        trace = sparse_moe_layer(quantise(x, fp), quantise(residual, fp), weights[layer], model.config, fp)
+        return dequantise(trace.output, fp), trace.routes
+
+    return compute
+
+
+def fixed_figures(model: Model) -> dict[str, Any]:
+    """For each ring of RINGS: accuracy with both MoE layers in exact fixed point, everything else in float64, and the
+    share of tokens and layers that take the same expert as in float64."""
+    held_out, values = held_out_of(model), {}
+    tokens = [model.tokens_from_item(i) for i in range(len(held_out))]
+    for fp in RINGS:
+        pairs = [(model.forward(item), model.forward(item, fixed_moe(model, fp))) for item in tokens]
+        predicted = np.array([fixed.logits.argmax() for _, fixed in pairs])
+        same = np.concatenate([(plain.routes == fixed.routes).ravel() for plain, fixed in pairs])
+        values[f"accuracy_l{fp.l}_s{fp.s}"] = float((predicted == held_out.labels).mean())
+        values[f"route_agreement_l{fp.l}_s{fp.s}"] = float(same.mean())
+    return values
+
+
+def figures(model: Model) -> dict[str, Any]:
+    """Every figure of the model card, by name."""
+    held_out, config = held_out_of(model), model.config
+    labels = held_out.labels
+    tokens = [model.tokens_from_item(i) for i in range(len(held_out))]
+    results = [model.forward(item) for item in tokens]
+    predicted = np.array([result.logits.argmax() for result in results])
+    scores = baseline_features(config, held_out.items) @ held_out.baseline_weight.T + held_out.baseline_bias
+    linear = scores.argmax(axis=1)
+    lengths = np.array([[len(item), np.log(len(item))] for item in tokens])
+    routes = [result.routes for result in results]
+    taken = np.eye(config.E)[np.concatenate(routes, axis=1)[:, :, 0]].sum(axis=1)  # [layers, E]
+    from_routes = cross_validated(route_features(model, routes), labels, len(config.classes))
+    from_length = cross_validated(lengths, labels, len(config.classes))
+    counts = np.bincount(labels, minlength=len(config.classes))
+    return {
+        "model": config.name,
+        "held_out": len(labels),
+        "parameters": sum(value.size for value in model.parameters.values()),
+        "largest_weight": max(float(np.abs(value).max()) for value in model.parameters.values()),
+        "accuracy": float((predicted == labels).mean()),
+        "balanced_accuracy": balanced(predicted, labels),
+        "recall": {name: float((predicted[labels == c] == c).mean()) for c, name in enumerate(config.classes)},
+        "linear_accuracy": float((linear == labels).mean()),
+        "linear_balanced_accuracy": balanced(linear, labels),
+        "majority_accuracy": float(counts.max() / counts.sum()),
+        "expert_load": (taken / taken.sum(axis=1, keepdims=True)).tolist(),
+        "label_from_routes_balanced": balanced(from_routes, labels),
+        "label_from_length_balanced": balanced(from_length, labels),
+    }
+
+
+def show(values: dict[str, Any]) -> str:
+    """The figures as one JSON object, one figure a line, numbers to four places."""
+    rounded = json.loads(json.dumps(values), parse_float=lambda text: round(float(text), 4))
+    return "{\n" + ",\n".join(f'  "{name}": {json.dumps(value)}' for name, value in rounded.items()) + "\n}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="The figures of a model card.")
+    parser.add_argument("model", help="a shipped model or the path of a model file")
+    parser.add_argument("--fixed", action="store_true", help="with the MoE layers in exact fixed point as well")
+    options = parser.parse_args(arguments)
+    model = load_model(options.model)
+    print(show(figures(model) | (fixed_figures(model) if options.fixed else {})))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Making the shipped models and tables; nothing here is imported at run time."""

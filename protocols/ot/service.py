@@ -1,0 +1,240 @@
+"""The session service "ot": set-up once, then a pool of correlated OTs per direction and run.
+
+A direction is named by its receiver, as are the pooled resources `cot.client` and `cot.server`. The state counts the
+COTs of a direction over the whole session; that count is the hash tweak, so no tweak ever repeats under one Delta.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from protocols.ot.aes import KEY_BYTES, TweakableHash, derive
+from protocols.ot.base import base_cost, base_ot
+from protocols.ot.functionalities import COT
+from protocols.ot.kernels import U64, Bits
+from protocols.ot.softspoken import (
+    BASE_OTS,
+    TREE_BYTES,
+    LeafStreams,
+    base_choices,
+    extend_receiver,
+    extend_sender,
+    extension_bits,
+    grow_punctured,
+    grow_trees,
+)
+from sim.concrete import to_words
+from sim.cost import FREE, Cost, message, swap, together
+from sim.party import Party, protocol
+from sim.ring import Ring, RingArray
+from sim.role import CLIENT, SERVER, Role
+from sim.wire import Blob, BlobSpec
+
+NONCE = Ring(64)
+NONCE_WORDS = 2
+BATCH = 1 << 14  # COTs hashed at a time: key and pad blocks of a batch stay in the second-level cache
+
+
+class PoolExceeded(RuntimeError):
+    """A slice beyond the pool of this run was asked for."""
+
+
+class PoolReuse(RuntimeError):
+    """A correlated OT was taken a second time."""
+
+
+class Pool:
+    """One party's end of one direction: the streams that make COTs, this run's pool, the session's count of COTs.
+
+    keys: t at the receiver, q at the sender, (n, 2) words. choices: the receiver's random bits, else None. delta: the
+    sender's (2,) words, else None.
+    """
+
+    def __init__(self, pads: TweakableHash, streams: LeafStreams, delta: bytes | None) -> None:
+        self.hash = pads
+        self.delta: U64 | None = None if delta is None else np.frombuffer(delta, np.uint64)
+        self.keys: U64 = np.empty((0, 2), np.uint64)
+        self.choices: Bits = np.empty(0, np.uint8)
+        self.first = 0
+        self._streams = streams
+        self._taken: Bits = np.empty(0, np.uint8)
+
+    def _open(self, keys: U64, choices: Bits) -> None:
+        self.first += len(self.keys)
+        self.keys, self.choices, self._taken = keys, choices, np.zeros(len(keys), np.uint8)
+
+    def request(self, n: int) -> bytes:
+        """Receiver: make n COTs; gives the extension message."""
+        d, choices, keys = extend_receiver(self._streams, n)
+        self._open(keys, choices)
+        return d
+
+    def answer(self, d: Blob, n: int) -> None:
+        """Sender: make n COTs from the receiver's message."""
+        if self.delta is None:
+            raise ValueError("OT extension: expected the COT sender's end of a direction, got the receiver's")
+        self._open(extend_sender(self._streams, self.delta.tobytes(), d.data, n), self.choices)
+
+    def take(self, offset: int, n: int) -> CotSlice:
+        """COTs offset .. offset + n - 1 of this run's pool, once. Raises PoolExceeded, PoolReuse."""
+        if not 0 <= offset <= offset + n <= len(self.keys):
+            raise PoolExceeded(f"COT pool of {len(self.keys)}: expected a slice inside, got {n} from {offset}")
+        if self._taken[offset : offset + n].any():
+            raise PoolReuse(f"COT pool: some of the {n} COTs from {offset} were taken before; reserve a slice of its own")
+        self._taken[offset : offset + n] = 1
+        at = slice(offset, offset + n)
+        return CotSlice(self.hash, self.first + offset, self.keys[at], self.choices[at], self.delta)
+
+
+@dataclass(frozen=True)
+class CotSlice:
+    """COTs that one label took: `first` is the session-wide number of the first one."""
+
+    hash: TweakableHash
+    first: int
+    keys: U64
+    choices: Bits
+    delta: U64 | None
+
+    def streams(self, low: int, high: int, blocks: int) -> U64:
+        """Hashed streams of COTs low .. high - 1, `blocks` 128-bit blocks each; hash a COT once only.
+
+        Receiver: (1, high - low, 2 blocks), of the keys t. Sender: (2, high - low, 2 blocks), of q and of q ^ Delta.
+        """
+        keys = np.ascontiguousarray(self.keys[low:high])
+        variants = [keys] if self.delta is None else [keys, keys ^ self.delta]
+        return np.stack([self.hash(x, self.first + low, blocks) for x in variants])
+
+    def batches(self, blocks: int, unit: int = 1) -> Iterator[tuple[int, int, U64]]:
+        """(low, high, streams) over the whole slice, in batches of a multiple of `unit` COTs."""
+        step = max(BATCH // blocks // unit, 1) * unit
+        for low in range(0, len(self.keys), step):
+            high = min(low + step, len(self.keys))
+            yield low, high, self.streams(low, high, blocks)
+
+
+@dataclass
+class OtState:
+    """One party's state: its end of both directions, by receiver; None in the shapes interpretation."""
+
+    pools: dict[Role, Pool | None]
+
+    def take(self, receiver: Role, offset: int, n: int) -> CotSlice:
+        pool = self.pools[receiver]
+        if pool is None:
+            raise PoolExceeded("COT pool: the shapes interpretation has no content")
+        return pool.take(offset, n)
+
+
+def extend_cost(receiver: Role, *, n: int) -> Cost:
+    return message(receiver, extension_bits(n))
+
+
+def provision_cost(amounts: Mapping[str, int]) -> Cost:
+    """Set-up traffic of a run's pools."""
+    sizes = {role: amounts.get(f"cot.{role.value}", 0) for role in Role}
+    return together(*[extend_cost(role, n=n) if n else FREE for role, n in sizes.items()])
+
+
+def setup_cost() -> Cost:
+    """Traffic of the session set-up, once: nonces, then base OTs and tree sums in both directions."""
+    each = [base_cost(role, n=BASE_OTS) + message(role, 8 * TREE_BYTES) for role in Role]
+    return swap(NONCE_WORDS * NONCE.l) + together(*each)
+
+
+def _extend_cost(receiver: Role, pool: object, *, n: int) -> Cost:
+    return extend_cost(receiver, n=n)
+
+
+@protocol(realises=COT, cites="[Roy22]", cost=_extend_cost)
+async def extend(p: Party, receiver: Role, pool: Pool | None, *, n: int) -> None:
+    """n random COTs into the pool, on top of a set-up direction; replaces what is left in it."""
+    spec = BlobSpec("cot", extension_bits(n) // 8)
+    if p.role is receiver:
+        p.send("d", p.compute(spec, _request, pool, n))
+    else:
+        d: Blob = await p.recv("d", spec)
+        p.local(_answer, pool, d, n)
+
+
+def _direction_cost(receiver: Role, session: object) -> Cost:
+    return base_cost(receiver, n=BASE_OTS) + message(receiver, 8 * TREE_BYTES)
+
+
+@protocol(realises=COT, cites="[Roy22]", cost=_direction_cost)
+async def set_up(p: Party, receiver: Role, session: bytes | None) -> Pool | None:
+    """Base OTs (the COT receiver sends them) and the trees of one direction."""
+    spec = BlobSpec("tree sums", TREE_BYTES)
+    if p.role is receiver:
+        keys = await base_ot(p, receiver, None, session, n=BASE_OTS)
+        prg = p.local(_hash, session, receiver, "trees")
+        grown = p.local(grow_trees, prg, keys)
+        p.send("sums", p.compute(spec, _message, grown))
+        return p.local(_receiver_pool, session, receiver, prg, grown)
+    delta = p.draw_bytes("delta", KEY_BYTES)
+    keys = await base_ot(p, receiver, p.local(base_choices, delta), session, n=BASE_OTS)
+    sums: Blob = await p.recv("sums", spec)
+    return p.local(_sender_pool, session, receiver, delta, keys, sums)
+
+
+class OtService:
+    """Oblivious transfer as a service of a session: see `sim.world.Service`. Holds no state of its own."""
+
+    name = "ot"
+
+    async def setup(self, p: Party) -> OtState:
+        """Agree on a session id, then set up both directions side by side."""
+        mine = p.draw("nonce", NONCE, (NONCE_WORDS,))
+        theirs = await p.swap("nonce", mine)
+        session = p.local(_session_id, p.role, mine, theirs)
+        pools = await p.gather(*[set_up(p, receiver, session) for receiver in (CLIENT, SERVER)])
+        return OtState(dict(zip((CLIENT, SERVER), pools, strict=True)))
+
+    async def provision(self, p: Party, state: OtState, amounts: Mapping[str, int]) -> None:
+        """The run's pools: exactly amounts["cot.client"] and amounts["cot.server"] COTs, one message each."""
+        sizes = {role: amounts.get(f"cot.{role.value}", 0) for role in (CLIENT, SERVER)}
+        await p.gather(*[extend(p, role, state.pools[role], n=n) for role, n in sizes.items() if n])
+
+
+def _session_id(role: Role, mine: RingArray, theirs: RingArray) -> bytes:
+    client, server = (mine, theirs) if role is CLIENT else (theirs, mine)
+    nonces = to_words(client).tobytes() + to_words(server).tobytes()
+    return hashlib.blake2b(nonces, digest_size=32, person=b"secmoe ot sid").digest()
+
+
+def _hash(session: bytes, receiver: Role, purpose: str) -> TweakableHash:
+    return TweakableHash(derive(session, receiver.value, purpose))
+
+
+def _message(grown: tuple[U64, bytes]) -> bytes:
+    return grown[1]
+
+
+def _receiver_pool(session: bytes, receiver: Role, prg: TweakableHash, grown: tuple[U64, bytes]) -> Pool:
+    return Pool(_hash(session, receiver, "pads"), LeafStreams(prg, grown[0], None), None)
+
+
+def _sender_pool(session: bytes, receiver: Role, delta: bytes, keys: Bits, sums: Blob) -> Pool:
+    prg = _hash(session, receiver, "trees")
+    leaves = grow_punctured(prg, delta, keys, sums.data)
+    return Pool(_hash(session, receiver, "pads"), LeafStreams(prg, leaves, delta), delta)
+
+
+def _request(pool: Pool, n: int) -> bytes:
+    return pool.request(n)
+
+
+def _answer(pool: Pool, d: Blob, n: int) -> None:
+    pool.answer(d, n)
+
+
+def slice_of(p: Party, word: str, receiver: Role, n: int) -> Any:
+    """Reserve n COTs under the label of `word` and take them; None in the shapes interpretation."""
+    offset = p.reserve(word, f"cot.{receiver.value}", n)
+    state: OtState = p.service("ot")
+    return p.local(state.take, receiver, offset, n)

@@ -1,0 +1,143 @@
+"""Division by 2^f on shares: exact floor (faithful), or one-ulp with its error rule at share level.
+
+With x' = x + 2^(l-1) >= 0, x' = x'_C + x'_S - wrap 2^l, and
+    floor(x / 2^f) = (x'_C >> f) + (x'_S >> f) + carry - wrap 2^(l-f) - 2^(l-1-f),
+where carry says that the low f bits of the shares overflow. The faithful mode computes both bits; the one-ulp mode
+leaves carry out: its error is -carry, a function of the shares and never of anything else (floor or floor - 1 ulp).
+For a known sign the wrap follows from the two top bits.
+"""
+
+from __future__ import annotations
+
+from protocols import functionalities as F
+from protocols.boolean import conjoin
+from protocols.compare import DIGIT, _blanks, less_than
+from protocols.convert import b2a, bit_times
+from protocols.ot.chosen import correlate
+from protocols.sharing import plus
+from sim.cost import Cost
+from sim.party import Party, protocol
+from sim.ring import Ring, RingArray, Spec
+from sim.role import CLIENT
+from sim.shapes import blank
+
+FAITHFUL = "faithful"
+ONE_ULP = "one-ulp"
+MODES = (FAITHFUL, ONE_ULP)
+
+
+class TruncationMode(ValueError):
+    """An unknown truncation mode."""
+
+
+def _check(x: Ring, f: int, mode: str) -> None:
+    if mode not in MODES:
+        raise TruncationMode(f"truncation mode: expected one of {', '.join(MODES)}, got {mode!r}")
+    if not 1 <= f < x.l - 1:
+        raise ValueError(f"truncation by f bits in {x}: expected 1 <= f < {x.l - 1}, got {f}")
+
+
+def _truncate_cost(x: RingArray, *, f: int, mode: str = FAITHFUL, w: int = DIGIT) -> Cost:
+    l, bit = x.ring.l, blank(Spec(Ring(1), x.shape))
+    to_wrap = b2a.declared(bit, ring=Ring(f))
+    if mode == ONE_ULP:
+        return less_than.declared(None, None, shape=x.shape, bits=l, w=w) + to_wrap
+    high = less_than.declared(None, None, shape=x.shape, bits=l - f, w=w, need_equal=True)
+    low = less_than.declared(None, None, shape=x.shape, bits=f, w=w)
+    join = conjoin.declared(*_blanks(x.shape, 1))
+    return (high | low) + join + (to_wrap | b2a.declared(bit, ring=x.ring))
+
+
+@protocol(realises=F.FLOOR_SHIFT, cites="[SIRNN]", cost=_truncate_cost)
+async def truncate(p: Party, x: RingArray, *, f: int, mode: str = FAITHFUL, w: int = DIGIT) -> RingArray:
+    """floor(x / 2^f) of a signed x over Z_{2^l}, any x. Faithful: exact. One-ulp: exact minus the share carry.
+
+    Faithful comes at one l-bit comparison: the carry of the low f bits is a node of the same digit tree.
+    """
+    _check(x.ring, f, mode)
+    l = x.ring.l
+    shifted = plus(p, x, 1 << (l - 1))
+    client = p.role is CLIENT
+    room = None if client else shifted.const(-1, shifted.shape) - shifted
+    if mode == ONE_ULP:
+        overflow = await less_than(p, shifted if client else None, _fold(room), shape=x.shape, bits=l, w=w)
+        wrap = await b2a(p, overflow[0], ring=Ring(f))
+        return _assemble(p, shifted, None, wrap, f, offset=True)
+    high, low = await p.gather(
+        less_than(
+            p,
+            shifted.field(f, l - f) if client else None,
+            _fold(room.field(f, l - f)) if room is not None else None,
+            shape=x.shape,
+            bits=l - f,
+            w=w,
+            need_equal=True,
+        ),
+        less_than(
+            p,
+            shifted.field(0, f) if client else None,
+            _fold(room.field(0, f)) if room is not None else None,
+            shape=x.shape,
+            bits=f,
+            w=w,
+        ),
+    )
+    carry = low[0]
+    (passed,) = await conjoin(p, high[1][0], carry.reshape(*carry.shape, 1))
+    wrap, carry = await p.gather(b2a(p, high[0][0] ^ passed[..., 0], ring=Ring(f)), b2a(p, carry, ring=x.ring))
+    return _assemble(p, shifted, carry, wrap, f, offset=True)
+
+
+def _fold(y: RingArray | None) -> RingArray | None:
+    return None if y is None else y.reshape(1, *y.shape)
+
+
+def _assemble(
+    p: Party, shifted: RingArray, carry: RingArray | None, wrap: RingArray, f: int, *, offset: bool
+) -> RingArray:
+    l = shifted.ring.l
+    y = (shifted >> f) - (wrap.cast(shifted.ring) << (l - f))
+    if carry is not None:
+        y = y + carry
+    return plus(p, y, -(1 << (l - 1 - f))) if offset else y
+
+
+def _known_sign_cost(x: RingArray, *, f: int, negative: bool = False, mode: str = FAITHFUL, w: int = DIGIT) -> Cost:
+    bit = blank(Spec(Ring(1), x.shape))
+    wrap = correlate.declared(CLIENT, None, None, shape=x.shape, ring=Ring(f))
+    if mode == ONE_ULP:
+        return wrap
+    return wrap | (less_than.declared(None, None, shape=x.shape, bits=f, w=w) + b2a.declared(bit, ring=x.ring))
+
+
+@protocol(realises=F.FLOOR_SHIFT, cites="[SIRNN]", cost=_known_sign_cost)
+async def truncate_known_sign(
+    p: Party, x: RingArray, *, f: int, negative: bool = False, mode: str = FAITHFUL, w: int = DIGIT
+) -> RingArray:
+    """floor(x / 2^f) for 0 <= x < 2^(l-1), or with negative=True for -2^(l-1) <= x < 0.
+
+    The shares wrap exactly when one of their top bits is set: one correlated OT of f bits, 2 flights; the faithful mode
+    adds the f-bit comparison for the carry. Outside the range the result is undefined (but still a sharing).
+    """
+    _check(x.ring, f, mode)
+    l = x.ring.l
+    shifted = plus(p, x, 1 << (l - 1)) if negative else x
+    client = p.role is CLIENT
+    top = shifted.bit(l - 1)
+    product = bit_times(
+        p, CLIENT, top if client else None, None if client else top.cast(Ring(f)), Spec(Ring(f), x.shape)
+    )
+    if mode == ONE_ULP:
+        wrap = top.cast(Ring(f)) - await product
+        return _assemble(p, shifted, None, wrap, f, offset=negative)
+    both, carry = await p.gather(product, low_carry(p.child("carry"), shifted, f=f, w=w))
+    return _assemble(p, shifted, carry, top.cast(Ring(f)) - both, f, offset=negative)
+
+
+async def low_carry(p: Party, x: RingArray, *, f: int, w: int) -> RingArray:
+    """Arithmetic shares of [the low f bits of the two shares overflow 2^f]."""
+    client = p.role is CLIENT
+    low = x.field(0, f)
+    room = None if client else low.const(-1, low.shape) - low
+    carry = await less_than(p, low if client else None, _fold(room), shape=x.shape, bits=f, w=w)
+    return await b2a(p, carry[0], ring=x.ring)

@@ -1,0 +1,126 @@
+"""One party's private side of a kept run, in a file of its own: `NAME.client`, `NAME.server`, mode 0600.
+
+It holds the tape key, the inputs and the ledger of draws: with it the party's whole execution can be repeated, so it is
+as secret as the inputs. It is written on request only, and never lies inside the transcript.
+
+Layout: magic, length of the header (8 bytes, little-endian), header (JSON), the arrays one after the other (raw,
+little-endian), BLAKE2b-256 of everything before. `seal` in the header names the transcript it belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.role import Role
+from sim.tape import KEY_BYTES
+from transcripts.layout import to_json
+
+MAGIC = b"secmoe private 1"
+DTYPES = ("<u8", "<i8", "<f8", "|u1")
+
+
+class PrivateFileError(ValueError):
+    """A private side is missing, damaged, or belongs to something else."""
+
+
+class PrivateExists(ValueError):
+    """A private file lies where a new one should be written."""
+
+
+@dataclass(frozen=True)
+class PrivateSide:
+    """What one party alone knows of a session.
+
+    key: its tape key. arrays: its inputs by name (uint64, int64, float64 or uint8). draws: bytes taken from the tape
+    under each label, the ledger that a replay must reproduce.
+    """
+
+    role: Role
+    key: bytes
+    arrays: Mapping[str, NDArray[Any]]
+    draws: Mapping[str, int]
+
+
+def private_path(transcript: Path, role: Role) -> Path:
+    """Where the private side of a party lies: beside the transcript."""
+    return transcript.with_suffix(f".{role.value}")
+
+
+def write_private(path: Path, side: PrivateSide, seal: bytes) -> Path:
+    """Write a new file of mode 0600, whole or not at all. Raises PrivateExists."""
+    if len(side.key) != KEY_BYTES:
+        raise PrivateFileError(f"{path}: expected a tape key of {KEY_BYTES} bytes, got {len(side.key)}")
+    arrays = {name: _little(name, array) for name, array in side.arrays.items()}
+    header = to_json(
+        {
+            "role": side.role.value,
+            "seal": seal.hex(),
+            "key": side.key.hex(),
+            "draws": dict(side.draws),
+            "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()],
+        }
+    ).encode()
+    parts = [MAGIC, len(header).to_bytes(8, "little"), header, *(array.tobytes() for array in arrays.values())]
+    check = hashlib.blake2b(digest_size=32)
+    temporary = path.with_name(f".{path.name}.part")
+    if path.exists():
+        raise PrivateExists(f"{path}: the file exists and a private side is never overwritten; choose another name")
+    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
+        try:
+            os.fchmod(file.fileno(), 0o600)
+            for part in parts:
+                check.update(part)
+                file.write(part)
+            file.write(check.digest())
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.rename(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    return path
+
+
+def read_private(path: Path, role: Role, seal: bytes) -> PrivateSide:
+    """The private side of `role` for the transcript of this seal. Raises PrivateFileError."""
+    if not path.is_file():
+        raise PrivateFileError(
+            f"{path}: replay repeats each party from its own inputs and tape, and the private side of the {role.value} "
+            "is missing; record the run with --record-private or --seed"
+        )
+    data = path.read_bytes()
+    body = data[:-32]
+    if not data.startswith(MAGIC):
+        raise PrivateFileError(f"{path}: expected the private side of a run, got a file of another kind")
+    if hashlib.blake2b(body, digest_size=32).digest() != data[-32:]:
+        raise PrivateFileError(f"{path}: truncated or altered ({len(data)} bytes); take an undamaged copy")
+    start = len(MAGIC) + 8
+    end = start + int.from_bytes(body[len(MAGIC) : start], "little")
+    header = json.loads(body[start:end])
+    if header["role"] != role.value or header["seal"] != seal.hex():
+        raise PrivateFileError(
+            f"{path}: expected the {role.value} of the run with seal {seal.hex()[:16]}, "
+            f"got the {header['role']} of {header['seal'][:16]}; take the file recorded with this transcript"
+        )
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, dtype, shape in header["arrays"]:
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        arrays[name] = np.frombuffer(body[end : end + size], dtype).reshape(shape)
+        end += size
+    return PrivateSide(role, bytes.fromhex(header["key"]), arrays, header["draws"])
+
+
+def _little(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    converted = np.asarray(array, order="C").astype(array.dtype.newbyteorder("<"))
+    if converted.dtype.str not in DTYPES:
+        raise PrivateFileError(f"array {name!r}: expected one of {', '.join(DTYPES)}, got {converted.dtype.str}")
+    return converted

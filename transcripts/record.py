@@ -1,0 +1,165 @@
+"""Write a kept run: record while it goes, seal to one file, all or nothing.
+
+Messages are taken from finished executions, so that hashing and writing burden neither party's measured CPU time.
+While a run is recorded, `.NAME.secmoe.recording` (WAL) lies beside the place of the file to come; sealing turns it into
+one file and renames it. Whatever fails before leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sim.wire import spec_to_json
+from sim.world import Execution
+from transcripts.layout import (
+    APPLICATION_ID,
+    PAGE_BYTES,
+    SCHEMA_VERSION,
+    SUFFIX,
+    TABLES,
+    checksum_of,
+    link,
+    seal_of,
+    to_json,
+)
+from transcripts.private import PrivateSide, private_path, write_private
+from transcripts.store import require_sqlite
+
+
+class OutputError(ValueError):
+    """The place for a new transcript cannot be used."""
+
+
+class RecorderMisuse(RuntimeError):
+    """Something was recorded twice, out of order or after the seal."""
+
+
+class Recorder:
+    """Records the phases of one session into a new file.
+
+    path: must end in `.secmoe` and not exist. public: parameters known to both parties, JSON values. seeded: the tapes
+    come from a seed. Use as a context manager: leaving it without `seal` discards the recording.
+    """
+
+    def __init__(self, path: str | Path, public: Mapping[str, Any], *, seeded: bool) -> None:
+        self.path = checked_output(path)
+        self._temporary = self.path.with_name(f".{self.path.name}.recording")
+        self._public, self._seeded = to_json(dict(public)), seeded
+        self._phases: list[dict[str, Any]] = []
+        self._measured: dict[str, Any] = {}
+        self._count, self.chain = 0, bytes(32)
+        self.seal_value: bytes | None = None
+        require_sqlite()
+        try:
+            os.close(os.open(self._temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        except FileExistsError as error:
+            raise OutputError(
+                f"{self._temporary}: another run records here, or was cut off; remove it or choose another name"
+            ) from error
+        self._connection = sqlite3.connect(self._temporary, isolation_level=None)
+        try:
+            for pragma in (
+                f"page_size = {PAGE_BYTES}",
+                f"application_id = {APPLICATION_ID}",
+                f"user_version = {SCHEMA_VERSION}",
+                "journal_mode = WAL",
+                "synchronous = OFF",  # one fsync at the seal; an unsealed recording is worth nothing
+            ):
+                self._connection.execute(f"PRAGMA {pragma}")
+            for name in sorted(TABLES):
+                self._connection.execute(TABLES[name])
+        except BaseException:
+            self.discard()
+            raise
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.seal_value is None:
+            self.discard()
+
+    def add(self, execution: Execution) -> None:
+        """Record the set-up of the session or a run in it; in the order in which they happened."""
+        name = execution.prefix
+        if self.seal_value is not None or name in self._measured:
+            raise RecorderMisuse(f"phase {name!r} was recorded before, or after the seal; record each phase once")
+        self._phases.append({"name": name, "reserved": dict(execution.reserved)})
+        self._measured[name] = {
+            "cpu_by_scope": [[r.value, scope or name, s] for (r, scope), s in sorted(execution.cpu_by_scope.items())],
+            "cpu_by_depth": [[r.value, depth, s] for (r, depth), s in sorted(execution.cpu_by_depth.items())],
+        }
+        self._connection.execute("BEGIN")
+        for message in execution.messages:
+            digest = message.digest()
+            self.chain = link(self.chain, digest)
+            row = None
+            if message.payload is not None:
+                row = self._connection.execute(
+                    "INSERT INTO payload (content) VALUES (?)", (memoryview(message.payload),)
+                ).lastrowid
+            header = spec_to_json(message.spec)
+            kind, dtype, shape = header["kind"], header["dtype"], to_json(header["shape"])
+            place = (self._count, name, message.sender.value, message.label, message.scope, kind, message.depth)
+            self._connection.execute(
+                f"INSERT INTO message VALUES ({', '.join('?' * 13)})",
+                (*place, dtype, shape, message.nbytes, digest, self.chain, row),
+            )
+            self._count += 1
+        self._connection.execute("COMMIT")
+
+    def seal(self, sides: Iterable[PrivateSide] = ()) -> bytes:
+        """Seal the recording to one file and put it in place, after the private sides given; returns the seal."""
+        if self.seal_value is not None:
+            raise RecorderMisuse("the recording was sealed before")
+        phases, measured = to_json(self._phases), to_json(self._measured)
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        seal = seal_of(self._public, phases, self._seeded, self._count, self.chain)
+        told = (created, self._public, phases, measured, int(self._seeded), self._count)
+        self._connection.execute(
+            "INSERT INTO run VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*told, self.chain, seal, checksum_of(seal, created, measured)),
+        )
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.execute("PRAGMA journal_mode = DELETE")
+        self._connection.close()
+        written: list[Path] = []
+        try:
+            for side in sides:
+                written.append(write_private(private_path(self.path, side.role), side, seal))
+            with self._temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            checked_output(self.path)
+            self._temporary.rename(self.path)
+        except BaseException:
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise
+        self.seal_value = seal
+        return seal
+
+    def discard(self) -> None:
+        """Remove the recording; nothing is left."""
+        self._connection.close()
+        for tail in ("", "-wal", "-shm", "-journal"):
+            self._temporary.with_name(self._temporary.name + tail).unlink(missing_ok=True)
+
+
+def checked_output(path: str | Path) -> Path:
+    """A place for a new transcript: the suffix, a folder that exists, nothing there yet. Raises OutputError."""
+    path = Path(path)
+    if path.suffix != SUFFIX or path.name == SUFFIX:
+        raise OutputError(f"{path}: expected a name that ends in {SUFFIX}, such as {path.stem or 'run'}{SUFFIX}")
+    if path.exists():
+        raise OutputError(f"{path}: the file exists and a kept run is never overwritten; choose another name")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent}; make it or choose another place")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path}: the folder {path.parent} is not writable; choose another place")
+    return path
