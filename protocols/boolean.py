@@ -21,8 +21,8 @@ def _conjoin_cost(*groups: RingArray) -> Cost:
 async def conjoin(p: Party, *groups: RingArray) -> list[RingArray]:
     """AND one left bit with several right bits, many groups in one round.
 
-    groups: left_0, right_0, left_1, right_1, ... over Z_2, left of shape S, right of shape (*S, m). Returns left & right
-    of shape (*S, m) per group. A triple (a; b_1..b_m; a b_1..a b_m) shares its left factor, so each element opens
+    groups: left_0, right_0, left_1, right_1, ... over Z_2, left of shape S, right of shape (*S, m). Returns left &
+    right of shape (*S, m) per group. A triple (a; b_1..b_m; a b_1..a b_m) shares its left factor, so each element opens
     1 + m bits per party. Exact.
     """
     lefts, rights = groups[0::2], groups[1::2]

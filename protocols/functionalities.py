@@ -30,7 +30,7 @@ def _reveal(x: Ints) -> Ints:
     return x
 
 
-def _product(x: Ints, y: Ints) -> Ints:
+def _product(x: Ints, y: Ints, **_: Any) -> Ints:
     return x * y
 
 
@@ -47,7 +47,7 @@ def _b2a(b: Ints, **_: Any) -> Ints:
     return b
 
 
-def _mux(b: Ints, x: Ints) -> Ints:
+def _mux(b: Ints, x: Ints, **_: Any) -> Ints:
     return b * x
 
 
@@ -55,11 +55,12 @@ def _scaled_bits(b: Ints, *, constants: Sequence[int], **_: Any) -> list[Ints]:
     return [b * np.int64(c) for c in constants]
 
 
-def _less_than(x: Ints, y: Ints, *, bits: int, **_: Any) -> Ints:
-    """[y < x] of unsigned values below 2^bits: y is the sender's, x the receiver's."""
+def _less_than(x: Ints, y: Ints, *, bits: int, need_equal: bool = False, **_: Any) -> Ints:
+    """[y < x] (and [y = x]) of unsigned values below 2^bits: y is the sender's, x the receiver's."""
     mask = np.uint64((1 << bits) - 1)
-    below: Ints = ((y.astype(np.uint64) & mask) < (x.astype(np.uint64) & mask)).astype(np.int64)
-    return below
+    low, high = y.astype(np.uint64) & mask, x.astype(np.uint64) & mask
+    below: Ints = (low < high).astype(np.int64)
+    return np.stack([below, (low == high).astype(np.int64)]) if need_equal else below
 
 
 def _drelu(x: Ints, **_: Any) -> Ints:
@@ -76,6 +77,18 @@ def _relu(x: Ints, **_: Any) -> Ints:
 
 def _floor_shift(x: Ints, *, f: int, **_: Any) -> Ints:
     return x >> np.int64(f)
+
+
+def _floor_shift_one_ulp(x_client: Ints, x_server: Ints, *, f: int, **_: Any) -> Ints:
+    """A function of the SHARES: the client's is offset by 2^(l-1), which leaves its low f bits alone."""
+    mask = np.int64((1 << f) - 1)
+    carry = ((x_client & mask) + (x_server & mask)) >> np.int64(f)
+    return ((x_client + x_server) >> np.int64(f)) - carry
+
+
+def _look_up(index: Ints, table: Ints, **_: Any) -> Ints:
+    where = index.astype(np.int64)[..., None, None] % table.shape[-2]
+    return np.asarray(np.take_along_axis(table, where, axis=-2)[..., 0, :])
 
 
 def exp_fixed(x: Ints, *, s: int, l: int, **_: Any) -> Ints:
@@ -177,6 +190,54 @@ def _one_hot(index: Ints, *, E: int, **_: Any) -> Ints:
     return (np.arange(E) == position[..., None]).astype(np.int64)
 
 
+def _identity(x: Ints, **_: Any) -> Ints:
+    return x
+
+
+def _linear(x: Ints, weights: Ints, **_: Any) -> Ints:
+    return np.asarray(x @ weights.T)
+
+
+def _selected_product(t: Ints, x: Ints, weights: Ints, **_: Any) -> Ints:
+    return np.stack([np.einsum("e,efd,d->f", row, weights, v) for row, v in zip(t, x, strict=True)])
+
+
+def _selected_expert(t: Ints, x: Ints, w1: Ints, v: Ints | None, w2: Ints, **public: Any) -> Ints:
+    a, l = public["arithmetic"], public["up"].params.ring_bits
+    n, k, E = t.shape
+    rows, states = t.reshape(n * k, E), np.repeat(x, k, axis=0)
+
+    def floor(products: Ints) -> Ints:
+        return wrap(products, l) >> np.int64(a.s)
+
+    h = floor(_selected_product(rows, states, w1))
+    activation = public["activation"]
+    if activation == "relu":
+        g = _relu(h)
+    else:
+        breakpoints, table = activation.words(a.s)
+        g = piecewise_fixed(h, breakpoints=breakpoints, rows=table, s=a.s, l=l)
+    if v is not None:
+        g = floor(g * floor(_selected_product(rows, states, v)))
+    return floor(_selected_product(rows, g, w2)).reshape(n, k, -1)
+
+
+def _sparse_moe(x: Ints, residual: Ints, router: Ints, w1: Ints, v: Ints | None, w2: Ints, *, plan: Any) -> Ints:
+    a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
+    logits = wrap(_linear(x, router), l) >> np.int64(a.s)
+    winners, hot = _top_k(logits, k=shape.k, l=l)
+    p = _probabilities(logits, winners, s=a.s, l=l, renormalise=shape.renormalise)
+    y = _selected_expert(hot, x, w1, v, w2, up=plan.up, arithmetic=a, activation=plan.activation)
+    mixed = wrap((p[..., None] * y).sum(1), l) >> np.int64(a.s)
+    return wrap(residual + mixed, l)
+
+
+ENCRYPTION = Functionality("encryption of a shared vector at the server", _identity)
+DECRYPTION = Functionality("shares of an encrypted vector", _identity)
+LINEAR = Functionality("product with the server's matrix", _linear)
+SELECTED_PRODUCT = Functionality("product with the selected matrix", _selected_product)
+SELECTED_EXPERT = Functionality("the selected expert", _selected_expert)
+SPARSE_MOE = Functionality("sparse Mixture-of-Experts layer", _sparse_moe)
 REVEAL = Functionality("reveal", _reveal, leaks_client=("the value",), leaks_server=("the value",))
 PRODUCT = Functionality("product", _product)
 SQUARE = Functionality("square", _square)
@@ -188,6 +249,8 @@ LESS_THAN = Functionality("less than", _less_than)
 NON_NEGATIVE = Functionality("non-negative", _drelu)
 GREATER_THAN = Functionality("greater than public thresholds", _greater_than)
 RELU = Functionality("ReLU", _relu)
+FLOOR_SHIFT_ONE_ULP = Functionality("floor of x / 2^f, less the carry of the shares", _floor_shift_one_ulp)
+LOOK_UP = Functionality("look-up in the sender's table", _look_up)
 FLOOR_SHIFT = Functionality("floor of x / 2^f", _floor_shift)
 EXPONENTIAL = Functionality("exponential of non-positive numbers", exp_fixed)
 RECIPROCAL = Functionality("reciprocal", reciprocal_fixed)

@@ -8,6 +8,8 @@ and one multiplexer per breakpoint, and no other product.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from protocols import functionalities as F
 from protocols.compare import DIGIT, greater_than
 from protocols.convert import mux, mux_public
@@ -109,7 +111,7 @@ async def _telescope(
     p: Party, above: RingArray, powers: list[RingArray], rows: tuple[tuple[int, ...], ...], s: int
 ) -> RingArray:
     values = [_evaluate(p, row, powers, s) for row in rows]
-    steps = stack(*(after - before for before, after in zip(values, values[1:], strict=False)))
+    steps = stack(*(after - before for before, after in pairwise(values)))
     return values[0] + (await mux(p, above, steps)).sum(0)
 
 

@@ -25,7 +25,7 @@ def _cross_cost(x: RingArray | None, y: RingArray | None, *, receiver: Role, spe
 
 @protocol(realises=F.PRODUCT, cites="[Gilboa]", cost=_cross_cost)
 async def cross(p: Party, x: RingArray | None, y: RingArray | None, *, receiver: Role, spec: Spec) -> RingArray:
-    """Shares of x * y, x known to the receiver and y to its peer; both of `spec`. Exact, 2 flights, l (l + 3) / 2 bits."""
+    """Shares of x * y, x known to the receiver, y to its peer; both of `spec`. Exact, 2 flights, l (l + 3) / 2 bits."""
     rings = _rings(spec.ring)
     bits = stack(*(x.bit(i) for i in range(len(rings)))) if p.role is receiver and x is not None else None
     deltas = [y.cast(ring) for ring in rings] if p.role is not receiver and y is not None else None

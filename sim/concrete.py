@@ -58,7 +58,7 @@ class Concrete:
         return np.asarray(narrowed.astype(_dtype(dst)))
 
     def equals(self, ring: Ring, a: Words, c: int) -> Words:
-        return (a == _dtype(ring)(c)).astype(np.uint8)
+        return np.asarray((a == _dtype(ring)(c)).astype(np.uint8))
 
     def reshape(self, a: Words, shape: Shape) -> Words:
         return np.asarray(a.reshape(shape))

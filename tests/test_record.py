@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import keep_small, private_sides, run_small
+from tests.small_runs import keep_small, private_sides, run_small
 
 from sim.role import CLIENT, SERVER, Role
 from transcripts.private import (

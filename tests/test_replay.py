@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import RING, keep_small, private_sides, rebuild_small, run_small, services, twice
+from tests.small_runs import RING, keep_small, private_sides, rebuild_small, run_small, services, twice
 
 from sim.concrete import from_words
 from sim.message import Message

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_runs import keep_small, run_small
+from tests.small_runs import keep_small, run_small
 
 from sim.message import Message, chain
 from sim.ring import Ring, Spec

@@ -13,18 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.he import pointwise
+from protocols.he.buffers import empty
 from protocols.he.ntt import Floats, Ints, Tables, mulmod, reference_forward, reference_inverse
 from protocols.he.params import ntt_primes
 
 Weights = NDArray[np.signedinteger]
-
-
-def empty(*shape: int) -> Floats:
-    """An uninitialised array whose rows start on a cache line."""
-    nbytes = 8 * int(np.prod(shape))
-    raw = np.empty(nbytes + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start: start + nbytes].view(np.float64).reshape(shape)
 
 
 class ConversionTables:
@@ -54,7 +47,6 @@ class Engine(Protocol):
     def convert(self, x: Floats, constants: ConversionTables) -> Floats: ...
     def switch_products(self, digits: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats: ...
     def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats: ...
-    def weight_products(self, out: Floats, polynomial: Floats, operands: Floats, limbs: Ints) -> None: ...
 
 
 def _rows(x: Floats) -> Floats:
@@ -122,11 +114,6 @@ class FmaEngine:
         out = empty(self.tables.n)
         pointwise.place_weights(out, weights, stride, spacing, float(factor))
         return out
-
-    def weight_products(self, out: Floats, polynomial: Floats, operands: Floats, limbs: Ints) -> None:
-        t = self.tables
-        pointwise.weight_products(out, polynomial, operands, limbs, t.roots, t.roots_over, t.modulus,
-                                  empty(polynomial.size))
 
 
 class NumpyEngine:
@@ -199,11 +186,6 @@ class NumpyEngine:
         exponent = o * spacing - i - stride * j
         out[exponent % n] = np.where(exponent < 0, -1.0, 1.0) * weights * float(factor)
         return out
-
-    def weight_products(self, out: Floats, polynomial: Floats, operands: Floats, limbs: Ints) -> None:
-        transformed = np.stack([polynomial.astype(np.int64) % self.tables.primes[k] for k in limbs]).astype(np.float64)
-        self.forward(transformed, limbs)
-        self.multiply_add(out, operands, transformed, limbs)
 
 
 def engines_agree(n: int = 128) -> bool:

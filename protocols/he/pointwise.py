@@ -144,20 +144,3 @@ def place_weights(out: Floats, weights: Ints, stride: int, spacing: int, factor:
                     out[exponent] += value
                 else:
                     out[exponent + n] -= value
-
-
-@kernel
-def weight_products(out: Floats, polynomial: Floats, operands: Floats, limbs: Ints, roots: Floats, roots_q: Floats,
-                    primes: Floats, scratch: Floats) -> None:
-    """out[t, c, k] += NTT(polynomial mod p_k) * operands[t, c, k] for every token t and component c."""
-    for k in range(limbs.size):
-        modulus = primes[limbs[k]]
-        p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
-        scratch[:] = polynomial
-        forward_row(scratch, roots[limbs[k]], roots_q[limbs[k]], modulus)
-        for t in range(out.shape[0]):
-            for c in range(out.shape[1]):
-                total, operand = out[t, c, k], operands[t, c, k]
-                for j in range(0, scratch.size, 8):
-                    x = product(v.load(scratch, j), v.load(operand, j), p, p_inverse)
-                    v.store(total, j, canonical(v.add(v.load(total, j), x), p, p_inverse))

@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from protocols.he.engine import ConversionTables, Engine, empty, engine_for
+from protocols.he.buffers import copied, empty
+from protocols.he.engine import ConversionTables, Engine, engine_for
 from protocols.he.ntt import Floats, Ints, Tables
 from protocols.he.params import ParamSet
 
@@ -51,21 +52,27 @@ class Ring:
 
     def forward(self, x: Floats, basis: Basis) -> Floats:
         """Transformed form of x, as a new array."""
-        out = empty(*x.shape)
-        out[:] = x
+        out = copied(x)
         self.engine.forward(out, basis.limbs)
         return out
 
     def inverse(self, x: Floats, basis: Basis) -> Floats:
         """Coefficient form of x, as a new array."""
-        out = empty(*x.shape)
-        out[:] = x
+        out = copied(x)
         self.engine.inverse(out, basis.limbs)
         return out
 
     def small(self, x: Ints, basis: Basis) -> Floats:
         """Residues of small signed coefficients [..., N]."""
         return np.stack([x % p for p in basis.primes], axis=-2).astype(np.float64)
+
+    def transform_small(self, x: Floats, basis: Basis) -> Floats:
+        """Transformed form [basis.size, N] of one row of signed coefficients below every prime in absolute value."""
+        out = empty(basis.size, self.n)
+        for row, p in zip(out, basis.primes, strict=True):
+            np.add(x, (x < 0) * float(p), out=row)
+        self.engine.forward(out, basis.limbs)
+        return out
 
     def monomial(self, exponent: int, basis: Basis) -> Floats:
         """X^exponent in transformed form [basis.size, N]; any integer exponent."""

@@ -72,7 +72,8 @@ class FixedPoint:
 
 def quantise(x: ArrayLike, fp: FixedPoint) -> Words:
     """round(x * 2^s), ties to even, as words mod 2^l. RangeError when a value is not finite or does not fit."""
-    scaled = np.rint(np.asarray(x, dtype=np.float64) * 2.0**fp.s)
+    with np.errstate(over="ignore"):  # what overflows to infinity is refused below
+        scaled = np.rint(np.asarray(x, dtype=np.float64) * 2.0**fp.s)
     limit = 2.0 ** (fp.l - 1)
     good = (scaled >= -limit) & (scaled < limit)  # false for NaN as well
     if not good.all():

@@ -70,8 +70,8 @@ def save_model(model: Model, folder: Path) -> None:
     fields = {"config": model.config.to_json(), "vocabulary": words}
     # one key only: safetensors writes several in an order that varies from run to run
     header = {HEADER_KEY: json.dumps(fields, sort_keys=True, ensure_ascii=False)}
-    weights = {key: np.ascontiguousarray(value.astype(np.float16)) for key, value in model.parameters.items()}
-    (folder / (model.config.name + SUFFIX)).write_bytes(save(weights, header))
+    weights = {key: value.astype(np.float16) for key, value in model.parameters.items()}
+    _write(folder / (model.config.name + SUFFIX), weights, header)
     if model.held_out is not None:
         held_out = model.held_out
         tensors = {
@@ -80,7 +80,12 @@ def save_model(model: Model, folder: Path) -> None:
             "baseline.weight": held_out.baseline_weight.astype(np.float16),
             "baseline.bias": held_out.baseline_bias.astype(np.float16),
         }
-        (folder / (model.config.name + HELD_OUT_SUFFIX)).write_bytes(save(tensors))
+        _write(folder / (model.config.name + HELD_OUT_SUFFIX), tensors, None)
+
+
+def _write(path: Path, tensors: dict[str, Array], header: dict[str, str] | None) -> None:
+    # safetensors writes an array's memory as it lies, whatever its strides say
+    path.write_bytes(save({key: np.ascontiguousarray(tensor) for key, tensor in tensors.items()}, header))
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:

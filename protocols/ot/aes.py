@@ -21,17 +21,18 @@ class Permutation:
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"AES-128 key: expected {KEY_BYTES} bytes, got {len(key)}")
+        self.key = key
         self._ecb = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
 
     def __call__(self, x: U64, out: U64 | None = None) -> U64:
         """Encrypt every 128-bit word of a C-contiguous array of shape (..., 2); `out` may be `x` itself."""
         out = np.empty_like(x) if out is None else out
-        source, target = x.reshape(-1).view(np.uint8), out.reshape(-1).view(np.uint8)
+        source, target = x.reshape(-1).view(np.uint8).data, out.reshape(-1).view(np.uint8).data
         if len(source):
             # update_into asks for 15 bytes more than it writes, so the last block goes by itself.
             last = self._ecb.update(source[-KEY_BYTES:])
             self._ecb.update_into(source[:-KEY_BYTES], target)
-            target[-KEY_BYTES:] = np.frombuffer(last, np.uint8)
+            target[-KEY_BYTES:] = last
         return out
 
 

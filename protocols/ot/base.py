@@ -53,11 +53,11 @@ async def base_ot(p: Party, sender: Role, choices: Bits | None, session: bytes |
     tag = p.scope.encode()
     first, second = BlobSpec("point", POINT_BYTES), BlobSpec("points", POINT_BYTES * n)
     if p.role is sender:
-        scalar = p.local(_scalars, p.draw_bytes("scalar", SEED_BYTES))
+        scalar = p.local(_scalars, p, "scalar", 1)
         p.send("A", p.compute(first, _public_point, scalar))
         points: Blob = await p.recv("B", second)
         return p.local(_sender_keys, scalar, points, session, tag)
-    scalars = p.local(_scalars, p.draw_bytes("scalars", SEED_BYTES * n))
+    scalars = p.local(_scalars, p, "scalars", n)
     point: Blob = await p.recv("A", first)
     answer = p.compute(second, _choice_points, scalars, choices, point)
     p.send("B", answer)
@@ -74,7 +74,8 @@ def check_point(point: bytes, what: str) -> bytes:
     return point
 
 
-def _scalars(seed: bytes) -> list[bytes]:
+def _scalars(p: Party, word: str, n: int) -> list[bytes]:
+    seed = p.draw_bytes(word, SEED_BYTES * n)
     parts = (seed[i : i + SEED_BYTES] for i in range(0, len(seed), SEED_BYTES))
     return [crypto_core_ed25519_scalar_reduce(part) for part in parts]
 
@@ -93,7 +94,8 @@ def _choice_points(scalars: Sequence[bytes], choices: Bits, point: Blob) -> byte
     shifted = [crypto_core_ed25519_add(b, a) for b in plain]
     both = np.frombuffer(b"".join([*plain, *shifted]), np.uint8).reshape(2, len(scalars), POINT_BYTES)
     mask = (np.uint8(0) - choices.astype(np.uint8))[:, None]
-    return (both[0] ^ ((both[0] ^ both[1]) & mask)).tobytes()
+    selected: Bits = both[0] ^ ((both[0] ^ both[1]) & mask)
+    return selected.tobytes()
 
 
 def _receiver_keys(scalars: Sequence[bytes], point: Blob, answer: Blob, session: bytes, tag: bytes) -> Bits:

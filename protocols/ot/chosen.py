@@ -75,8 +75,8 @@ async def choose(
 ) -> RingArray:
     """1-of-N OT of strings, N = n_choices = 2^w: XOR shares of table[index]; the first message is free.
 
-    index: over Z_2^w, of `shape`, at the receiver. table: over Z_2, (*shape, N, width), at the sender. Output: over Z_2,
-    (*shape, width); uniform r at the sender, table[index] ^ r at the receiver. w COTs, w bits and (N - 1) width bits
+    index: over Z_2^w, of `shape`, at the receiver. table: over Z_2, (*shape, N, width), at the sender. Output over Z_2,
+    (*shape, width): uniform r at the sender, table[index] ^ r at the receiver. w COTs, w bits and (N - 1) width bits
     per OT, 2 flights. Raises ChoiceCount, OperandMismatch.
     """
     if not 2 <= n_choices <= MAX_CHOICES or n_choices & (n_choices - 1):
@@ -91,31 +91,33 @@ async def choose(
         u = p.compute(choice, _random_choices, pool, choice.shape)
         p.send("choice", stack(*[index.bit(j) for j in range(w)], axis=-1) ^ u)
         strings = await p.recv("masked", masked)
-        return p.compute(Spec(Z2, (*shape, width)), _unmask, pool, blocks, index, strings)
+        out: RingArray = p.compute(Spec(Z2, (*shape, width)), _unmask, pool, blocks, index, strings)
+        return out
     flips = await p.recv("choice", choice)
-    both = p.compute(Spec(Z2, (count * n_choices * width,)), _mask, pool, blocks, flips, table, count, n_choices, width)
-    p.send("masked", both[count * width :].reshape(*masked.shape))
-    return both[: count * width].reshape(*shape, width)
+    rows = p.local(_mask, pool, blocks, flips, table)
+    p.send("masked", p.compute(masked, _part, rows, 1, masked.shape))
+    free: RingArray = p.compute(Spec(Z2, (*shape, width)), _part, rows, 0, (*shape, width))
+    return free
 
 
 def _random_choices(pool: CotSlice, shape: Shape) -> RingArray:
     return _z2(pool.choices, shape)
 
 
-def _mask(
-    pool: CotSlice, blocks: int, flips: RingArray, table: RingArray, count: int, n_choices: int, width: int
-) -> RingArray:
-    """The free messages of all OTs, then their masked ones."""
-    w = n_choices.bit_length() - 1
-    e, rows = _bits(flips).reshape(-1), _bits(table).reshape(count, n_choices, width)
+def _mask(pool: CotSlice, blocks: int, flips: RingArray, table: RingArray) -> tuple[Bits, Bits]:
+    """The free messages (n, width) and the masked ones (n, N - 1, width) of all OTs."""
+    w, (n_choices, width) = flips.shape[-1], table.shape[-2:]
+    e, rows = _bits(flips).reshape(-1), _bits(table).reshape(-1, n_choices, width)
     ones = _digit_positions(n_choices, width, blocks)
-    out = np.empty(count * n_choices * width, np.uint8)
-    free = out[: count * width].reshape(count, width)
-    masked = out[count * width :].reshape(count, n_choices - 1, width)
+    free, masked = np.empty((len(rows), width), np.uint8), np.empty((len(rows), n_choices - 1, width), np.uint8)
     for low, high, streams in pool.batches(blocks, w):
         at = slice(low // w, high // w)
         mask_tables(streams, e[low:high], ones, rows[at], free[at], masked[at])
-    return _z2(out, out.shape)
+    return free, masked
+
+
+def _part(parts: tuple[Bits, ...], k: int, shape: Shape) -> RingArray:
+    return _z2(parts[k], shape)
 
 
 def _digit_positions(n_choices: int, width: int, blocks: int) -> U64:
@@ -267,7 +269,7 @@ def bit_triples_cost(*, shape: Shape, right: int) -> Cost:
 
 @protocol(realises=BIT_TRIPLES, cites="[ALSZ13, CrypTFlow2]", cost=bit_triples_cost)
 async def bit_triples(p: Party, *, shape: Shape, right: int) -> tuple[RingArray, RingArray, RingArray]:
-    """XOR shares of random a (`shape`), b and c (*shape, right) over Z_2 with a & b = c; one left, `right` right factors.
+    """XOR shares of random a (`shape`), b and c (*shape, right) over Z_2 with a & b = c: one left, many right factors.
 
     No communication. In the direction to this party it holds u and m_u, in the other one m_0 and m_1. a = u and
     b = m_0 ^ m_1: the cross terms a_P & b_Q = m_u ^ m_0 are shared already.
@@ -284,11 +286,9 @@ async def bit_triples(p: Party, *, shape: Shape, right: int) -> tuple[RingArray,
 
 
 def _strings(pool: CotSlice, shape: Shape) -> RingArray:
-    """The first bits of every stream: of both keys at the sender, of its own at the receiver."""
+    """The first bits of every stream, (*shape): of its own key at the receiver, of both keys in front at the sender."""
     n, right = len(pool.keys), shape[-1]
-    parts = []
-    for _, _, streams in pool.batches(-(-right // BLOCK_BITS)):
-        data = np.unpackbits(streams.view(np.uint8), axis=2, bitorder="little", count=right)
-        parts.append(data)
-    bits = np.concatenate(parts, axis=1) if parts else np.empty((len(shape) and 1, n, right), np.uint8)
+    bits = np.empty((1 if pool.delta is None else 2, n, right), np.uint8)
+    for low, high, streams in pool.batches(-(-right // BLOCK_BITS)):
+        bits[:, low:high] = np.unpackbits(streams.view(np.uint8), axis=2, bitorder="little", count=right)
     return _z2(bits, shape)

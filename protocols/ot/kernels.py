@@ -25,7 +25,7 @@ def kernel(function: F) -> F:
 
 @kernel
 def transpose_planes(planes: U64, out: U64) -> None:
-    """Transpose a 128 x 64w bit matrix, given as (128, w) words, to (64w, 2) words; 64 x 64 blocks, `LANES` at a time."""
+    """Transpose a 128 x 64w bit matrix, (128, w) words, to (64w, 2) words; `LANES` blocks of 64 x 64 at a time."""
     w = planes.shape[1]
     a = np.empty((64, LANES), np.uint64)
     for half in range(2):
@@ -53,12 +53,11 @@ def transpose_planes(planes: U64, out: U64) -> None:
 
 
 @kernel
-def spread_counters(base: U64, labels: U64, first: int, out: U64) -> None:
-    """out[x, j] = base[x] ^ (labels[x], first + j) as 128-bit words: the inputs of many counter streams side by side."""
+def spread_counters(base: U64, first: int, out: U64) -> None:
+    """out[x, j] = base[x] ^ (0, first + j) as 128-bit words: the inputs of many counter streams side by side."""
     for x in range(out.shape[0]):
-        lo = base[x, 0] ^ labels[x]
         for j in range(out.shape[1]):
-            out[x, j, 0] = lo
+            out[x, j, 0] = base[x, 0]
             out[x, j, 1] = base[x, 1] ^ np.uint64(first + j)
 
 
@@ -72,32 +71,19 @@ def tweak_blocks(x: U64, first: int, block: int, out: U64) -> None:
 
 
 @kernel
-def fold_leaves(rows: U64, base: U64, planes: U64, total: U64) -> None:
+def fold_leaves(rows: U64, planes: U64, total: U64) -> None:
     """XOR of all rows, and of the rows whose index has bit b, for every b: 2 XORs per row instead of log2.
 
-    rows: (2^k, w) words, overwritten; base: (2^k, 2) words XORed onto every 128-bit block of a row first.
-    planes: (k, w) out, plane b = XOR of rows x with bit b of x set. total: (w,) out, XOR of all rows.
+    rows: (2^k, w) words, overwritten. planes: (k, w) out, plane b = XOR of rows x with bit b of x set. total: (w,) out.
     """
-    n, w = rows.shape
-    half = n >> 1
+    half = rows.shape[0] >> 1
     planes[:] = np.uint64(0)
-    for y in range(half):
-        e0, e1, o0, o1 = base[2 * y, 0], base[2 * y, 1], base[2 * y + 1, 0], base[2 * y + 1, 1]
-        for j in range(0, w, 2):
-            odd0, odd1 = rows[2 * y + 1, j] ^ o0, rows[2 * y + 1, j + 1] ^ o1
-            planes[0, j] ^= odd0
-            planes[0, j + 1] ^= odd1
-            rows[y, j] = rows[2 * y, j] ^ e0 ^ odd0
-            rows[y, j + 1] = rows[2 * y, j + 1] ^ e1 ^ odd1
-    b = 1
-    half >>= 1
-    while half:
+    for b in range(planes.shape[0]):
         for y in range(half):
-            for j in range(w):
+            for j in range(rows.shape[1]):
                 odd = rows[2 * y + 1, j]
                 planes[b, j] ^= odd
                 rows[y, j] = rows[2 * y, j] ^ odd
-        b += 1
         half >>= 1
     total[:] = rows[0]
 
@@ -106,7 +92,7 @@ def fold_leaves(rows: U64, base: U64, planes: U64, total: U64) -> None:
 def _field(stream: U64, offset: int, length: int) -> np.uint64:
     """Bits offset .. offset + length - 1 of a stream, length <= 64."""
     word, shift = offset >> 6, offset & 63
-    value = stream[word] >> np.uint64(shift)
+    value: np.uint64 = stream[word] >> np.uint64(shift)
     if shift + length > 64:
         value |= stream[word + 1] << np.uint64(64 - shift)
     if length < 64:
@@ -155,7 +141,7 @@ def unmask_choices(streams: U64, index: U64, masked: Bits, out: Bits) -> None:
 
     streams: (n w, words), those of the keys t. index: (n,) in [0, N). masked: (n, N - 1, width). out: (n, width).
     """
-    n, others, width = masked.shape
+    n, width = masked.shape[0], masked.shape[2]
     w, words = streams.shape[0] // max(n, 1), streams.shape[1]
     pad = np.empty(words, np.uint64)
     for o in range(n):
@@ -164,7 +150,8 @@ def unmask_choices(streams: U64, index: U64, masked: Bits, out: Bits) -> None:
             for k in range(words):
                 pad[k] ^= streams[o * w + j, k]
         i = np.int64(index[o])
-        row, present = max(i - 1, 0), np.uint8(i != 0)
+        present = np.uint8(i != 0)
+        row = i - np.int64(present)
         for b in range(width):
             at = i * width + b
             bit = np.uint8((pad[at >> 6] >> np.uint64(at & 63)) & np.uint64(1))

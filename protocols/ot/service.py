@@ -85,7 +85,7 @@ class Pool:
         if not 0 <= offset <= offset + n <= len(self.keys):
             raise PoolExceeded(f"COT pool of {len(self.keys)}: expected a slice inside, got {n} from {offset}")
         if self._taken[offset : offset + n].any():
-            raise PoolReuse(f"COT pool: some of the {n} COTs from {offset} were taken before; reserve a slice of its own")
+            raise PoolReuse(f"COT pool: some of the {n} COTs from {offset} were taken before; reserve another slice")
         self._taken[offset : offset + n] = 1
         at = slice(offset, offset + n)
         return CotSlice(self.hash, self.first + offset, self.keys[at], self.choices[at], self.delta)
@@ -176,7 +176,7 @@ async def set_up(p: Party, receiver: Role, session: bytes | None) -> Pool | None
         grown = p.local(grow_trees, prg, keys)
         p.send("sums", p.compute(spec, _message, grown))
         return p.local(_receiver_pool, session, receiver, prg, grown)
-    delta = p.draw_bytes("delta", KEY_BYTES)
+    delta = p.local(p.draw_bytes, "delta", KEY_BYTES)
     keys = await base_ot(p, receiver, p.local(base_choices, delta), session, n=BASE_OTS)
     sums: Blob = await p.recv("sums", spec)
     return p.local(_sender_pool, session, receiver, delta, keys, sums)

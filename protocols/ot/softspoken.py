@@ -8,8 +8,11 @@ the 16 trees share the choices u = u_0 and q = t ^ u Delta holds for 128-bit row
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
+from protocols.ot import aesni
 from protocols.ot.aes import KEY_BYTES, TweakableHash
 from protocols.ot.kernels import U64, Bits, fold_leaves, spread_counters, transpose_planes
 
@@ -20,6 +23,10 @@ BASE_OTS = K * TREES
 TREE_BYTES = TREES * (K - 1) * 2 * KEY_BYTES  # the first level is the base OT's keys themselves
 CHUNK = 8192  # COTs per block: 16 trees of 256 leaves of 1 KiB, one tree at a time in the cache
 LABEL_STEP = 1 << 32  # nodes of level l have the tweak indices l * LABEL_STEP ..
+
+
+class KernelMismatch(RuntimeError):
+    """Two implementations of one kernel disagree."""
 
 
 def extension_bits(n: int) -> int:
@@ -72,30 +79,63 @@ def _children(prg: TweakableHash, nodes: U64, level: int) -> U64:
 
 
 class LeafStreams:
-    """The counter streams of one party's leaves, folded into the planes of q or t. No position is used twice."""
+    """The streams of one party's leaves, folded into the planes of q or t. No position is used twice.
+
+    Block c of leaf x is H(leaf, (label of x, c)) = pi(s ^ (label, c)) ^ s with s = pi(leaf). Folding is linear, so the
+    outer s is folded once and for all.
+    """
 
     def __init__(self, prg: TweakableHash, leaves: U64, delta: bytes | None) -> None:
         """leaves: (TREES, LEAVES, 2). delta: the COT sender's; it orders the leaves by x ^ delta[i]."""
         self._pi = prg.pi
-        labels = np.arange(TREES * LEAVES, dtype=np.uint64).reshape(TREES, LEAVES) + np.uint64(K * LABEL_STEP)
+        self._schedule = aesni.expand_key(prg.pi.key)
+        outer = prg.pi(leaves)
+        inner = outer.copy()
+        inner[:, :, 0] ^= np.arange(TREES * LEAVES, dtype=np.uint64).reshape(TREES, LEAVES) + np.uint64(K * LABEL_STEP)
         if delta is not None:
-            order = np.arange(LEAVES)[None, :] ^ np.frombuffer(delta, np.uint8)[:, None]
-            leaves, labels = np.take_along_axis(leaves, order[..., None], axis=1), np.take_along_axis(labels, order, 1)
-        self._base: U64 = self._pi(np.ascontiguousarray(leaves))
-        self._labels: U64 = np.ascontiguousarray(labels)
+            order = (np.arange(LEAVES) ^ np.frombuffer(delta, np.uint8)[:, None].astype(np.int64))[..., None]
+            outer, inner = np.take_along_axis(outer, order, axis=1), np.take_along_axis(inner, order, axis=1)
+        self._base: U64 = np.ascontiguousarray(inner)
+        self._planes, self._totals = np.empty((TREES, K, 2), np.uint64), np.empty((TREES, 2), np.uint64)
+        for i in range(TREES):
+            fold_leaves(np.ascontiguousarray(outer[i]), self._planes[i], self._totals[i])
         self.used = 0  # 128-bit blocks taken from every leaf
 
     def fold(self, blocks: int) -> tuple[U64, U64]:
         """The next `blocks` 128-bit blocks of every leaf: planes (TREES, K, 2 blocks) and totals (TREES, 2 blocks)."""
-        planes = np.empty((TREES, K, 2 * blocks), np.uint64)
-        totals = np.empty((TREES, 2 * blocks), np.uint64)
-        rows = np.empty((LEAVES, blocks, 2), np.uint64)
-        for i in range(TREES):
-            spread_counters(self._base[i], self._labels[i], self.used, rows)
-            self._pi(rows, rows)
-            fold_leaves(rows.reshape(LEAVES, -1), self._base[i], planes[i], totals[i])
+        compiled = aesni.AVAILABLE and _self_tested()
+        planes, totals = self._fold(self.used, blocks, compiled)
         self.used += blocks
         return planes, totals
+
+    def _fold(self, first: int, blocks: int, compiled: bool) -> tuple[U64, U64]:
+        """compiled: by AES instructions inside the kernel, else by `cryptography`; the words are the same."""
+        planes, totals = np.empty((TREES, K, 2 * blocks), np.uint64), np.empty((TREES, 2 * blocks), np.uint64)
+        rows = np.empty((0 if compiled else LEAVES, blocks, 2), np.uint64)
+        for i in range(TREES):
+            if compiled:
+                aesni.fold_streams(self._schedule, self._base[i].reshape(-1), first, planes[i], totals[i])
+            else:
+                spread_counters(self._base[i], first, rows)
+                self._pi(rows, rows)
+                fold_leaves(rows.reshape(LEAVES, -1), planes[i], totals[i])
+        planes.reshape(TREES, K, blocks, 2)[:] ^= self._planes[:, :, None]
+        totals.reshape(TREES, blocks, 2)[:] ^= self._totals[:, None]
+        return planes, totals
+
+
+@functools.cache
+def _self_tested() -> bool:
+    """Compare the compiled leaf streams with the portable ones, once per process; raises KernelMismatch."""
+    leaves = np.arange(TREES * LEAVES * 2, dtype=np.uint64).reshape(TREES, LEAVES, 2)
+    streams = LeafStreams(TweakableHash(bytes(range(KEY_BYTES))), leaves, None)
+    for fast, slow in zip(streams._fold(7, 5, True), streams._fold(7, 5, False), strict=True):
+        if not np.array_equal(fast, slow):
+            raise KernelMismatch(
+                "OT extension: the AES instructions give other words than `cryptography`; this CPU or this version of "
+                "numba is broken: set NUMBA_CPU_FEATURES=-aes to use the portable path"
+            )
+    return True
 
 
 def _chunks(n: int) -> list[tuple[int, int]]:

@@ -43,7 +43,7 @@ class Recipe:
 
 
 RECIPES = {
-    "sms": Recipe(epochs=14, rate=3e-3, dropout=0.15, decay=0.05, balance=0.02, unknown=0.1),
+    "sms": Recipe(epochs=14, rate=3e-3, dropout=0.25, decay=0.05, balance=0.02, unknown=0.2),
     "digits": Recipe(epochs=60, rate=3e-3, dropout=0.1, decay=0.02, balance=0.02),
 }
 

@@ -1,0 +1,61 @@
+# Needs Python 3.11, make and a package index. Everything runs in .venv, installed from requirements.lock.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+WORKERS ?= 2
+TEXT ?= Free entry in a weekly competition, text WIN now
+
+BIN := .venv/bin
+# The stamp bears the content of what it was made from: touching a file installs nothing, changing it does.
+READY := .venv/.ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+
+.PHONY: help run test check lint types nightly bench lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run      one private Mixture-of-Experts layer on a real text (TEXT=... for another)"
+	@echo "make test     lint, types and all tests but the nightly ones"
+	@echo "make check    the quick gate: lint, types and the quick tests"
+	@echo "make nightly  the long campaigns"
+	@echo "make bench    the measured figures of the README"
+	@echo "make lock     renew requirements.lock"
+	@echo "make clean    remove caches and .venv; ./runs is kept"
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "expected Python 3.11, got $$($(PYTHON) --version 2>&1); give another with make PYTHON=/path/to/python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@rm -f .venv/.ready-*
+	@touch $@
+
+run: $(READY)
+	$(BIN)/secmoe run "$(TEXT)"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/python -m pytest -m "not nightly" -n $(WORKERS)
+
+check: lint types
+	$(BIN)/python -m pytest -m "not nightly and not slow" -n $(WORKERS)
+
+nightly: $(READY)
+	$(BIN)/python -m pytest -m nightly
+
+bench: $(READY)
+	$(BIN)/python -m pytest tests/benchmarks
+
+lock: $(READY)
+	@test -x .venv/lock/bin/pip-compile || { $(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet pip-tools; }
+	.venv/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --extra test --build-deps-for editable \
+	  --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .numba_cache
+	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +

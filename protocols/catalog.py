@@ -1,0 +1,270 @@
+"""The catalog: every protocol with its functionality, example cases and honest status.
+
+One row gives tests (property, cost, isolation), a price, and a line of `secmoe catalog`. A case says which secrets go
+in and with which public parameters; `Secret.owner` None means shared between the parties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols import functionalities as F
+from protocols.boolean import conjoin
+from protocols.compare import drelu, greater_than, less_than
+from protocols.convert import b2a, mux, mux_public
+from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED
+from protocols.nonlinear import exp, reciprocal, relu
+from protocols.ot.chosen import bit_triples, choose, correlate, correlate_wide
+from protocols.ot.ragged import correlate_ragged
+from protocols.polynomial import piecewise
+from protocols.products import cross, mul, square
+from protocols.routing import one_hot, probabilities, top_k
+from protocols.sharing import reveal
+from protocols.truncate import ONE_ULP, truncate, truncate_known_sign
+from sim.cost import Cost
+from sim.functionality import Functionality
+from sim.party import ProtocolDecl
+from sim.ring import Z2, Ring, Shape, Spec
+from sim.role import CLIENT, SERVER, Role
+
+R64 = Ring(64)
+TESTED = "TESTED"
+ASSUMED = "ASSUMED"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """One secret argument. low, high: inclusive signed range of its values (None: the whole ring)."""
+
+    ring: Ring
+    shape: Shape
+    owner: Role | None = None
+    low: int | None = None
+    high: int | None = None
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(self.ring, self.shape)
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """Inclusive bounds of the signed representative (Z_2: 0 and 1)."""
+        if self.ring.l == 1:
+            return 0, 1
+        half = 1 << (self.ring.l - 1)
+        return (-half if self.low is None else self.low), (half - 1 if self.high is None else self.high)
+
+
+Values = Sequence[NDArray[np.int64]]
+Adjust = Callable[[Values], Values]  # makes drawn values satisfy a precondition that binds several of them
+
+
+@dataclass(frozen=True)
+class Case:
+    """An example call: secrets in argument order, public keyword arguments (and leading positional ones)."""
+
+    name: str
+    secrets: tuple[Secret, ...]
+    public: dict[str, Any] = field(default_factory=dict)
+    leading: tuple[Any, ...] = ()
+    adjust: Adjust | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A catalog row. `opened`: outputs are the value itself at both parties, not shares of it.
+
+    `difference`: the outputs are r at `case.leading[0]`'s peer and r + value at that role (correlated OT).
+    """
+
+    proto: ProtocolDecl[Any]
+    cases: tuple[Case, ...]
+    status: str = TESTED
+    opened: bool = False
+    difference: bool = False
+    services: tuple[str, ...] = ("ot",)
+    functionality: Functionality | None = None
+    share_level: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.proto.name
+
+    @property
+    def realises(self) -> Functionality:
+        return self.functionality or self.proto.realises
+
+
+def _word(*shape: int, ring: Ring = R64, low: int | None = None, high: int | None = None) -> Secret:
+    return Secret(ring, shape, None, low, high)
+
+
+def _bit(*shape: int) -> Secret:
+    return Secret(Z2, shape)
+
+
+def _owned(owner: Role, ring: Ring, *shape: int) -> Secret:
+    return Secret(ring, shape, owner)
+
+
+R8, R32 = Ring(8), Ring(32)
+EXP64 = {"s": 18, "l": 64}
+EXP32 = {"s": 12, "l": 32}
+GELU_RANGE = (1 << 31) - 1
+
+
+def _winners(values: Values) -> Values:
+    """The second secret becomes the k largest of the first."""
+    logits, k = values[0], values[1].shape[1]
+    return logits, -np.sort(-logits, axis=1)[:, :k]
+
+
+SHARES: tuple[Entry, ...] = (
+    Entry(reveal, (Case("word", (_word(3),)), Case("7-bit", (_word(3, ring=Ring(7)),))), opened=True, services=()),
+    Entry(conjoin, (Case("two groups", (_bit(4), _bit(4, 2), _bit(3), _bit(3, 1))),)),
+    Entry(b2a, (Case("64", (_bit(5),), {"ring": R64}), Case("2", (_bit(5),), {"ring": Ring(2)}))),
+    Entry(mux, (Case("64", (_bit(4), _word(4))), Case("8", (_bit(4), _word(4, ring=R8))))),
+    Entry(mux_public, (Case("two", (_bit(4),), {"constants": (5, -(1 << 40)), "ring": R64}),)),
+    Entry(
+        less_than,
+        tuple(
+            Case(
+                f"{bits} bits, w = {w}{', equal' if eq else ''}",
+                (_owned(CLIENT, Ring(bits), 3), _owned(SERVER, Ring(bits), 2, 3)),
+                {"shape": (3,), "bits": bits, "fold": 2, "w": w, "need_equal": eq},
+            )
+            for bits, w, eq in ((63, 4, False), (18, 3, False), (46, 4, True), (8, 2, False), (1, 4, False))
+        ),
+    ),
+    Entry(drelu, (Case("64", (_word(4),)), Case("64, w = 2", (_word(4),), {"w": 2}), Case("8", (_word(4, ring=R8),)))),
+    Entry(
+        greater_than,
+        (
+            Case(
+                "5 thresholds", (_word(3, low=-(1 << 62), high=(1 << 62) - 1),), {"thresholds": (-5, -3, 0, 1, 1 << 40)}
+            ),
+        ),
+    ),
+    Entry(
+        truncate,
+        (
+            Case("64 by 18", (_word(4),), {"f": 18}),
+            Case("32 by 12", (_word(4, ring=R32),), {"f": 12}),
+            Case("8 by 3", (_word(4, ring=R8),), {"f": 3, "w": 2}),
+        ),
+    ),
+    Entry(
+        truncate,
+        (Case("one-ulp, 64 by 18", (_word(4),), {"f": 18, "mode": ONE_ULP}),),
+        functionality=F.FLOOR_SHIFT_ONE_ULP,
+        share_level=True,
+    ),
+    Entry(
+        truncate_known_sign,
+        (
+            Case("64 by 24", (_word(4, low=0),), {"f": 24}),
+            Case("64 by 24, negative", (_word(4, high=-1),), {"f": 24, "negative": True}),
+            Case("8 by 3", (_word(4, ring=R8, low=0),), {"f": 3}),
+        ),
+    ),
+    Entry(
+        cross,
+        (
+            Case(
+                "64",
+                (_owned(CLIENT, R64, 3), _owned(SERVER, R64, 3)),
+                {"receiver": CLIENT, "spec": Spec(R64, (3,))},
+            ),
+        ),
+    ),
+    Entry(mul, (Case("64", (_word(3), _word(3))), Case("8", (_word(3, ring=R8), _word(3, ring=R8))))),
+    Entry(square, (Case("64", (_word(3),)), Case("8", (_word(3, ring=R8),)))),
+    Entry(relu, (Case("64", (_word(4),)), Case("8", (_word(4, ring=R8),)))),
+    Entry(
+        exp,
+        (
+            Case("64", (_word(3, low=-(1 << 61), high=0),), EXP64),
+            Case("32", (_word(3, ring=R32, low=-(1 << 29), high=0),), EXP32),
+        ),
+    ),
+    Entry(
+        reciprocal,
+        (
+            Case("64, to 8", (_word(3, low=1 << 24, high=8 << 24),), {"scale": 24, "spread": 3}),
+            Case("32, to 128", (_word(3, ring=R32, low=1 << 14, high=128 << 14),), {"scale": 14, "spread": 7}),
+        ),
+    ),
+    Entry(
+        piecewise,
+        tuple(
+            Case(
+                f"{table.name}, {form}",
+                (_word(3, low=-GELU_RANGE, high=GELU_RANGE),),
+                {"table": table, "s": 18, "form": form},
+            )
+            for table in (GELU_PUBLISHED, GELU_MINIMAX)
+            for form in ("cheapest", "mux")
+        ),
+    ),
+    Entry(
+        top_k,
+        tuple(
+            Case(f"E = {E}, k = {k}", (_word(2, E, low=-(1 << 61), high=(1 << 61) - 1),), {"k": k, "l": 64})
+            for E, k in ((2, 1), (5, 2), (8, 1), (13, 1))
+        ),
+    ),
+    Entry(one_hot, (Case("E = 6", (_bit(3, 3),), {"E": 6}), Case("E = 2", (_bit(3, 1),), {"E": 2}))),
+    Entry(
+        probabilities,
+        tuple(
+            Case(
+                f"E = {E}, k = {k}{', renormalised' if renorm else ''}",
+                (_word(2, E, low=-(1 << 40), high=0), _word(2, k, low=0, high=1 << 40)),
+                {**EXP64, "renormalise": renorm},
+                adjust=_winners,
+            )
+            for E, k, renorm in ((5, 1, False), (4, 2, False), (4, 2, True))
+        ),
+    ),
+)
+
+OBLIVIOUS_TRANSFER: tuple[Entry, ...] = (
+    Entry(
+        choose,
+        tuple(
+            Case(
+                f"1 of {1 << w}, {width} bits",
+                (_owned(r, Ring(w), 3), _owned(r.peer, Z2, 3, 1 << w, width)),
+                {"shape": (3,), "n_choices": 1 << w, "width": width},
+                (r,),
+            )
+            for r, w, width in ((CLIENT, 4, 2), (SERVER, 1, 1), (CLIENT, 4, 10))
+        ),
+        status=ASSUMED,
+        functionality=F.LOOK_UP,
+    ),
+    Entry(
+        correlate,
+        tuple(
+            Case(f"{ring.l} bits", (_owned(r, Z2, 4), _owned(r.peer, ring, 4)), {"shape": (4,), "ring": ring}, (r,))
+            for r, ring in ((CLIENT, R64), (SERVER, Ring(19)), (CLIENT, Z2))
+        ),
+        status=ASSUMED,
+        difference=True,
+        functionality=F.MULTIPLEXER,
+    ),
+)
+CATALOG: tuple[Entry, ...] = SHARES + OBLIVIOUS_TRANSFER
+RANDOM_OT: tuple[ProtocolDecl[Any], ...] = (bit_triples, correlate_wide, correlate_ragged)
+
+
+def declared_cost(entry: Entry, case: Case) -> Cost:
+    """The closed form of a case, from shapes alone."""
+    from sim.shapes import blank
+
+    return entry.proto.declared(*case.leading, *(blank(s.spec) for s in case.secrets), **case.public)

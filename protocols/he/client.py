@@ -1,0 +1,96 @@
+"""The client's side of the homomorphic layer: keys, uploads, decryption."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from protocols.he.bfv import SecretKey, Shares, decode, encode
+from protocols.he.bits import MalformedMessage, pack, unpack
+from protocols.he.ntt import Floats
+from protocols.he.packing import KeySet, Layout, Plan
+from protocols.he.ring_q import Basis, ring_for
+from protocols.he.sampling import SEED_NBYTES
+
+Draw = Callable[[str, int], bytes]  # label, number of bytes -> fresh bytes; a label serves once per call of a function below
+
+
+class ShapeMismatch(ValueError):
+    """A share whose shape is not the plan's."""
+
+
+def check_share(share: Shares, shape: tuple[int, ...], what: str) -> None:
+    """Raise ShapeMismatch unless the array is uint64 of that shape."""
+    if share.dtype != np.uint64 or share.shape != shape:
+        raise ShapeMismatch(f"{what}: expected uint64 words of shape {shape}, came {share.dtype} of shape {share.shape}")
+
+
+def encoded(layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> Floats:
+    """The encoded message polynomial [limbs, N] of one ciphertext of a share."""
+    positions = layout.positions(ciphertext)
+    first = ciphertext * layout.per_ciphertext
+    values = share.reshape(layout.tokens, -1)[first: first + positions.shape[0]]
+    message = np.zeros((basis.size, layout.params.n))
+    message[:, positions.reshape(-1)] = encode(np.ascontiguousarray(values).reshape(-1), layout.scale, basis)
+    return message
+
+
+class ClientKeys:
+    """The secret key of one session and the bytes of its public keys."""
+
+    def __init__(self, keys: KeySet, secret: SecretKey, public_bytes: bytes) -> None:
+        self.keys, self.secret, self.public_bytes = keys, secret, public_bytes
+
+    @classmethod
+    def generate(cls, keys: KeySet, draw: Draw) -> "ClientKeys":
+        """Fresh keys. public_bytes holds keys.nbytes bytes: encryption key at q1, relinearisation key, expansion keys (all at
+        q0 P), packing keys (at q1 P), each element in increasing order; every row is a 32-byte seed and packed residues."""
+        ring = ring_for(keys.params)
+        secret = SecretKey(ring, draw("secret", SEED_NBYTES))
+        pieces: list[bytes] = []
+
+        def row(word: str, payload: Floats, basis: Basis) -> None:
+            seed = draw(f"a_{word}", SEED_NBYTES)
+            pieces.append(seed + pack(list(secret.key_row(payload, seed, draw(f"e_{word}", SEED_NBYTES), basis)), basis.bits))
+
+        def switching(word: str, source: Floats, digits: int, basis: Basis) -> None:
+            for digit in range(digits):
+                row(f"{word}_{digit}", secret.gadget(source, digit, basis), basis)
+
+        row("public", np.zeros((ring.q1.size, ring.n)), ring.q1)
+        own = secret.transformed(ring.q0p)
+        if keys.relinearise:
+            switching("relinearise", ring.engine.multiply(own, own, ring.q0p.limbs), ring.q0.size, ring.q0p)
+        for element in keys.expansion:
+            switching(f"expand_{element}", np.take(own, ring.permutation(element), axis=-1), ring.q0.size, ring.q0p)
+        own = secret.transformed(ring.q1p)
+        for element in keys.packing:
+            switching(f"pack_{element}", np.take(own, ring.permutation(element), axis=-1), ring.q1.size, ring.q1p)
+        return cls(keys, secret, b"".join(pieces))
+
+    def encrypt(self, layout: Layout, share: Shares, draw: Draw) -> bytes:
+        """Seeded encryptions of one's own share (uint64, layout.shape): layout.nbytes bytes."""
+        check_share(share, layout.shape, "share to encrypt")
+        ring, pieces = self.secret.ring, []
+        for k in range(layout.count):
+            seed = draw(f"a{k}", SEED_NBYTES)
+            message = encoded(layout, k, share, ring.q0)
+            c0 = self.secret.encrypt(message, seed, draw(f"e{k}", SEED_NBYTES), ring.q0)
+            pieces.append(seed + pack(list(c0), ring.q0.bits))
+        return b"".join(pieces)
+
+    def decrypt(self, plan: Plan, data: bytes) -> Shares:
+        """The masked outputs mod 2^l, shape plan.outputs, from the server's answer. Raises MalformedMessage."""
+        ring, params, outputs, start = self.secret.ring, plan.params, [], 0
+        basis = ring.response
+        if len(data) != plan.response_nbytes:
+            raise MalformedMessage(f"response: expected {plan.response_nbytes} bytes, came {len(data)}: the peer runs another shape")
+        for positions in plan.response_positions:
+            nbytes = params.response_nbytes(positions.size)
+            lengths = (positions.size,) * basis.size + (ring.n,) * basis.size
+            rows = unpack(data[start: start + nbytes], basis.primes * 2, lengths)
+            c0 = np.zeros((basis.size, ring.n))
+            c0[:, positions] = np.stack(rows[: basis.size])
+            phase = self.secret.phase(np.stack([c0, np.stack(rows[basis.size:])]), basis)
+            outputs.append(decode(np.ascontiguousarray(phase[:, positions]), params.ring_bits, basis))
+            start += nbytes
+        return np.concatenate(outputs).reshape(plan.outputs)

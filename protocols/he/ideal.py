@@ -1,0 +1,74 @@
+"""The ideal homomorphic engine: a sealed box with the labels and wire sizes of the real one.
+
+NOT encryption. It exists for proofs and hybrid tests, to show what the protocol text does around the ciphertexts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from protocols.he.interface import Plan
+from protocols.he.packing import Layout, LinearPlan, SelectPlan, key_set
+from sim.concrete import from_words
+from sim.party import Party
+from sim.ring import Ring, RingArray, Spec, stack
+from sim.role import CLIENT
+from sim.wire import Blob, BlobSpec
+
+
+class IdealHe:
+    """Contents are ring arrays in a box; see `protocols.he.interface.Engine`."""
+
+    def encrypt(self, p: Party, x: RingArray, layout: Layout) -> Blob:
+        return Blob(BlobSpec("ciphertexts", x.shape[0] * layout.nbytes), x)
+
+    def absorb(self, content: RingArray, x: RingArray, layout: Layout) -> list[Any]:
+        value = content + x
+        return [value[i] for i in range(value.shape[0])]
+
+    def tensor(self, plan: SelectPlan, t: Sequence[Any], x: Sequence[Any]) -> list[Any]:
+        return list(zip(t, x, strict=True))
+
+    def linear(self, plan: LinearPlan, x: Sequence[Any]) -> list[Any]:
+        return list(x)
+
+    def apply(self, plan: Plan, weights: RingArray, rows: Sequence[Any]) -> list[Any]:
+        """weights: (f, d) for a plain product of an (n, d) operand, (E, f, d) for one with selection."""
+        if isinstance(plan, LinearPlan):
+            return [x @ weights.transpose() for x in rows]
+        E, f, d = weights.shape
+        flat = weights.transpose(1, 0, 2).reshape(f, E * d)
+        return [(flat @ (t.reshape(E, 1) @ x.reshape(1, d)).reshape(E * d, 1)).reshape(f) for t, x in rows]
+
+    def respond(self, p: Party, rows: Sequence[Any], mask: RingArray, plan: Plan) -> Blob:
+        return Blob(BlobSpec("response", len(rows) * plan.response_nbytes), stack(*rows) + mask)
+
+    def decrypt(self, content: RingArray, plan: Plan, spec: Spec) -> RingArray:
+        return content
+
+
+class IdealHeService:
+    """Session service with the ideal engine; the key message keeps its label and size."""
+
+    name = "he"
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self.params = plans[0].params
+        self.keys = BlobSpec("keys", key_set(self.params, plans).nbytes)
+
+    def prepare(self, plan: Plan, weights: NDArray[Any]) -> RingArray:
+        """The server's weights for this engine: signed integers (f, d) or (E, f, d)."""
+        return from_words(Ring(self.params.ring_bits), weights)
+
+    async def setup(self, p: Party) -> IdealHe:
+        if p.role is CLIENT:
+            p.send("keys", Blob(self.keys, None))
+        else:
+            await p.recv("keys", self.keys)
+        return IdealHe()
+
+    async def provision(self, p: Party, state: IdealHe, amounts: Mapping[str, int]) -> None:
+        """Nothing is pooled."""

@@ -1,0 +1,167 @@
+"""The noise of a product as variances, the load-time check, and the statistical distance that responses add up to.
+
+The model follows the error coefficient by coefficient as a sum of many independent terms. The bound 8 sqrt(V) is a tail bound under
+the usual Gaussian heuristic, not a theorem; tests compare it with the noise that the secret key measures.
+"""
+
+import math
+from dataclasses import dataclass
+
+from protocols.he.packing import Plan
+from protocols.he.params import ParamSet
+from protocols.he.sampling import ERROR_VARIANCE, flooding_bound
+
+TAIL = 8.0  # standard deviations
+FLOOD_SHARE = (4, 5)  # the flooding takes 0.8 of the room around a message
+
+
+class WeightsOutOfBound(ValueError):
+    """Weights for which decryption could fail or the flooding would not hide the noise."""
+
+
+class EpsilonExhausted(RuntimeError):
+    """A response that would take the session over its statistical-distance budget."""
+
+
+@dataclass(frozen=True)
+class NoiseReport:
+    """Noise of one product. stages: (name, log2 of the standard deviation). bound, flood: B and F at q1, as log2.
+
+    room: log2 of q1 / 2^(l+1). epsilon: statistical distance of all outputs of the plan.
+    hides: F >= 2^kappa B. decrypts: (F + B) and the rounding of the response stay below half a message step.
+    """
+
+    stages: tuple[tuple[str, float], ...]
+    bound: float
+    flood: float
+    room: float
+    epsilon: float
+    hides: bool
+    decrypts: bool
+
+
+def flood_target(params: ParamSet) -> int:
+    """Largest flooding amplitude: 0.8 q1 / 2^(l+1)."""
+    q1 = math.prod(params.primes[: params.kept])
+    return FLOOD_SHARE[0] * q1 // (FLOOD_SHARE[1] << (params.ring_bits + 1))
+
+
+def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
+    """Variance after each stage; norm is the largest squared weight norm of an output block, borrowed levels included."""
+    params, n = plan.params, plan.params.n
+    q0, q1 = (float(math.prod(params.primes[:count])) for count in (len(params.q_bits), params.kept))
+    special = float(params.primes[len(params.q_bits)]) if params.special_bits else 1.0
+    aux = float(math.prod(params.primes[-len(params.auxiliary_bits):]))
+    rounding = n / 18 + 1 / 12
+    digits = [float(p) ** 2 * n * ERROR_VARIANCE / 12 / special**2 for p in params.primes[: len(params.q_bits)]]
+    switch0 = rounding + sum(digits)
+    switch1 = rounding + sum(digits[: params.kept])
+    fresh = ERROR_VARIANCE + 2 / 12
+    stages = [("fresh", fresh)]
+    expanded = fresh
+    for _ in range(plan.a):
+        expanded = 4 * expanded + switch0
+    stages.append(("expansion", expanded))
+    variance = fresh
+    if plan.order == "linear":
+        variance = variance * (q1 / q0) ** 2 + rounding
+        stages.append(("switch", variance))
+        variance *= norm
+        stages.append(("weights", variance))
+    else:
+        if plan.order == "L":
+            expanded *= norm
+            stages.append(("selection", expanded))
+        modulus = 2.0 ** plan.operand("x" if plan.order == "L" else "t").scale
+        phase = rounding + plan.d / 12  # quotient of the phase by q, and the message itself
+        variance = modulus**2 * n * phase * (fresh + expanded + rounding * (q0 / aux) ** 2) + switch0
+        stages.append(("product", variance))
+        variance = variance * (q1 / q0) ** 2 + rounding
+        stages.append(("switch", variance))
+        if plan.order == "R":
+            variance *= norm
+            stages.append(("weights", variance))
+    for _ in range(plan.b):
+        variance = 4 * variance + switch1
+    stages.append(("packing", variance))
+    variance += ERROR_VARIANCE * (1 + 4 * n / 3) + 1 / 12
+    stages.append(("fresh zero", variance))
+    return stages
+
+
+def noise_report(plan: Plan, norm: float) -> NoiseReport:
+    """Noise, flooding and statistical distance of a plan whose largest squared block norm of weights is `norm`."""
+    params = plan.params
+    stages = _variances(plan, norm)
+    bound = TAIL * math.sqrt(stages[-1][1])
+    flood = float(flooding_bound(flood_target(params))[0])
+    room = math.prod(params.primes[: params.kept]) / 2 ** (params.ring_bits + 1)
+    response_room = 2.0 ** (params.response_total_bits - params.ring_bits - 1)
+    tail = TAIL * math.sqrt(params.n / 18 + 1 / 12)
+    return NoiseReport(
+        tuple((name, math.log2(variance) / 2) for name, variance in stages),
+        math.log2(bound), math.log2(flood), math.log2(room), epsilon(bound, flood, math.prod(plan.outputs)),
+        flood >= 2.0**params.kappa * bound, (flood + bound) / room + tail / response_room < 1)
+
+
+def epsilon(bound: float, flood: float, outputs: int) -> float:
+    """Statistical distance between the flooding and the flooding shifted by noise up to `bound`: bound / (2 flood) for each output.
+
+    Uniform on an interval of 2F integers against itself shifted by v: |v| / (2F). Conditioned on the client's randomness the noise is
+    fixed, so the joint distance is the mean of |v| / (2F), below bound / (2F); union over the coefficients that leave.
+    """
+    return min(1.0, outputs * bound / (2 * flood))
+
+
+def largest_norm(plan: Plan) -> float:
+    """The largest squared block norm of weights that the plan admits; 0 when it admits none."""
+    flood = float(flooding_bound(flood_target(plan.params))[0])
+    allowed = (flood / 2.0**plan.params.kappa / TAIL) ** 2
+    base = _variances(plan, 0.0)[-1][1]
+    slope = (_variances(plan, 2.0**100)[-1][1] - base) / 2.0**100
+    return max(0.0, (allowed - base) / slope)
+
+
+def check_weights(plan: Plan, norm: float, largest: int) -> NoiseReport:
+    """The load-time check. norm: largest squared block norm; largest: largest absolute weight. Raises WeightsOutOfBound."""
+    limit = min(plan.params.primes) // 2
+    if largest * plan.factor > limit:
+        raise WeightsOutOfBound(f"weights: expected absolute values up to {limit // plan.factor}, came {largest}: "
+                                "rescale the layer or use fewer fractional bits")
+    report = noise_report(plan, norm)
+    if not (report.hides and report.decrypts):
+        admitted = largest_norm(plan) / plan.factor**2
+        raise WeightsOutOfBound(
+            f"weights: {plan.params.name} admits an output block of norm 2^{math.log2(max(admitted, 1)) / 2:.1f}, "
+            f"came 2^{math.log2(norm / plan.factor**2) / 2:.1f} (noise bound 2^{report.bound:.1f}, flooding 2^{report.flood:.1f}, "
+            f"kappa {plan.params.kappa}): scale the weights down or take parameters with a larger modulus")
+    return report
+
+
+class EpsilonBudget:
+    """Sum of the statistical distances of a session's responses, with a ceiling."""
+
+    def __init__(self, limit: float = 2.0**-30) -> None:
+        self.limit, self.total = limit, 0.0
+
+    @property
+    def remaining(self) -> float:
+        """What may still be spent."""
+        return max(0.0, self.limit - self.total)
+
+    @property
+    def bits(self) -> float:
+        """-log2 of what has been spent; infinite while nothing has."""
+        return math.inf if self.total == 0 else -math.log2(self.total)
+
+    def admit(self, amount: float) -> None:
+        """Raise EpsilonExhausted if `amount` would not fit; spend nothing. For a whole query before its first response."""
+        if self.total + amount > self.limit:
+            raise EpsilonExhausted(
+                f"statistical distance: the session's budget is 2^{math.log2(self.limit):.1f}, spent {self.total:.3g}, "
+                f"asked for {amount:.3g} more: open a new session with fresh keys")
+
+    def charge(self, amount: float) -> None:
+        """Spend `amount`, or raise EpsilonExhausted and spend nothing."""
+        self.admit(amount)
+        self.total += amount

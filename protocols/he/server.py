@@ -1,0 +1,282 @@
+"""The server's side of the homomorphic layer: absorb shares, multiply, select by the weights, pack, and answer with circuit privacy.
+
+Every response gets a fresh public-key encryption of zero, flooding and the mask at q1 BEFORE the switch to the fresh response primes,
+and only the coefficients that carry outputs leave: the client knows the key and would read the weights from anything less.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.he.bfv import Multiplier, Shares, automorphism, encode
+from protocols.he.bits import MalformedMessage, pack, packed_nbytes, unpack
+from protocols.he.client import Draw, ShapeMismatch, check_share, encoded
+from protocols.he.buffers import empty
+from protocols.he.noise import NoiseReport, check_weights, flood_target
+from protocols.he.ntt import Floats
+from protocols.he.packing import KeySet, Layout, LinearPlan, Plan, SelectPlan
+from protocols.he.ring_q import Basis, Ring, ring_for
+from protocols.he.sampling import SEED_NBYTES, error, flooding, ternary, uniform_residues
+
+PackedWeights = NDArray[np.signedinteger]
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="he")
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An uploaded operand with both shares in it: ciphertexts [count, 2, q0 limbs, N] in coefficient form."""
+
+    layout: Layout
+    parts: Floats
+
+
+@dataclass(frozen=True)
+class Product:
+    """What meets the weights: for each unit (token, or upload of a linear layer) transformed ciphertexts [chunks, 2, limbs, N].
+
+    factor: in order L the rescaled x that the selected weights are multiplied by.
+    """
+
+    units: tuple[Floats, ...]
+    factor: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Ciphertexts of one product at q1, transformed, one for each response; they must not leave without `respond`."""
+
+    parts: tuple[Floats, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The server's checked weight matrices [experts, f, d] and the noise they cause."""
+
+    plan: Plan
+    values: PackedWeights
+    report: NoiseReport
+
+    @property
+    def epsilon(self) -> float:
+        """Statistical distance of one answer (all outputs of the plan) from a noise-free one."""
+        return self.report.epsilon
+
+
+def prepare(plan: Plan, values: PackedWeights) -> Weights:
+    """Check signed integer weights [experts, f, d] ([f, d] for a linear plan) against the noise bound. Raises WeightsOutOfBound."""
+    if isinstance(plan, LinearPlan) and values.ndim == 2:
+        values = values[None]
+    if values.shape != (plan.experts, plan.f, plan.d) or not np.issubdtype(values.dtype, np.signedinteger):
+        raise ShapeMismatch(f"weights: expected signed integers of shape {(plan.experts, plan.f, plan.d)}, "
+                            f"came {values.dtype} of shape {values.shape}")
+    rows = np.zeros(plan.f)
+    for expert in values:
+        real = expert.astype(np.float64)
+        rows += np.einsum("ij,ij->i", real, real)
+    blocks = [float(rows[low: low + plan.n_out].sum()) for low in range(0, plan.f, plan.n_out)]
+    largest = max(abs(int(values.max())), abs(int(values.min())))
+    return Weights(plan, values, check_weights(plan, max(blocks) * plan.factor**2, largest))
+
+
+class ServerKeys:
+    """The client's public keys, and everything the server does with them."""
+
+    def __init__(self, keys: KeySet, encryption: Floats, relinearisation: Floats | None, expansion: dict[int, Floats],
+                 packing: dict[int, Floats]) -> None:
+        self.keys, self.ring = keys, ring_for(keys.params)
+        self.encryption, self.relinearisation = encryption, relinearisation
+        self.expansion, self.packing = expansion, packing
+
+    @classmethod
+    def from_bytes(cls, keys: KeySet, data: bytes) -> "ServerKeys":
+        """Read `ClientKeys.public_bytes`. Raises MalformedMessage on a wrong length or a residue out of range."""
+        if len(data) != keys.nbytes:
+            raise MalformedMessage(f"public keys: expected {keys.nbytes} bytes, came {len(data)}: the plans of the parties differ")
+        ring, start = ring_for(keys.params), 0
+
+        def row(basis: Basis) -> Floats:
+            nonlocal start
+            seed = data[start: start + SEED_NBYTES]
+            body = start + SEED_NBYTES
+            start = body + packed_nbytes(basis.bits, (ring.n,) * basis.size)
+            out = empty(2, basis.size, ring.n)
+            out[0] = np.stack(unpack(data[body: start], basis.primes, (ring.n,) * basis.size))
+            out[1] = uniform_residues(seed, basis, ring.n)
+            return out
+
+        def switching(digits: int, basis: Basis) -> Floats:
+            out = empty(2, digits, basis.size, ring.n)
+            for digit in range(digits):
+                out[:, digit] = row(basis)
+            return out
+
+        encryption = row(ring.q1)
+        relinearisation = switching(ring.q0.size, ring.q0p) if keys.relinearise else None
+        expansion = {element: switching(ring.q0.size, ring.q0p) for element in keys.expansion}
+        packing = {element: switching(ring.q1.size, ring.q1p) for element in keys.packing}
+        return cls(keys, encryption, relinearisation, expansion, packing)
+
+    def absorb(self, layout: Layout, data: bytes, own_share: Shares) -> Operand:
+        """Read an upload and add the server's own share to it. Raises MalformedMessage, ShapeMismatch."""
+        check_share(own_share, layout.shape, "share to add")
+        if len(data) != layout.nbytes:
+            raise MalformedMessage(f"upload: expected {layout.nbytes} bytes, came {len(data)}: the peer runs another shape")
+        ring, each = self.ring, layout.params.ciphertext_nbytes()
+        parts = empty(layout.count, 2, ring.q0.size, ring.n)
+        for k in range(layout.count):
+            piece = data[k * each: (k + 1) * each]
+            c0 = np.stack(unpack(piece[SEED_NBYTES:], ring.q0.primes, (ring.n,) * ring.q0.size))
+            parts[k, 0] = ring.engine.add(c0, encoded(layout, k, own_share, ring.q0), ring.q0.limbs)
+            parts[k, 1] = uniform_residues(piece[:SEED_NBYTES], ring.q0, ring.n)
+        return Operand(layout, parts)
+
+    def _expand(self, plan: SelectPlan, ciphertext: Floats, level: int = 0, index: int = 0) -> Iterator[tuple[int, Floats]]:
+        """Oblivious expansion, depth first: (chunk, transformed ciphertext) for every chunk in use."""
+        if level == plan.a:
+            yield index, ciphertext
+            return
+        ring, engine, basis = self.ring, self.ring.engine, self.ring.q0
+        element = plan.expansion_elements[level]
+        moved = automorphism(ring, ciphertext, element, self.expansion[element], basis, ring.q0p)
+        yield from self._expand(plan, engine.add(ciphertext, moved, basis.limbs), level + 1, index)
+        if index + (1 << level) < plan.chunk_count:
+            odd = engine.subtract_scale(ciphertext, moved, np.ones(basis.size), basis.limbs)
+            odd = engine.multiply(odd, ring.monomial(-(plan.step << level), basis), basis.limbs)
+            yield from self._expand(plan, odd, level + 1, index + (1 << level))
+
+    def _multiplier(self, scale: int) -> Multiplier:
+        if self.relinearisation is None:
+            raise ValueError("tensor product: expected a key set with a relinearisation key: make it from the select plans too")
+        return Multiplier(self.ring, scale, self.relinearisation)
+
+    def tensor(self, plan: SelectPlan, t: Operand, x: Operand) -> Product:
+        """Order R: z = t x, one ciphertext for each chunk of columns. Order L: the expanded t, and x ready to be multiplied by."""
+        for word, operand in (("t", t), ("x", x)):
+            if operand.layout != plan.operand(word):
+                raise ShapeMismatch(f"operand {word}: expected layout {plan.operand(word)}, came {operand.layout}")
+        ring = self.ring
+        if plan.order == "L":
+            parts = empty(plan.chunk_count, 2, ring.q0.size, ring.n)
+            for index, piece in self._expand(plan, ring.forward(t.parts[0], ring.q0)):
+                parts[index] = piece
+            return Product((parts,), self._multiplier(plan.operand("x").scale).rescaled(x.parts[0]))
+        multiplier = self._multiplier(plan.operand("t").scale)
+        selector = multiplier.rescaled(t.parts[0])
+        parts = empty(plan.chunk_count, 2, ring.q1.size, ring.n)
+        if plan.a == 0:
+            parts[0] = multiplier.product(multiplier.lifted(x.parts[0]), selector)
+            return Product((parts,))
+        for index, piece in self._expand(plan, ring.forward(x.parts[0], ring.q0)):
+            parts[index] = multiplier.product(multiplier.lifted(ring.inverse(piece, ring.q0)), selector)
+        return Product((parts,))
+
+    def linear(self, plan: LinearPlan, x: Operand) -> Product:
+        """The uploads of a linear layer, switched to q1."""
+        if x.layout != plan.operand("x"):
+            raise ShapeMismatch(f"operand x: expected layout {plan.operand('x')}, came {x.layout}")
+        ring = self.ring
+        return Product(tuple(ring.drop(ring.forward(part, ring.q0), ring.q0, ring.q1)[None] for part in x.parts))
+
+    def apply(self, plan: Plan, weights: Weights, products: Sequence[Product]) -> list[Result]:
+        """Multiply every product by the weights and merge the output blocks. Weight polynomials are transformed once for all products.
+
+        Memory: the products, plus (packing levels + 2) ciphertexts for each unit and thread, whatever the size of the weights.
+        """
+        if weights.plan != plan:
+            raise ShapeMismatch(f"weights: prepared for {weights.plan}, used with {plan}")
+        units = [(unit, product.factor) for product in products for unit in product.units]
+        if plan.b == 0:
+            columns = [self._block(plan, weights, block, units) for block in range(-(-plan.f // plan.n_out))]
+        else:
+            columns = [self._packed(plan, weights, units)]
+        results, first = [], 0
+        for product in products:
+            chosen = range(first, first + len(product.units))
+            results.append(Result(tuple(column[unit] for unit in chosen for column in columns)))
+            first += len(product.units)
+        return results
+
+    def _block(self, plan: Plan, weights: Weights, block: int, units: list[tuple[Floats, Floats | None]]) -> list[Floats]:
+        """One block of outputs for every unit: transformed ciphertexts at q1."""
+        ring, engine = self.ring, self.ring.engine
+        basis = ring.q0 if plan.order == "L" else ring.q1
+        totals = [np.zeros((2, basis.size, ring.n)) for _ in units]
+        rows = slice(block * plan.n_out, (block + 1) * plan.n_out)
+        for index, chunk in enumerate(plan.chunks()):
+            chosen = weights.values[chunk.experts, rows, chunk.columns]
+            polynomial = engine.place_weights(chosen, plan.stride, plan.spacing, plan.factor)
+            transformed = ring.transform_small(polynomial, basis)
+            for total, (unit, _) in zip(totals, units, strict=True):
+                engine.multiply_add(total, unit[index], transformed, basis.limbs)
+        if plan.order != "L":
+            return totals
+        multiplier = self._multiplier(plan.operand("x").scale)
+        return [multiplier.product(multiplier.lifted(ring.inverse(total, basis)), factor)
+                for total, (_, factor) in zip(totals, units, strict=True) if factor is not None]
+
+    def _packed(self, plan: Plan, weights: Weights, units: list[tuple[Floats, Floats | None]]) -> list[Floats]:
+        """All blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the last levels."""
+        blocks = -(-plan.f // plan.n_out)
+
+        def merge(level: int, even: list[Floats], odd: list[Floats] | None) -> list[Floats]:
+            absent: list[Floats | None] = [None] * len(even)
+            return [self._merge(plan, level, a, b) for a, b in zip(even, odd if odd is not None else absent, strict=True)]
+
+        def subtree(level: int, first: int) -> list[Floats]:
+            if level == plan.b:
+                return self._block(plan, weights, first, units)
+            even, other = subtree(level + 1, first), first + (1 << level)
+            return merge(level, even, subtree(level + 1, other) if other < blocks else None)
+
+        split = min(plan.b, (len(os.sched_getaffinity(0)) - 1).bit_length())
+        jobs = {first: _pool().submit(subtree, split, first) for first in range(1 << split) if first < blocks}
+        layer = {first: job.result() for first, job in jobs.items()}
+        for level in reversed(range(split)):
+            layer = {first: merge(level, layer[first], layer.get(first + (1 << level)))
+                     for first in range(1 << level) if first in layer}
+        return layer[0]
+
+    def _merge(self, plan: Plan, level: int, even: Floats, odd: Floats | None) -> Floats:
+        """(even + X^shift odd) + sigma(even - X^shift odd), where sigma maps X^shift to -X^shift and fixes the outputs of even."""
+        ring, basis = self.ring, self.ring.q1
+        element = plan.packing_elements[level]
+        total, gap = even, even
+        if odd is not None:
+            shift = (plan.spacing >> plan.b) << level
+            total, gap = ring.engine.twist_pair(even, odd, ring.monomial(shift, basis), basis.limbs)
+        return ring.engine.add(total, automorphism(ring, gap, element, self.packing[element], basis, ring.q1p), basis.limbs)
+
+    def respond(self, plan: Plan, result: Result, mask: Shares, draw: Draw) -> bytes:
+        """The answer: result + mask for the client, plan.response_nbytes bytes. The server's share of the product is -mask."""
+        check_share(mask, plan.outputs, "mask")
+        ring, words, start, pieces = self.ring, mask.reshape(-1), 0, []
+        for k, (part, positions) in enumerate(zip(result.parts, plan.response_positions, strict=True)):
+            chosen = words[start: start + positions.size]
+            pieces.append(self._respond_one(ring, part, positions.size, positions, chosen, k, draw))
+            start += positions.size
+        return b"".join(pieces)
+
+    def _respond_one(self, ring: Ring, part: Floats, count: int, positions: NDArray[np.int64], mask: Shares, k: int,
+                     draw: Draw) -> bytes:
+        engine, q1, basis, params = ring.engine, ring.q1, ring.response, self.keys.params
+        u = ring.forward(ring.small(ternary(draw(f"u{k}", SEED_NBYTES), ring.n), q1), q1)
+        noisy = ring.inverse(engine.add(part, engine.multiply(self.encryption, u, q1.limbs), q1.limbs), q1)
+        c1 = engine.add(noisy[1], ring.small(error(draw(f"e1_{k}", SEED_NBYTES), ring.n), q1), q1.limbs)
+        padded = -(-count // 8) * 8
+        c0 = np.zeros((q1.size, padded))
+        c0[:, :count] = noisy[0][:, positions]
+        for hidden in (ring.small(error(draw(f"e0_{k}", SEED_NBYTES), count), q1),
+                       flooding(draw(f"flood{k}", SEED_NBYTES), count, flood_target(params), q1),
+                       encode(np.ascontiguousarray(mask), params.ring_bits, q1)):
+            c0[:, :count] = (c0[:, :count] + hidden) % np.array(q1.primes, dtype=np.float64)[:, None]
+        low = ring.rescale(c0, q1, basis)[:, :count]
+        return pack([*low, *ring.rescale(c1, q1, basis)], basis.bits * 2)

@@ -1,0 +1,156 @@
+"""The sparse Mixture-of-Experts layer as one protocol, from shared hidden states to shared output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from protocols import functionalities as F
+from protocols.convert import b2a
+from protocols.he.packing import LinearPlan, SelectPlan
+from protocols.he.params import ParamSet
+from protocols.linear import linear
+from protocols.model.config import MoeConfig, MoeWeights
+from protocols.model.tables import Table
+from protocols.products import mul
+from protocols.routing import probabilities, top_k
+from protocols.select import Arithmetic, ExpertWeights, select_then_compute
+from protocols.truncate import truncate
+from sim.cost import Cost
+from sim.party import Party, protocol
+from sim.ring import Ring, RingArray, Spec
+from sim.shapes import blank
+
+Prepare = Callable[[LinearPlan | SelectPlan, Any], Any]
+REASSOCIATED = "reassociated"
+LITERAL = "literal"
+ORDERS: dict[str, Literal["R", "L"]] = {REASSOCIATED: "R", LITERAL: "L"}
+
+
+class UnknownOrder(ValueError):
+    """An evaluation order that is not built."""
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """All public parameters of one private layer: shapes, parameter set, order, activation, arithmetic."""
+
+    shape: MoeConfig
+    tokens: int
+    params: ParamSet
+    activation: Table | str
+    order: str = REASSOCIATED
+    mode: str = "faithful"
+    w: int = 4
+    form: str = "cheapest"
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise UnknownOrder(f"evaluation order: expected one of {', '.join(ORDERS)}, got {self.order!r}")
+
+    @property
+    def ring(self) -> Ring:
+        return Ring(self.params.ring_bits)
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return Arithmetic(self.params.frac_bits, self.mode, self.w, self.form)
+
+    @cached_property
+    def router(self) -> LinearPlan:
+        return LinearPlan(self.params, self.tokens, self.shape.d, self.shape.E)
+
+    @cached_property
+    def up(self) -> SelectPlan:
+        return self._select(self.shape.d, self.shape.f)
+
+    @cached_property
+    def down(self) -> SelectPlan:
+        return self._select(self.shape.f, self.shape.d)
+
+    def _select(self, d: int, f: int) -> SelectPlan:
+        """Both directions scale the selector alike, so that one upload of it serves all three matrices."""
+        order, E = ORDERS[self.order], self.shape.E
+        levels = max(SelectPlan(self.params, order, E, *sizes).b for sizes in ((d, f), (f, d)))
+        return SelectPlan(self.params, order, E, d, f, levels)
+
+    @property
+    def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
+        return self.router, self.up, self.down
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """The server's side: router and experts, prepared by its engine."""
+
+    router: Any
+    experts: ExpertWeights
+
+    @classmethod
+    def prepare(cls, prepare: Prepare, plan: LayerPlan, weights: MoeWeights) -> LayerWeights:
+        """Encode integer weights (signed, at s fractional bits) with the engine's own `prepare(plan, integers)`.
+
+        Raises the engine's error when the noise bound of a parameter set does not admit the weights.
+        """
+        v = None if weights.v is None else prepare(plan.up, weights.v)
+        experts = ExpertWeights(prepare(plan.up, weights.w1), v, prepare(plan.down, weights.w2))
+        return cls(prepare(plan.router, weights.router), experts)
+
+
+def _moe_cost(x: RingArray, residual: RingArray, weights: object, *, plan: LayerPlan) -> Cost:
+    shape, a, n = plan.shape, plan.arithmetic, plan.tokens
+    logits = blank(Spec(plan.ring, (n, shape.E)))
+    winners = blank(Spec(plan.ring, (n, shape.k)))
+    hot = blank(Spec(Ring(1), (n, shape.k, shape.E)))
+    t = blank(Spec(plan.ring, (n, shape.k, shape.E)))
+    wide = blank(Spec(plan.ring, (n, shape.k, shape.d)))
+    cost = linear.declared(x, None, plan=plan.router) + truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
+    cost += top_k.declared(logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
+    chosen = b2a.declared(hot, ring=plan.ring) + select_then_compute.declared(
+        t, x, None, up=plan.up, down=plan.down, activation=plan.activation, gated=shape.gated, arithmetic=a
+    )
+    prob = probabilities.declared(
+        logits, winners, s=a.s, l=plan.params.ring_bits, renormalise=shape.renormalise, mode=a.mode, w=a.w
+    )
+    return cost + (prob | chosen) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, mode=a.mode, w=a.w)
+
+
+@protocol(realises=F.SPARSE_MOE, cites="[SecMoE] Protocol 1", cost=_moe_cost)
+async def moe_layer(
+    p: Party, x: RingArray, residual: RingArray, weights: LayerWeights | None, *, plan: LayerPlan
+) -> RingArray:
+    """residual + sum over the k selected experts of p_j expert_j(x). Neither party learns which experts they are.
+
+    x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
+    Returns (n, d). Faithful mode: bit for bit the fixed-point oracle. Error mode one-ulp: see truncate.
+    """
+    a, shape = plan.arithmetic, plan.shape
+    products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
+    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
+    winners, hot = await top_k(p, logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
+    prob, y = await p.gather(
+        probabilities(
+            p, logits, winners, s=a.s, l=plan.params.ring_bits, renormalise=shape.renormalise, mode=a.mode, w=a.w
+        ),
+        p.scoped("experts", _experts, hot, x, weights, plan),
+    )
+    wide = prob.reshape(*prob.shape, 1).broadcast(*y.shape)
+    mixed = (await mul(p, wide, y)).sum(1)
+    return residual + await truncate(p, mixed, f=a.s, mode=a.mode, w=a.w)
+
+
+async def _experts(p: Party, hot: RingArray, x: RingArray, weights: LayerWeights | None, plan: LayerPlan) -> RingArray:
+    t = await b2a(p, hot, ring=plan.ring)
+    return await select_then_compute(
+        p,
+        t,
+        x,
+        None if weights is None else weights.experts,
+        up=plan.up,
+        down=plan.down,
+        activation=plan.activation,
+        gated=plan.shape.gated,
+        arithmetic=plan.arithmetic,
+    )

@@ -1,0 +1,162 @@
+"""Protocol 1 of SecMoE, steps 4 to 9: select the expert's weights under encryption, then compute with them.
+
+Everything here depends on the number of experts through the server's work only: one ciphertext of the selector, one of
+the vector, one response per matrix, whatever E is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from protocols import functionalities as F
+from protocols.compare import DIGIT
+from protocols.he.interface import Engine, a2h, h2a
+from protocols.he.packing import SelectPlan
+from protocols.model.tables import Table
+from protocols.nonlinear import relu
+from protocols.polynomial import CHEAPEST, piecewise
+from protocols.products import mul
+from protocols.truncate import FAITHFUL, truncate
+from sim.cost import Cost
+from sim.party import Party, protocol
+from sim.ring import RingArray, Spec, stack
+from sim.shapes import blank
+
+RELU = "relu"
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Public parameters of the share-level part: s fractional bits, truncation mode, digit width, polynomial form."""
+
+    s: int
+    mode: str = FAITHFUL
+    w: int = DIGIT
+    form: str = CHEAPEST
+
+
+@dataclass(frozen=True)
+class ExpertWeights:
+    """The server's matrices, prepared by its engine: w1, v for plan `up` (v None when not gated), w2 for `down`."""
+
+    w1: Any
+    v: Any
+    w2: Any
+
+
+def _select_cost(t: RingArray, x: RingArray, weights: object, *, plan: SelectPlan) -> Cost:
+    uploads = a2h.declared(t, layout=plan.operand("t")) | a2h.declared(x, layout=plan.operand("x"))
+    return uploads + h2a.declared(None, plan=plan, count=t.shape[0])
+
+
+@protocol(realises=F.SELECTED_PRODUCT, cites="[SecMoE] Protocol 1, steps 4-7", cost=_select_cost)
+async def select_product(p: Party, t: RingArray, x: RingArray, weights: Any, *, plan: SelectPlan) -> RingArray:
+    """(sum_i t_i W_i) x, row by row. t: shared (n, E); x: shared (n, d); W: the server's (E, f, d), prepared.
+
+    Returns (n, f), not truncated. Exact mod 2^l for any t and x. 2 flights; bytes do not depend on E.
+    """
+    he: Engine = p.service("he")
+    ct_t, ct_x = await p.gather(a2h(p, t, layout=plan.operand("t")), a2h(p, x, layout=plan.operand("x")))
+    products = None
+    if ct_t is not None:
+        products = p.local(_product, he, plan, weights, ct_t, ct_x)
+    return await h2a(p, products, plan=plan, count=t.shape[0])
+
+
+def _product(he: Engine, plan: SelectPlan, weights: Any, ct_t: list[Any], ct_x: list[Any]) -> list[Any]:
+    return he.apply(plan, weights, he.tensor(plan, ct_t, ct_x))
+
+
+def _expert_cost(
+    t: RingArray,
+    x: RingArray,
+    weights: object,
+    *,
+    up: SelectPlan,
+    down: SelectPlan,
+    activation: Table | str,
+    gated: bool,
+    arithmetic: Arithmetic,
+) -> Cost:
+    a, n, k = arithmetic, x.shape[0], t.shape[1]
+    rows = n * k
+    flat_t = blank(Spec(t.ring, (rows, t.shape[2])))
+    hidden = blank(Spec(t.ring, (rows, *up.outputs)))
+    both = blank(Spec(t.ring, (2 if gated else 1, rows, *up.outputs)))
+    out = blank(Spec(t.ring, (rows, *down.outputs)))
+
+    def floor(v: RingArray) -> Cost:
+        return truncate.declared(v, f=a.s, mode=a.mode, w=a.w)
+
+    cost = a2h.declared(flat_t, layout=up.operand("t")) | a2h.declared(x, layout=up.operand("x"))
+    responses = h2a.declared(None, plan=up, count=rows)
+    cost = cost + (responses | responses if gated else responses) + floor(both)
+    if isinstance(activation, Table):
+        cost += piecewise.declared(hidden, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
+    else:
+        cost += relu.declared(hidden, w=a.w)
+    if gated:
+        cost += mul.declared(hidden, hidden) + floor(hidden)
+    upload = a2h.declared(hidden, layout=down.operand("x"))
+    if up.operand("t") != down.operand("t"):
+        upload = upload | a2h.declared(flat_t, layout=down.operand("t"))
+    return cost + upload + h2a.declared(None, plan=down, count=rows) + floor(out)
+
+
+@protocol(realises=F.SELECTED_EXPERT, cites="[SecMoE] Protocol 1", cost=_expert_cost)
+async def select_then_compute(
+    p: Party,
+    t: RingArray,
+    x: RingArray,
+    weights: ExpertWeights | None,
+    *,
+    up: SelectPlan,
+    down: SelectPlan,
+    activation: Table | str,
+    gated: bool,
+    arithmetic: Arithmetic,
+) -> RingArray:
+    """One expert per selection, chosen by shared one-hot rows: W2(act(W1 x) * (V x)), or W2(act(W1 x)) when not gated.
+
+    t: shared (n, k, E) over Z_{2^l}; x: shared (n, d) at s fractional bits; weights: the server's, s bits. activation:
+    a Table (Protocol 2) or "relu". Returns (n, k, d). Faithful mode: bit for bit F.SELECTED_EXPERT. [[t]] and [[x]] go
+    up once for W1 and V, and [[t]] serves W2 as well where the two plans encode it alike.
+    """
+    he: Engine = p.service("he")
+    n, k = x.shape[0], t.shape[1]
+    rows = n * k
+    flat_t = t.reshape(rows, t.shape[2])
+    ct_t, ct_x = await p.gather(a2h(p, flat_t, layout=up.operand("t")), a2h(p, x, layout=up.operand("x")))
+    ct_h = ct_v = None
+    if ct_t is not None and weights is not None:
+        z = p.local(he.tensor, up, ct_t, [ct_x[i // k] for i in range(rows)])
+        ct_h = p.local(he.apply, up, weights.w1, z)
+        ct_v = p.local(he.apply, up, weights.v, z) if gated else None
+    calls = [h2a(p, ct_h, plan=up, count=rows)]
+    if gated:
+        calls.append(h2a(p, ct_v, plan=up, count=rows))
+    hidden = await _floor(p, stack(*(await p.gather(*calls))), arithmetic)
+    g = await activate(p, hidden[0], activation, arithmetic)
+    if gated:
+        g = await _floor(p, await mul(p, g, hidden[1]), arithmetic)
+    uploads = [a2h(p, g, layout=down.operand("x"))]
+    if up.operand("t") != down.operand("t"):
+        uploads.append(a2h(p, flat_t, layout=down.operand("t")))
+    ct_g, *again = await p.gather(*uploads)
+    ct_y = None
+    if ct_g is not None and weights is not None:
+        ct_y = p.local(_product, he, down, weights.w2, again[0] if again else ct_t, ct_g)
+    y = await h2a(p, ct_y, plan=down, count=rows)
+    return (await _floor(p, y, arithmetic)).reshape(n, k, *down.outputs)
+
+
+async def activate(p: Party, x: RingArray, activation: Table | str, a: Arithmetic) -> RingArray:
+    """The expert's activation: Protocol 2 for a table, else ReLU."""
+    if isinstance(activation, Table):
+        return await piecewise(p, x, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
+    return await relu(p, x, w=a.w)
+
+
+async def _floor(p: Party, x: RingArray, a: Arithmetic) -> RingArray:
+    return await truncate(p, x, f=a.s, mode=a.mode, w=a.w)

@@ -1,0 +1,84 @@
+"""What the user gives: a text, a held-out item or a file; a model; a parameter set; a place for the transcript."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from protocols.he.params import PARAM_SETS, ParamSet, param_set
+from protocols.model.architecture import Model, Tokens
+from protocols.model.tokens import patches
+from secmoe.layer import params_from_fields
+from transcripts.layout import SUFFIX
+from transcripts.record import checked_output
+
+RUNS = Path("runs")
+GREY_LEVELS = 16
+
+
+class NoInput(ValueError):
+    """Neither a text nor an item nor a file, or more than one."""
+
+
+class InputFileError(ValueError):
+    """An input file that does not read."""
+
+
+class ParameterFileError(ValueError):
+    """A parameter file that does not read."""
+
+
+def read_tokens(model: Model, text: str | None, item: str | None, pad: int | None) -> Tokens:
+    """The tokens of TEXT, of held-out item N, or of a file: UTF-8 text, or an image (.npy, or numbers as text)."""
+    if (text is None) == (item is None):
+        raise NoInput(
+            'expected either a text or --input: secmoe run "some text", or secmoe run --model digits --input 3'
+        )
+    if text is not None:
+        return model.tokens_from_text(text, pad)
+    assert item is not None
+    if item.isdecimal():
+        return model.tokens_from_item(int(item), pad)
+    path = Path(item)
+    if not path.is_file():
+        raise InputFileError(f"--input {item}: expected the number of a held-out item or a file, there is no such file")
+    if model.config.task == "text":
+        try:
+            return model.tokens_from_text(path.read_text(encoding="utf-8"), pad)
+        except UnicodeDecodeError as error:
+            raise InputFileError(f"--input {item}: expected UTF-8 text: {error}") from error
+    return _image(model, path)
+
+
+def _image(model: Model, path: Path) -> Tokens:
+    try:
+        grey = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
+    except (ValueError, OSError) as error:
+        raise InputFileError(f"--input {path}: expected an image as .npy or as numbers in a text: {error}") from error
+    if grey.dtype.kind not in "iuf" or not ((grey >= 0) & (grey <= GREY_LEVELS) & (grey == np.rint(grey))).all():
+        raise InputFileError(f"--input {path}: expected whole grey values from 0 to {GREY_LEVELS}")
+    return patches(grey.astype(np.uint8).reshape(-1), model.config.side, model.config.patch)
+
+
+def read_params(name: str) -> ParamSet:
+    """A shipped parameter set by name, or one described in a JSON file; its 128-bit check always runs."""
+    path = Path(name)
+    if name in PARAM_SETS or path.suffix != ".json":
+        return param_set(name)
+    try:
+        return params_from_fields(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+        fields = ", ".join(f for f in ParamSet.__dataclass_fields__ if f != "insecure_test")
+        raise ParameterFileError(f"--params {name}: expected a JSON object with {fields}: {error}") from error
+
+
+def output_path(given: str | None, model: str) -> Path:
+    """The transcript's place: the one given, or a fresh name in ./runs. Raises OutputError."""
+    if given is not None:
+        return checked_output(given)
+    stem = f"{model}-{datetime.now():%Y%m%d-%H%M%S}"
+    names = (f"{stem}{f'-{copy}' if copy else ''}{SUFFIX}" for copy in range(10**6))
+    return next(RUNS / name for name in names if not any(RUNS.glob(f"*{name}*")))

@@ -1,0 +1,190 @@
+"""One private layer as a recordable fact: public parameters, and each party's inputs.
+
+`LayerRun` is everything both parties know. It goes into a transcript as JSON and comes back from it, so that a replay
+rebuilds exactly the session that was recorded. Nothing secret passes through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.he.params import ParamSet
+from protocols.he.service import HeService
+from protocols.model.config import MoeConfig, MoeWeights
+from protocols.model.fixed_point import FixedPoint
+from protocols.model.tables import DEFAULT_TABLES, TABLES, Table
+from protocols.moe import LayerPlan, LayerWeights, moe_layer
+from protocols.ot.service import OtService
+from secmoe.version import program_version
+from sim.concrete import from_words
+from sim.party import ProtocolDecl
+from sim.ring import Ring, RingArray, Spec
+from sim.role import CLIENT, SERVER, Role
+from sim.shapes import blank
+from sim.tape import Tape, derive_key, draw_nbytes, words_from_bytes
+from sim.world import Execution, Session
+from transcripts.private import PrivateSide
+from transcripts.replay import Start
+
+PROTOCOLS: dict[str, ProtocolDecl[Any]] = {"secmoe": moe_layer}
+GELU_TABLES = {"minimax": "gelu-minimax", "published": "gelu-published"}
+WEIGHT_NAMES = ("router", "w1", "v", "w2")
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class ActivationOption(ValueError):
+    """An option for an activation that the model does not have."""
+
+
+class UnreadableRun(ValueError):
+    """Public parameters that this program cannot rebuild a run from."""
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """The public parameters of one run of a private MoE layer.
+
+    model: its name; layer: which one. tokens: the public length. activation: a table's name, or `relu`.
+    """
+
+    protocol: str
+    model: str
+    layer: int
+    tokens: int
+    shape: MoeConfig
+    params: ParamSet
+    activation: str
+    order: str
+    truncation: str
+
+    @cached_property
+    def plan(self) -> LayerPlan:
+        activation: Table | str = TABLES.get(self.activation, self.activation)
+        return LayerPlan(self.shape, self.tokens, self.params, activation, self.order, self.truncation)
+
+    @property
+    def ring(self) -> Ring:
+        return Ring(self.params.ring_bits)
+
+    @property
+    def fixed_point(self) -> FixedPoint:
+        return FixedPoint(self.params.ring_bits, self.params.frac_bits)
+
+    @property
+    def table(self) -> Table | None:
+        """The activation's piecewise polynomial; None for ReLU."""
+        return TABLES.get(self.activation)
+
+    @property
+    def declared(self) -> ProtocolDecl[Any]:
+        return PROTOCOLS[self.protocol]
+
+    @cached_property
+    def he(self) -> HeService:
+        return HeService(self.plan.plans)
+
+    def services(self) -> tuple[OtService, HeService]:
+        """The session services of the layer."""
+        return OtService(), self.he
+
+    def run(self, session: Session, inputs: Mapping[Role, list[Any]]) -> Execution:
+        """The protocol once, in a session with `services`."""
+        return session.run(self.declared, inputs[CLIENT], inputs[SERVER], plan=self.plan)
+
+    def inputs(self, role: Role, arrays: Arrays) -> list[Any]:
+        """A party's positional inputs from its own arrays (see `deal`); WeightsOutOfBound for the server's."""
+        own: list[Any] = [from_words(self.ring, arrays[name]) for name in ("x", "residual")]
+        return [*own, None if role is CLIENT else self._prepared(arrays)]
+
+    def absent(self) -> list[Any]:
+        """Inputs of a party that runs elsewhere: their public shapes."""
+        shape = blank(Spec(self.ring, (self.tokens, self.shape.d)))
+        return [shape, shape, None]
+
+    def _prepared(self, arrays: Arrays) -> LayerWeights:
+        fp = self.fixed_point
+        signed = {name: fp.signed(arrays[name]) if name in arrays else None for name in WEIGHT_NAMES}
+        router, w1, w2 = (np.asarray(signed[name]) for name in ("router", "w1", "w2"))
+        return LayerWeights.prepare(self.he.prepare, self.plan, MoeWeights(router, w1, signed["v"], w2))
+
+    def to_public(self) -> dict[str, Any]:
+        """As JSON values."""
+        flat = {name: getattr(self, name) for name in ("protocol", "model", "layer", "tokens", "activation", "order")}
+        shape = {name: getattr(self.shape, name) for name in MoeConfig.__dataclass_fields__}
+        version = program_version()
+        return {**flat, "truncation": self.truncation, "shape": shape, "params": asdict(self.params), "version": version}
+
+    @classmethod
+    def from_public(cls, public: Mapping[str, Any]) -> LayerRun:
+        """Inverse of `to_public`. Raises UnreadableRun, and InsecureParameters for a set below 128 bits."""
+        names = ("protocol", "model", "layer", "tokens", "activation", "order", "truncation")
+        try:
+            if public["protocol"] not in PROTOCOLS:
+                raise UnreadableRun(f"expected a run of {', '.join(PROTOCOLS)}, got {public['protocol']!r}")
+            params = params_from_fields(public["params"])
+            return cls(shape=MoeConfig(**public["shape"]), params=params, **{name: public[name] for name in names})
+        except (KeyError, TypeError) as error:
+            raise UnreadableRun(f"expected the parameters of a layer run in the transcript: {error}") from error
+
+
+def params_from_fields(fields: Mapping[str, Any]) -> ParamSet:
+    """A parameter set from JSON values; its 128-bit check runs and cannot be switched off here."""
+    lists = {name: tuple(fields[name]) for name in ("q_bits", "response_bits")}
+    return ParamSet(**{**fields, **lists, "insecure_test": False})
+
+
+def activation_name(shape: MoeConfig, gelu: str | None) -> str:
+    """The activation of a run: `relu`, or the name of a table. Raises ActivationOption."""
+    if gelu is not None and shape.activation != "gelu":
+        raise ActivationOption(f"--gelu {gelu}: the model's activation is {shape.activation}; leave the option out")
+    if shape.activation == "relu":
+        return "relu"
+    return GELU_TABLES[gelu] if gelu is not None else DEFAULT_TABLES[shape.activation].name
+
+
+def deal(
+    run: LayerRun, x: NDArray[np.uint64], residual: NDArray[np.uint64], weights: MoeWeights, seed: bytes | None
+) -> dict[Role, dict[str, NDArray[Any]]]:
+    """Each party's arrays: additive shares of the hidden states, drawn from a tape of their own, and the weights."""
+    tape = Tape(derive_key(seed, "input"), "input")
+    parts: dict[Role, dict[str, NDArray[Any]]] = {CLIENT: {}, SERVER: {}}
+    for name, words in (("x", x), ("residual", residual)):
+        spec = Spec(run.ring, words.shape)
+        mask = words_from_bytes(tape.bytes(name, draw_nbytes(run.ring, words.shape)), spec).astype(np.uint64)
+        parts[CLIENT][name] = mask
+        parts[SERVER][name] = run.fixed_point.wrap(words - mask)
+    for name in WEIGHT_NAMES:
+        matrix = getattr(weights, name)
+        if matrix is not None:
+            parts[SERVER][name] = matrix
+    return parts
+
+
+def rebuild(start: Start, public: Mapping[str, object], side: PrivateSide) -> None:
+    """Repeat the recorded run of one party alone: what `transcripts.replay` asks for."""
+    run = LayerRun.from_public(public)
+    session = start(run.services())
+    role = side.role
+    run.run(session, {role: run.inputs(role, side.arrays), role.peer: run.absent()})
+
+
+def private_sides(session: Session, arrays: Mapping[Role, Arrays]) -> list[PrivateSide]:
+    """Both parties' private sides of a finished session."""
+    return [
+        PrivateSide(role, endpoint.tape.key, arrays[role], dict(endpoint.tape.draws))
+        for role, endpoint in session.endpoints.items()
+    ]
+
+
+def opened(run: LayerRun, execution: Execution) -> NDArray[np.uint64]:
+    """The output, reconstructed from both parties' shares: words [n, d]."""
+    ours: RingArray = execution.outputs[CLIENT]
+    total = ours + execution.outputs[SERVER]
+    return np.asarray(total.value, dtype=np.uint64)

@@ -1,0 +1,46 @@
+"""A status line for long work: on standard error, and only on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.status import Status
+
+from sim.message import Message
+from sim.role import Role
+
+
+class Progress:
+    """Shows the scope at work, messages and bytes so far. Use as a context manager around the run."""
+
+    def __init__(self, what: str, enabled: bool | None = None) -> None:
+        self._enabled = sys.stderr.isatty() if enabled is None else enabled
+        self._what = what
+        # Few refreshes: their CPU time is taken from the same process as the parties' work.
+        self._status = Status(what, console=Console(stderr=True), refresh_per_second=4)
+        self._messages = self._nbytes = 0
+        self._scope = ""
+
+    def __enter__(self) -> Progress:
+        if self._enabled:
+            self._status.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._enabled:
+            self._status.stop()
+
+    def on_send(self, message: Message) -> None:
+        self._messages += 1
+        self._nbytes += message.nbytes
+        self._update()
+
+    def on_scope(self, role: Role, scope: str) -> None:
+        self._scope = f"{role.value} {'/'.join(scope.split('/')[:3])}"
+        self._update()
+
+    def _update(self) -> None:
+        if self._enabled:
+            self._status.update(f"{self._what}  {self._messages} messages, {self._nbytes:,} bytes  {self._scope}")

@@ -1,0 +1,152 @@
+"""`secmoe run`: one private Mixture-of-Experts layer on a real input, compared, measured and recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protocols.model.architecture import Model, Tokens
+from protocols.model.fixed_point import dequantise, quantise, quantise_weights
+from protocols.model.floating import float_layer
+from protocols.model.oracle import sparse_moe_layer
+from protocols.truncate import FAITHFUL
+from secmoe.interval import one_ulp_bound
+from secmoe.layer import LayerRun, deal, opened, private_sides
+from secmoe.progress import Progress
+from sim.network import LAN, NETWORKS, WAN
+from sim.role import CLIENT, SERVER
+from sim.world import Execution, Session
+from transcripts.record import Recorder
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The private output against the exact fixed-point oracle and against the float layer.
+
+    exact: every word equals the oracle's; None in one-ulp mode, where it need not. within_bound: faithful, the same;
+    one-ulp, every word inside the interval that the truncations' error rule allows. max_error_float is measured on the
+    oracle's experts; route_agreement says for what share of the tokens those are the float layer's as well.
+    """
+
+    exact: bool | None
+    within_bound: bool
+    max_error_ulp: int
+    max_error_float: float
+    route_agreement: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that is reported of a run."""
+
+    run: LayerRun
+    comparison: Comparison
+    setup: Execution
+    online: Execution
+    epsilon_bits: float
+    seeded: bool
+    transcript: Path
+    digest: str
+    seal: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable keys of `secmoe run --json`. Messages, rounds and times are those of set-up and online together."""
+        run, phases, functionality = self.run, (self.setup, self.online), self.run.declared.realises
+        c2s, s2c = (sum(m.nbytes for e in phases for m in e.messages if m.sender is role) for role in (CLIENT, SERVER))
+        return {
+            "model": run.model,
+            "protocol": run.protocol,
+            "order": run.order,
+            "layer": run.layer,
+            "tokens": run.tokens,
+            "experts": run.shape.E,
+            "top_k": run.shape.k,
+            "ring_bits": run.params.ring_bits,
+            "frac_bits": run.params.frac_bits,
+            "params": run.params.name,
+            "truncation": run.truncation,
+            "exact_match": self.comparison.exact,
+            "within_bound": self.comparison.within_bound,
+            "max_error_ulp": self.comparison.max_error_ulp,
+            "max_error_float": self.comparison.max_error_float,
+            "route_agreement_float": self.comparison.route_agreement,
+            "bytes": {
+                "client_to_server": c2s,
+                "server_to_client": s2c,
+                "setup": self.setup.cost.nbytes,
+                "online": self.online.cost.nbytes,
+            },
+            "messages": sum(len(e.messages) for e in phases),
+            "rounds": sum(e.cost.rounds for e in phases),
+            "cpu_s": {
+                "client": self.online.cpu(CLIENT),
+                "server": self.online.cpu(SERVER),
+                "setup": self.setup.cpu(CLIENT) + self.setup.cpu(SERVER),
+            },
+            "lan_s": sum(e.time(LAN) for e in phases),
+            "wan_s": sum(e.time(WAN) for e in phases),
+            "epsilon_bits": self.epsilon_bits,
+            "declared_leakage": {
+                "client": list(functionality.leaks_client),
+                "server": list(functionality.leaks_server),
+            },
+            "checked_by": [],
+            "transcript": str(self.transcript),
+            "transcript_digest": self.digest,
+        }
+
+
+def private_layer(
+    model: Model,
+    tokens: Tokens,
+    run: LayerRun,
+    out: Path,
+    *,
+    seed: bytes | None = None,
+    keep_private: bool = False,
+    progress: Progress,
+) -> Outcome:
+    """Run, compare and record. Hidden states up to the layer are computed in the clear and shared."""
+    fp = run.fixed_point
+    hidden, residual = model.moe_inputs(tokens, run.layer)
+    weights = model.moe_weights(run.layer)
+    x, r, words = quantise(hidden, fp), quantise(residual, fp), quantise_weights(weights, fp)
+    arrays = deal(run, x, r, words, seed)
+    inputs = {role: run.inputs(role, arrays[role]) for role in (CLIENT, SERVER)}
+    with progress:
+        session = Session(run.services(), seed=seed, on_send=progress.on_send, on_scope=progress.on_scope)
+        online = run.run(session, inputs)
+    output = opened(run, online)
+
+    exact = sparse_moe_layer(x, r, words, run.shape, fp, run.table)
+    chosen = float_layer(hidden, residual, weights, run.shape, routes=exact.routes)
+    free = float_layer(hidden, residual, weights, run.shape)
+    errors = fp.signed(fp.wrap(output - exact.output))
+    equal = bool((output == exact.output).all())
+    faithful = run.truncation == FAITHFUL
+    within = equal if faithful else one_ulp_bound(x, r, words, run.shape, fp, run.table).admits(output)
+    comparison = Comparison(
+        equal if faithful else None,
+        within,
+        max(abs(int(errors.min())), abs(int(errors.max()))),
+        float(np.abs(dequantise(output, fp) - chosen.output).max()),
+        float((exact.routes == free.routes).all(axis=1).mean()),
+    )
+    out.parent.mkdir(exist_ok=True)
+    with Recorder(out, run.to_public(), seeded=seed is not None) as recorder:
+        recorder.add(session.setup)
+        recorder.add(online)
+        sides = private_sides(session, arrays) if keep_private or seed is not None else []
+        seal = recorder.seal(sides)
+    bits = session.endpoints[SERVER].states["he"].budget.bits
+    return Outcome(
+        run, comparison, session.setup, online, bits, seed is not None, out, recorder.chain.hex(), seal.hex()
+    )
+
+
+def network_times(outcome: Outcome) -> dict[str, tuple[float, float]]:
+    """Virtual seconds of set-up and online, by network."""
+    return {name: (outcome.setup.time(net), outcome.online.time(net)) for name, net in NETWORKS.items()}
