@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,20 @@ from protocols import functionalities as F
 from protocols.boolean import conjoin
 from protocols.compare import drelu, greater_than, less_than
 from protocols.convert import b2a, mux, mux_public
+from protocols.he.interface import Plan
+from protocols.he.packing import LinearPlan, SelectPlan
+from protocols.he.params import PARAM_SETS
+from protocols.linear import linear
+from protocols.model.config import MoeConfig
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED
+from protocols.moe import LITERAL, REASSOCIATED, LayerPlan, LayerWeights, moe_layer
 from protocols.nonlinear import exp, reciprocal, relu
 from protocols.ot.chosen import bit_triples, choose, correlate, correlate_wide
 from protocols.ot.ragged import correlate_ragged
 from protocols.polynomial import piecewise
 from protocols.products import cross, mul, square
 from protocols.routing import one_hot, probabilities, top_k
+from protocols.select import ExpertWeights, select_product, select_then_compute
 from protocols.sharing import reveal
 from protocols.truncate import ONE_ULP, truncate, truncate_known_sign
 from sim.cost import Cost
@@ -39,13 +46,17 @@ ASSUMED = "ASSUMED"
 
 @dataclass(frozen=True)
 class Secret:
-    """One secret argument. low, high: inclusive signed range of its values (None: the whole ring)."""
+    """One secret argument. low, high: inclusive signed range of its values (None: the whole ring).
+
+    weight: a matrix of the server's; all weights of a case together make ONE prepared argument.
+    """
 
     ring: Ring
     shape: Shape
     owner: Role | None = None
     low: int | None = None
     high: int | None = None
+    weight: bool = False
 
     @property
     def spec(self) -> Spec:
@@ -62,17 +73,25 @@ class Secret:
 
 Values = Sequence[NDArray[np.int64]]
 Adjust = Callable[[Values], Values]  # makes drawn values satisfy a precondition that binds several of them
+Prepare = Callable[
+    [Callable[[Any, Any], Any], Values], Any
+]  # the engine's prepare, the weights -> the server's argument
 
 
 @dataclass(frozen=True)
 class Case:
-    """An example call: secrets in argument order, public keyword arguments (and leading positional ones)."""
+    """An example call: secrets in argument order, public keyword arguments (and leading positional ones).
+
+    plans: what the session's homomorphic layer must serve (none: no such layer). prepare: makes the weights' argument.
+    """
 
     name: str
     secrets: tuple[Secret, ...]
     public: dict[str, Any] = field(default_factory=dict)
     leading: tuple[Any, ...] = ()
     adjust: Adjust | None = None
+    plans: tuple[Plan, ...] = ()
+    prepare: Prepare | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,6 @@ class Entry:
     status: str = TESTED
     opened: bool = False
     difference: bool = False
-    services: tuple[str, ...] = ("ot",)
     functionality: Functionality | None = None
     share_level: bool = False
 
@@ -125,7 +143,7 @@ def _winners(values: Values) -> Values:
 
 
 SHARES: tuple[Entry, ...] = (
-    Entry(reveal, (Case("word", (_word(3),)), Case("7-bit", (_word(3, ring=Ring(7)),))), opened=True, services=()),
+    Entry(reveal, (Case("word", (_word(3),)), Case("7-bit", (_word(3, ring=Ring(7)),))), opened=True),
     Entry(conjoin, (Case("two groups", (_bit(4), _bit(4, 2), _bit(3), _bit(3, 1))),)),
     Entry(b2a, (Case("64", (_bit(5),), {"ring": R64}), Case("2", (_bit(5),), {"ring": Ring(2)}))),
     Entry(mux, (Case("64", (_bit(4), _word(4))), Case("8", (_bit(4), _word(4, ring=R8))))),
@@ -259,7 +277,112 @@ OBLIVIOUS_TRANSFER: tuple[Entry, ...] = (
         functionality=F.MULTIPLEXER,
     ),
 )
-CATALOG: tuple[Entry, ...] = SHARES + OBLIVIOUS_TRANSFER
+
+
+def _matrix(*shape: int, bound: int = 1 << 20) -> Secret:
+    return Secret(R64, shape, SERVER, -bound, bound, weight=True)
+
+
+def _state(*shape: int) -> Secret:
+    return _word(*shape, low=-(1 << 20), high=1 << 20)
+
+
+def _only(plan: Plan) -> Prepare:
+    return lambda prepare, weights: prepare(plan, weights[0])
+
+
+def _product_case(order: Literal["R", "L"]) -> Case:
+    plan = SelectPlan(TINY, order, 3, 4, 8)
+    secrets = (_word(2, 3), _word(2, 4), _matrix(3, 8, 4))
+    return Case(f"order {order}", secrets, {"plan": plan}, plans=(plan,), prepare=_only(plan))
+
+
+def _layer_plan(k: int, gated: bool, order: str) -> LayerPlan:
+    shape = MoeConfig(
+        d=4, f=8, E=3, k=k, gated=gated, activation="gelu" if gated else "relu", renormalise=k > 1 and not gated
+    )
+    return LayerPlan(shape, 2, TINY, GELU_MINIMAX if gated else "relu", order)
+
+
+def _expert_secrets(gated: bool) -> tuple[Secret, ...]:
+    up, down = _matrix(3, 8, 4), _matrix(3, 4, 8)
+    return (up, up, down) if gated else (up, down)
+
+
+def _expert_weights(plan: LayerPlan) -> Prepare:
+    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> ExpertWeights:
+        w1, *gate, w2 = weights
+        v = prepare(plan.up, gate[0]) if gate else None
+        return ExpertWeights(prepare(plan.up, w1), v, prepare(plan.down, w2))
+
+    return build
+
+
+def _layer_weights(plan: LayerPlan) -> Prepare:
+    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> LayerWeights:
+        return LayerWeights(prepare(plan.router, weights[0]), _expert_weights(plan)(prepare, weights[1:]))
+
+    return build
+
+
+def _one_hot_rows(values: Values) -> Values:
+    """The first secret becomes one-hot rows."""
+    t = values[0]
+    hot = (np.arange(t.shape[-1]) == (t.sum(-1) % t.shape[-1])[..., None]).astype(np.int64)
+    return [hot, *values[1:]]
+
+
+def _expert_case(name: str, k: int, gated: bool, order: str) -> Case:
+    plan = _layer_plan(k, gated, order)
+    public = {
+        "up": plan.up,
+        "down": plan.down,
+        "activation": plan.activation,
+        "gated": gated,
+        "arithmetic": plan.arithmetic,
+    }
+    secrets = (_word(2, k, 3, low=0, high=1 << 20), _state(2, 4), *_expert_secrets(gated))
+    return Case(name, secrets, public, (), _one_hot_rows, (plan.up, plan.down), _expert_weights(plan))
+
+
+def _layer_case(name: str, k: int, gated: bool, order: str) -> Case:
+    plan = _layer_plan(k, gated, order)
+    secrets = (_state(2, 4), _state(2, 4), _matrix(3, 4), *_expert_secrets(gated))
+    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=_layer_weights(plan))
+
+
+TINY = PARAM_SETS["P64tiny"]
+LINEAR_PLAN = LinearPlan(TINY, 3, 8, 5)
+HOMOMORPHIC: tuple[Entry, ...] = (
+    Entry(
+        linear,
+        (
+            Case(
+                "8 to 5",
+                (_word(3, 8), _matrix(5, 8)),
+                {"plan": LINEAR_PLAN},
+                plans=(LINEAR_PLAN,),
+                prepare=_only(LINEAR_PLAN),
+            ),
+        ),
+    ),
+    Entry(select_product, (_product_case("R"), _product_case("L"))),
+    Entry(
+        select_then_compute,
+        (
+            _expert_case("gated GeLU, top-1", 1, True, REASSOCIATED),
+            _expert_case("ReLU, top-2, literal", 2, False, LITERAL),
+        ),
+    ),
+    Entry(
+        moe_layer,
+        (
+            _layer_case("gated GeLU, top-1", 1, True, REASSOCIATED),
+            _layer_case("ReLU, top-2 renormalised, literal", 2, False, LITERAL),
+        ),
+    ),
+)
+CATALOG: tuple[Entry, ...] = SHARES + OBLIVIOUS_TRANSFER + HOMOMORPHIC
 RANDOM_OT: tuple[ProtocolDecl[Any], ...] = (bit_triples, correlate_wide, correlate_ragged)
 
 
@@ -267,4 +390,5 @@ def declared_cost(entry: Entry, case: Case) -> Cost:
     """The closed form of a case, from shapes alone."""
     from sim.shapes import blank
 
-    return entry.proto.declared(*case.leading, *(blank(s.spec) for s in case.secrets), **case.public)
+    arguments = [blank(s.spec) for s in case.secrets if not s.weight] + ([None] if case.prepare else [])
+    return entry.proto.declared(*case.leading, *arguments, **case.public)

@@ -179,15 +179,15 @@ def _probabilities(logits: Ints, winners: Ints, *, s: int, l: int, renormalise: 
     spread = max(1, int(np.ceil(np.log2(total.shape[1]))))
     inverse = reciprocal_fixed(total.sum(1), scale=scale, spread=spread)[:, None]
     if k == 1:
-        return inverse >> np.int64(scale - s)
-    return (chosen * inverse) >> np.int64(2 * scale - s)
+        return np.asarray(inverse >> np.int64(scale - s))
+    return np.asarray((chosen * inverse) >> np.int64(2 * scale - s))
 
 
 def _one_hot(index: Ints, *, E: int, **_: Any) -> Ints:
     """Row t has a one at the position whose binary digits are index[t, :], lowest first."""
     weights = np.int64(1) << np.arange(index.shape[-1], dtype=np.int64)
     position = (index * weights).sum(-1)
-    return (np.arange(E) == position[..., None]).astype(np.int64)
+    return np.asarray(np.arange(E) == position[..., None]).astype(np.int64)
 
 
 def _identity(x: Ints, **_: Any) -> Ints:
@@ -202,7 +202,9 @@ def _selected_product(t: Ints, x: Ints, weights: Ints, **_: Any) -> Ints:
     return np.stack([np.einsum("e,efd,d->f", row, weights, v) for row, v in zip(t, x, strict=True)])
 
 
-def _selected_expert(t: Ints, x: Ints, w1: Ints, v: Ints | None, w2: Ints, **public: Any) -> Ints:
+def _selected_expert(t: Ints, x: Ints, w1: Ints, *rest: Ints, **public: Any) -> Ints:
+    """rest: (v, w2), or (w2,) when the expert has no gate."""
+    *gate, w2 = rest
     a, l = public["arithmetic"], public["up"].params.ring_bits
     n, k, E = t.shape
     rows, states = t.reshape(n * k, E), np.repeat(x, k, axis=0)
@@ -217,17 +219,17 @@ def _selected_expert(t: Ints, x: Ints, w1: Ints, v: Ints | None, w2: Ints, **pub
     else:
         breakpoints, table = activation.words(a.s)
         g = piecewise_fixed(h, breakpoints=breakpoints, rows=table, s=a.s, l=l)
-    if v is not None:
+    for v in gate:
         g = floor(g * floor(_selected_product(rows, states, v)))
     return floor(_selected_product(rows, g, w2)).reshape(n, k, -1)
 
 
-def _sparse_moe(x: Ints, residual: Ints, router: Ints, w1: Ints, v: Ints | None, w2: Ints, *, plan: Any) -> Ints:
+def _sparse_moe(x: Ints, residual: Ints, router: Ints, *experts: Ints, plan: Any) -> Ints:
     a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
     logits = wrap(_linear(x, router), l) >> np.int64(a.s)
     winners, hot = _top_k(logits, k=shape.k, l=l)
     p = _probabilities(logits, winners, s=a.s, l=l, renormalise=shape.renormalise)
-    y = _selected_expert(hot, x, w1, v, w2, up=plan.up, arithmetic=a, activation=plan.activation)
+    y = _selected_expert(hot, x, *experts, up=plan.up, arithmetic=a, activation=plan.activation)
     mixed = wrap((p[..., None] * y).sum(1), l) >> np.int64(a.s)
     return wrap(residual + mixed, l)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -80,5 +81,5 @@ def output_path(given: str | None, model: str) -> Path:
     if given is not None:
         return checked_output(given)
     stem = f"{model}-{datetime.now():%Y%m%d-%H%M%S}"
-    names = (f"{stem}{f'-{copy}' if copy else ''}{SUFFIX}" for copy in range(10**6))
-    return next(RUNS / name for name in names if not any(RUNS.glob(f"*{name}*")))
+    names = (stem + (f"-{copy}" if copy else "") for copy in count())
+    return next(RUNS / (name + SUFFIX) for name in names if not any(RUNS.glob(f"*{name}.*")))

@@ -119,7 +119,13 @@ class LayerRun:
         flat = {name: getattr(self, name) for name in ("protocol", "model", "layer", "tokens", "activation", "order")}
         shape = {name: getattr(self.shape, name) for name in MoeConfig.__dataclass_fields__}
         version = program_version()
-        return {**flat, "truncation": self.truncation, "shape": shape, "params": asdict(self.params), "version": version}
+        return {
+            **flat,
+            "truncation": self.truncation,
+            "shape": shape,
+            "params": asdict(self.params),
+            "version": version,
+        }
 
     @classmethod
     def from_public(cls, public: Mapping[str, Any]) -> LayerRun:
@@ -138,6 +144,11 @@ def params_from_fields(fields: Mapping[str, Any]) -> ParamSet:
     """A parameter set from JSON values; its 128-bit check runs and cannot be switched off here."""
     lists = {name: tuple(fields[name]) for name in ("q_bits", "response_bits")}
     return ParamSet(**{**fields, **lists, "insecure_test": False})
+
+
+def layer_shape(config: MoeConfig) -> MoeConfig:
+    """The shape of one layer, of a model's configuration."""
+    return MoeConfig(**{name: getattr(config, name) for name in MoeConfig.__dataclass_fields__})
 
 
 def activation_name(shape: MoeConfig, gelu: str | None) -> str:

@@ -53,7 +53,7 @@ class Outcome:
     seal: str
 
     def to_json(self) -> dict[str, Any]:
-        """The stable keys of `secmoe run --json`. Messages, rounds and times are those of set-up and online together."""
+        """The stable keys of `secmoe run --json`. Messages, rounds and times: set-up and online together."""
         run, phases, functionality = self.run, (self.setup, self.online), self.run.declared.realises
         c2s, s2c = (sum(m.nbytes for e in phases for m in e.messages if m.sender is role) for role in (CLIENT, SERVER))
         return {

@@ -11,19 +11,33 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from protocols.catalog import Case, Entry, Secret
+from protocols.he.ideal import IdealHeService
+from protocols.he.interface import Plan
+from protocols.he.service import HeService
 from protocols.ot.service import OtService
 from sim.concrete import from_words, to_signed, to_words
 from sim.ring import Ring, RingArray
 from sim.role import CLIENT, SERVER, Role
-from sim.world import Execution, Session
+from sim.world import Execution, Service, Session
 
 Ints = NDArray[np.int64]
 
 
+TEST_BUDGET = 2.0**-16  # a test session answers far more often than one that is meant to protect weights
+
+
 @cache
-def session() -> Session:
-    """One session with oblivious transfer for a whole test process; randomness from the operating system."""
-    return Session([OtService()])
+def services(plans: tuple[Plan, ...], ideal: bool = False) -> tuple[Service, ...]:
+    """What a case needs: oblivious transfer, and the homomorphic layer for its plans."""
+    if not plans:
+        return (OtService(),)
+    return OtService(), IdealHeService(plans) if ideal else HeService(plans, TEST_BUDGET)
+
+
+@cache
+def session(plans: tuple[Plan, ...] = (), ideal: bool = False) -> Session:
+    """One session per set of plans for a whole test process; randomness from the operating system."""
+    return Session(services(plans, ideal))
 
 
 def words(secret: Secret) -> st.SearchStrategy[Ints]:
@@ -45,11 +59,15 @@ def shares(ring: Ring, shape: tuple[int, ...]) -> st.SearchStrategy[NDArray[np.u
     return st.lists(element, min_size=size, max_size=size).map(lambda vs: np.array(vs, dtype=np.uint64).reshape(shape))
 
 
-def inputs(case: Case, values: Sequence[Ints], masks: Sequence[NDArray[np.uint64]]) -> tuple[list[Any], list[Any]]:
+def inputs(
+    case: Case, values: Sequence[Ints], masks: Sequence[NDArray[np.uint64]], ideal: bool = False
+) -> tuple[list[Any], list[Any]]:
     """Both parties' positional arguments."""
     client: list[Any] = list(case.leading)
     server: list[Any] = list(case.leading)
     for secret, value, mask in zip(case.secrets, values, masks, strict=True):
+        if secret.weight:
+            continue
         whole = from_words(secret.ring, value)
         if secret.owner is None:
             mine = from_words(secret.ring, mask)
@@ -58,6 +76,11 @@ def inputs(case: Case, values: Sequence[Ints], masks: Sequence[NDArray[np.uint64
         else:
             client.append(whole if secret.owner is CLIENT else None)
             server.append(whole if secret.owner is SERVER else None)
+    if case.prepare is not None:
+        engine: Any = services(case.plans, ideal)[1]
+        weights = [value for secret, value in zip(case.secrets, values, strict=True) if secret.weight]
+        client.append(None)
+        server.append(case.prepare(engine.prepare, weights))
     return client, server
 
 
@@ -102,10 +125,12 @@ def expected(entry: Entry, case: Case, values: Sequence[Ints], masks: Sequence[N
     return [np.asarray(v) for v in flatten(entry.realises.compute(*args, **case.public))]
 
 
-def agree(entry: Entry, case: Case, values: Sequence[Ints], masks: Sequence[NDArray[np.uint64]]) -> Execution:
+def agree(
+    entry: Entry, case: Case, values: Sequence[Ints], masks: Sequence[NDArray[np.uint64]], ideal: bool = False
+) -> Execution:
     """Run the case and assert that the reconstructed outputs equal the functionality, bit for bit."""
-    client, server = inputs(case, values, masks)
-    execution = session().run(entry.proto, client, server, **case.public)
+    client, server = inputs(case, values, masks, ideal)
+    execution = session(case.plans, ideal).run(entry.proto, client, server, **case.public)
     got = opened(entry, case, execution)
     want = expected(entry, case, values, masks)
     assert len(got) == len(want)

@@ -21,7 +21,7 @@ IDS = [f"{entry.name}: {case.name}" for entry, case in ROWS]
 
 
 @pytest.mark.parametrize(("entry", "case"), ROWS, ids=IDS)
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_protocol_equals_functionality(entry: Entry, case: Case, data: st.DataObject) -> None:
     values = adjusted(case, [data.draw(words(secret)) for secret in case.secrets])
@@ -46,8 +46,8 @@ def headers(messages: Sequence[Message]) -> list[tuple[int, str, str, AnySpec]]:
 @pytest.mark.parametrize(("entry", "case"), ROWS, ids=IDS)
 def test_shapes_cost_is_wire_cost_is_declared_cost(entry: Entry, case: Case) -> None:
     client, server = zeros(case)
-    priced = session().price(entry.proto, client, server, **case.public)
-    execution = session().run(entry.proto, client, server, **case.public)
+    priced = session(case.plans).price(entry.proto, client, server, **case.public)
+    execution = session(case.plans).run(entry.proto, client, server, **case.public)
     wire = execution.scope(f"{execution.prefix}/{entry.name}")
     assert headers(wire) == headers(priced.messages)
     assert priced.cost.row() == declared_cost(entry, case).row()

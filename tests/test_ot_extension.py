@@ -21,6 +21,7 @@ from protocols.ot.service import (
     Pool,
     PoolExceeded,
     PoolReuse,
+    WrongEnd,
     extend,
     extend_cost,
     provision_cost,
@@ -28,10 +29,10 @@ from protocols.ot.service import (
 )
 from protocols.ot.softspoken import (
     BASE_OTS,
-    K,
     LABEL_STEP,
     LEAVES,
     TREES,
+    K,
     LeafStreams,
     base_choices,
     grow_punctured,
@@ -42,9 +43,9 @@ from sim.driver import Source
 from sim.message import Message
 from sim.ring import Z2, Ring
 from sim.role import CLIENT, SERVER, Role
-from sim.shapes import SHAPES
+from sim.shapes import SHAPES, blank
 from sim.tape import derive_key
-from sim.wire import WireMismatch
+from sim.wire import Blob, BlobSpec, WireMismatch
 from sim.world import Execution, Session
 
 
@@ -97,8 +98,8 @@ def test_leaf_streams_are_their_definition(compiled: bool, punctured: bool) -> N
     planes, totals = LeafStreams(prg, leaves, delta)._fold(first, blocks, compiled)
     labels = K * LABEL_STEP + np.arange(TREES * LEAVES).reshape(TREES, LEAVES)
     for i in (0, 5, TREES - 1):
-        rows = np.stack([prg(leaf[None], int(label), first + blocks)[0] for leaf, label in zip(leaves[i], labels[i])])
-        rows = rows[:, 2 * first :]
+        pairs = zip(leaves[i], labels[i], strict=True)
+        rows = np.stack([prg(leaf[None], int(label), first + blocks)[0, 2 * first :] for leaf, label in pairs])
         assert np.array_equal(totals[i], np.bitwise_xor.reduce(rows, axis=0))
         for b in range(K):
             chosen = ((np.arange(LEAVES) ^ int(weight[i])) >> b) & 1 == 1
@@ -220,8 +221,8 @@ def test_the_count_of_cots_runs_on_over_a_session() -> None:
 
 def test_the_receivers_end_cannot_answer() -> None:
     _, mine, _ = _extend(_session(), CLIENT, 8)
-    with pytest.raises(ValueError, match="expected the COT sender's end"):
-        mine.answer(None, 8)  # type: ignore[arg-type]  # refused before it looks at the message
+    with pytest.raises(WrongEnd, match="expected the COT sender's end"):
+        mine.answer(Blob(BlobSpec("cot", 15), bytes(15)), 8)
 
 
 def _ledger(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int, int, bytes]]:
@@ -288,7 +289,9 @@ def test_each_party_alone_sends_the_same_bytes(role: Role) -> None:
     sources: dict[Role, Source] = {role.peer: source}
     key = {role: derive_key(b"alone", role.value)}
     alone = Session([OtService()], roles=[role], keys=key, sources=sources)
-    again = alone.run(choose, args[role], args[role], **public)
+    blanks = {owner: [CLIENT, *(None if x is None else blank(x.spec) for x in args[owner][1:])] for owner in Role}
+    mine = {owner: args[owner] if owner is role else blanks[owner] for owner in Role}
+    again = alone.run(choose, mine[CLIENT], mine[SERVER], **public)
     assert [m for m in e.messages if m.sender is role] == list(again.messages)
     assert [m for m in both.setup.messages if m.sender is role] == list(alone.setup.messages)
     assert np.array_equal(to_words(again.outputs[role]), to_words(e.outputs[role]))
@@ -301,4 +304,4 @@ def test_an_extension_message_of_the_wrong_size_is_refused() -> None:
     record["r1/extend/d"] = session.run(extend, [CLIENT, pools[CLIENT]], [CLIENT, pools[SERVER]], n=8).messages[0]
     alone = Session([OtService()], seed=b"wrong", roles=[SERVER], sources={CLIENT: record.get})
     with pytest.raises(WireMismatch, match="expected cot of 30 bytes"):
-        alone.run(extend, [], [CLIENT, _pool(alone, SERVER, CLIENT)], n=16)
+        alone.run(extend, [CLIENT, None], [CLIENT, _pool(alone, SERVER, CLIENT)], n=16)

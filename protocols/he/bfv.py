@@ -106,16 +106,11 @@ class SecretKey:
         return engine.add(np.ascontiguousarray(ciphertext[0]), self.ring.inverse(product, basis), basis.limbs)
 
 
-def switch_key(ring: Ring, digits: Floats, key: Floats, source: Basis, special: Basis) -> Floats:
-    """Key-switch sum before the division by P: digits in coefficient form on `source`, result [2, special.size, N] transformed."""
-    return ring.engine.switch_products(np.ascontiguousarray(digits), key, source.limbs, special.limbs)
-
-
 def automorphism(ring: Ring, ciphertext: Floats, element: int, key: Floats, basis: Basis, special: Basis) -> Floats:
     """X -> X^element on a transformed ciphertext, with the key from sigma(s) back to s; transformed result."""
-    moved = np.take(ciphertext, ring.permutation(element), axis=-1)
-    switched = ring.drop(switch_key(ring, ring.inverse(moved[1], basis), key, basis, special), special, basis)
-    switched[0] = ring.engine.add(np.ascontiguousarray(moved[0]), np.ascontiguousarray(switched[0]), basis.limbs)
+    moved = ring.engine.permute(ciphertext, ring.permutation(element))
+    switched = ring.drop(ring.engine.switch_products(moved[1], key, basis.limbs, special.limbs), special, basis)
+    switched[0] = ring.engine.add(moved[0], switched[0], basis.limbs)
     return switched
 
 
@@ -136,7 +131,7 @@ class Multiplier:
         ring = self.ring
         joint = empty(2, self.joint.size, ring.n)
         joint[:, : ring.q0.size] = ciphertext
-        joint[:, ring.q0.size:] = ring.extend(np.ascontiguousarray(ciphertext), ring.q0, ring.aux)
+        joint[:, ring.q0.size:] = ring.extend(ciphertext, ring.q0, ring.aux)
         ring.engine.forward(joint, self.joint.limbs)
         return joint
 
@@ -144,7 +139,7 @@ class Multiplier:
         """2^scale round(aux / q0 * ciphertext) as transformed operand over q0 * aux."""
         ring = self.ring
         joint = empty(2, self.joint.size, ring.n)
-        low = ring.rescale(np.ascontiguousarray(ciphertext), ring.q0, ring.aux)
+        low = ring.rescale(ciphertext, ring.q0, ring.aux)
         joint[:, ring.q0.size:] = low
         joint[:, : ring.q0.size] = ring.extend(low, ring.aux, ring.q0)
         ring.engine.forward(joint, self.joint.limbs)
@@ -153,16 +148,11 @@ class Multiplier:
 
     def product(self, lifted: Floats, rescaled: Floats) -> Floats:
         """The product at q1, two components, transformed."""
-        ring, engine, limbs = self.ring, self.ring.engine, self.joint.limbs
-        three = empty(3, self.joint.size, ring.n)
-        three[0] = engine.multiply(lifted[0], rescaled[0], limbs)
-        three[1] = engine.multiply(lifted[0], rescaled[1], limbs)
-        engine.multiply_add(three[1], lifted[1], rescaled[0], limbs)
-        three[2] = engine.multiply(lifted[1], rescaled[1], limbs)
-        scaled = ring.drop(three, self.joint, ring.q0)
-        switched = switch_key(ring, ring.inverse(scaled[2], ring.q0), self.key, ring.q0, ring.q0p)
-        raised = np.zeros_like(switched)
+        ring, engine = self.ring, self.ring.engine
+        scaled = ring.drop(engine.tensor(lifted, rescaled, self.joint.limbs), self.joint, ring.q0)
+        switched = engine.switch_products(scaled[2], self.key, ring.q0.limbs, ring.q0p.limbs)
         factor = np.array([ring.special % p for p in ring.q0.primes], dtype=np.float64)
-        raised[:, : ring.q0.size] = engine.subtract_scale(np.ascontiguousarray(scaled[:2]), np.zeros_like(scaled[:2]),
-                                                          factor, ring.q0.limbs)
-        return ring.drop(engine.add(raised, switched, ring.q0p.limbs), ring.q0p, ring.q1)
+        for component in range(2):
+            kept = switched[component, : ring.q0.size]
+            kept[:] = engine.scale_add(scaled[component], kept, factor, ring.q0.limbs)
+        return ring.drop(switched, ring.q0p, ring.q1)

@@ -5,6 +5,7 @@ Both engines return identical residues; `engine_for` compares them once per proc
 """
 
 import functools
+import math
 import platform
 from typing import Protocol
 
@@ -24,12 +25,21 @@ class ConversionTables:
     """Constants of the exact base conversion from one set of primes to another (see `pointwise.convert`)."""
 
     def __init__(self, source: tuple[int, ...], target: tuple[int, ...]) -> None:
-        self.source, self.target = source, target
-        modulus = 1
-        for a in source:
-            modulus *= a
+        self.source, self.target = np.array(source, dtype=np.float64), np.array(target, dtype=np.float64)
+        modulus = math.prod(source)
         self.unit = np.array([pow(modulus // a, -1, a) for a in source], dtype=np.float64)
         self.matrix = np.array([[modulus // a % b for a in source] + [-modulus % b] for b in target], dtype=np.float64)
+
+
+class DivisionTables:
+    """Constants of the exact division by the product of the dropped primes: row numbers, conversion, inverses."""
+
+    def __init__(self, source: tuple[int, ...], target: tuple[int, ...]) -> None:
+        away = tuple(p for p in source if p not in target)
+        self.kept = np.array([source.index(p) for p in target], dtype=np.int64)
+        self.dropped = np.array([source.index(p) for p in away], dtype=np.int64)
+        self.conversion = ConversionTables(away, target)
+        self.scale = np.array([pow(math.prod(away), -1, p) for p in target], dtype=np.float64)
 
 
 class Engine(Protocol):
@@ -39,13 +49,18 @@ class Engine(Protocol):
 
     def forward(self, x: Floats, limbs: Ints) -> None: ...
     def inverse(self, x: Floats, limbs: Ints) -> None: ...
+    def transform_small(self, x: Floats, limbs: Ints) -> Floats: ...
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
     def multiply_add(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None: ...
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
     def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
+    def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
     def twist_pair(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]: ...
+    def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
+    def permute(self, x: Floats, order: Ints) -> Floats: ...
     def convert(self, x: Floats, constants: ConversionTables) -> Floats: ...
-    def switch_products(self, digits: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats: ...
+    def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats: ...
+    def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats: ...
     def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats: ...
 
 
@@ -64,12 +79,15 @@ class FmaEngine:
         self.tables = tables
 
     def forward(self, x: Floats, limbs: Ints) -> None:
-        t = self.tables
-        pointwise.forward(_rows(x), _repeat(limbs, x), t.roots, t.roots_over, t.modulus)
+        pointwise.forward(_rows(x), _repeat(limbs, x), self.tables.roots, self.tables.modulus)
 
     def inverse(self, x: Floats, limbs: Ints) -> None:
-        t = self.tables
-        pointwise.inverse(_rows(x), _repeat(limbs, x), t.inverse_roots, t.inverse_over, t.modulus)
+        pointwise.inverse(_rows(x), _repeat(limbs, x), self.tables.inverse_roots, self.tables.modulus)
+
+    def transform_small(self, x: Floats, limbs: Ints) -> Floats:
+        out = empty(limbs.size, x.size)
+        pointwise.transform_small(out, x, limbs, self.tables.roots, self.tables.modulus)
+        return out
 
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         out = empty(*a.shape)
@@ -90,24 +108,47 @@ class FmaEngine:
         pointwise.subtract_scale(_rows(out), _rows(a), _rows(b), scales, repeated, self.tables.modulus)
         return out
 
+    def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
+        out, repeated = empty(*a.shape), _repeat(limbs, a)
+        scales = np.tile(scale, repeated.size // scale.size)
+        pointwise.scale_add(_rows(out), _rows(a), _rows(b), scales, repeated, self.tables.modulus)
+        return out
+
     def twist_pair(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]:
         total, gap = empty(*a.shape), empty(*a.shape)
         pointwise.twist_pair(_rows(total), _rows(gap), _rows(a), _rows(b), twist, _repeat(limbs, a), self.tables.modulus)
         return total, gap
 
-    def convert(self, x: Floats, constants: ConversionTables) -> Floats:
-        source, target = np.array(constants.source, np.float64), np.array(constants.target, np.float64)
-        out = empty(*x.shape[:-2], target.size, x.shape[-1])
-        sources, targets = x.reshape(-1, *x.shape[-2:]), out.reshape(-1, *out.shape[-2:])
-        scratch = empty(8 * source.size)
-        for piece in range(sources.shape[0]):
-            pointwise.convert(targets[piece], sources[piece], source, constants.unit, target, constants.matrix, scratch)
+    def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
+        out = empty(3, *a.shape[1:])
+        pointwise.tensor(out, a, b, limbs, self.tables.modulus)
         return out
 
-    def switch_products(self, digits: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
-        t, out = self.tables, empty(2, key_limbs.size, digits.shape[-1])
-        pointwise.switch_products(out, digits, key, digit_limbs, key_limbs, t.roots, t.roots_over, t.modulus,
-                                  empty(digits.shape[-1]))
+    def permute(self, x: Floats, order: Ints) -> Floats:
+        out = empty(*x.shape)
+        pointwise.permute(_rows(out), _rows(x), order)
+        return out
+
+    def convert(self, x: Floats, constants: ConversionTables) -> Floats:
+        out = empty(*x.shape[:-2], constants.target.size, x.shape[-1])
+        sources, targets = x.reshape(-1, *x.shape[-2:]), out.reshape(-1, *out.shape[-2:])
+        scratch = empty(8 * constants.source.size)
+        for source, target in zip(sources, targets, strict=True):
+            pointwise.convert(target, source, constants.source, constants.unit, constants.target, constants.matrix, scratch)
+        return out
+
+    def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats:
+        t, kept, dropped, constants = self.tables, division.kept, division.dropped, division.conversion
+        out = empty(*x.shape[:-2], kept.size, x.shape[-1])
+        pointwise.divide(out.reshape(-1, *out.shape[-2:]), x.reshape(-1, *x.shape[-2:]), kept, dropped, limbs, constants.unit,
+                         constants.matrix, division.scale, t.roots, t.inverse_roots, t.modulus,
+                         empty(dropped.size, x.shape[-1]), empty(8 * dropped.size))
+        return out
+
+    def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
+        t, out = self.tables, empty(2, key_limbs.size, x.shape[-1])
+        pointwise.switch_products(out, x, key, digit_limbs, key_limbs, t.roots, t.inverse_roots, t.modulus,
+                                  empty(*x.shape), empty(x.shape[-1]))
         return out
 
     def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats:
@@ -138,6 +179,11 @@ class NumpyEngine:
             values = x[..., row, :].astype(np.int64)
             x[..., row, :] = reference_inverse(values, self.tables.inverse_plain[k], self.tables.primes[k])
 
+    def transform_small(self, x: Floats, limbs: Ints) -> Floats:
+        out = (x.astype(np.int64) % self._primes(limbs)).astype(np.float64)
+        self.forward(out, limbs)
+        return out
+
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         return self._product(a, b, limbs).astype(np.float64)
 
@@ -151,33 +197,52 @@ class NumpyEngine:
         gap = (a.astype(np.int64) - b.astype(np.int64)) % self._primes(limbs)
         return self._product(gap.astype(np.float64), scale[:, None], limbs).astype(np.float64)
 
+    def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
+        return ((self._product(a, scale[:, None], limbs) + b.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
+
     def twist_pair(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]:
         left, right, p = a.astype(np.int64), self._product(b, twist, limbs), self._primes(limbs)
         return ((left + right) % p).astype(np.float64), ((left - right) % p).astype(np.float64)
 
+    def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
+        cross = self.add(self.multiply(a[0], b[1], limbs), self.multiply(a[1], b[0], limbs), limbs)
+        return np.stack([self.multiply(a[0], b[0], limbs), cross, self.multiply(a[1], b[1], limbs)])
+
+    def permute(self, x: Floats, order: Ints) -> Floats:
+        return np.take(x, order, axis=-1)
+
     def convert(self, x: Floats, constants: ConversionTables) -> Floats:
-        source = np.array(constants.source, dtype=np.int64)[:, None]
+        source = constants.source.astype(np.int64)[:, None]
         unit = np.broadcast_to(constants.unit.astype(np.int64)[:, None], x.shape)
         digits = mulmod(x.astype(np.int64), unit, source)
         digits = np.where(digits > source // 2, digits - source, digits)
-        turns = np.rint((digits * (1.0 / source)).sum(axis=-2)).astype(np.int64)
+        turns = np.zeros(digits[..., 0, :].shape)
+        for row, inverse in zip(np.moveaxis(digits, -2, 0), 1.0 / constants.source, strict=True):
+            turns = turns + row * inverse
+        turns = np.rint(turns).astype(np.int64)
         rows = []
-        for b, column in zip(constants.target, constants.matrix.astype(np.int64), strict=True):
-            factors = np.broadcast_to(column[:-1, None], x.shape)
-            total = mulmod(digits % b, factors, b).sum(axis=-2) + mulmod(turns % b, np.broadcast_to(column[-1], turns.shape), b)
-            rows.append(total % b)
+        for b, factors in zip(constants.target.astype(np.int64), constants.matrix.astype(np.int64), strict=True):
+            total = mulmod(digits % b, np.broadcast_to(factors[:-1, None], x.shape), b).sum(axis=-2)
+            rows.append((total + mulmod(turns % b, np.broadcast_to(factors[-1], turns.shape), b)) % b)
         return np.stack(rows, axis=-2).astype(np.float64)
 
-    def switch_products(self, digits: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
-        out = np.zeros((2, key_limbs.size, digits.shape[-1]))
-        p = self._primes(key_limbs)
-        for digit, source in zip(digits, digit_limbs, strict=True):
+    def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats:
+        rest = np.ascontiguousarray(x[..., division.dropped, :])
+        self.inverse(rest, limbs[division.dropped])
+        lifted, target = self.convert(rest, division.conversion), limbs[division.kept]
+        self.forward(lifted, target)
+        return self.subtract_scale(x[..., division.kept, :], lifted, division.scale, target)
+
+    def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
+        out, digits, p = np.zeros((2, key_limbs.size, x.shape[-1])), x.copy(), self._primes(key_limbs)
+        self.inverse(digits, digit_limbs)
+        for i, source in enumerate(digit_limbs):
             modulus = self.tables.primes[source]
-            centred = np.where(digit > modulus // 2, digit - modulus, digit).astype(np.int64)
+            centred = np.where(digits[i] > modulus // 2, digits[i] - modulus, digits[i]).astype(np.int64)
             lifted = (centred % p).astype(np.float64)
             self.forward(lifted, key_limbs)
             for component in range(2):
-                self.multiply_add(out[component], lifted, key[component, list(digit_limbs).index(source)], key_limbs)
+                self.multiply_add(out[component], lifted, key[component, i], key_limbs)
         return out
 
     def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats:

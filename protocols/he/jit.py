@@ -17,6 +17,6 @@ def kernel(function: F) -> F:
     return cast(F, numba.njit(nogil=True, cache=True)(function))
 
 
-def vector_op(function: F) -> F:
-    """Declare an operation on 8-lane vectors by the LLVM instructions it stands for."""
-    return cast(F, intrinsic(function))
+def vector_op(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Declare an operation on 8-lane vectors by the LLVM instructions it stands for; numba supplies the first argument."""
+    return cast(Callable[..., Any], intrinsic(function))

@@ -43,13 +43,14 @@ def canonical(a: v.Vector, p: v.Vector, p_inverse: v.Vector) -> v.Vector:
 
 
 @kernel
-def _forward_radix4(x: Floats, w: Floats, wq: Floats, p: v.Vector, p_inverse: v.Vector, m: int, first: int,
+def _forward_radix4(x: Floats, w: Floats, p: v.Vector, p_inverse: v.Vector, m: int, first: int,
                     last: int) -> None:
     quarter = x.size // (4 * m)
     for i in range(first, last):
-        w1, w1q = v.splat(w[m + i]), v.splat(wq[m + i])
-        w2, w2q = v.splat(w[2 * (m + i)]), v.splat(wq[2 * (m + i)])
-        w3, w3q = v.splat(w[2 * (m + i) + 1]), v.splat(wq[2 * (m + i) + 1])
+        w1 = v.splat(w[m + i])
+        w2 = v.splat(w[2 * (m + i)])
+        w3 = v.splat(w[2 * (m + i) + 1])
+        w1q, w2q, w3q = v.mul(w1, p_inverse), v.mul(w2, p_inverse), v.mul(w3, p_inverse)
         base = 4 * quarter * i
         for j in range(base, base + quarter, 8):
             a0 = reduce(v.load(x, j), p, p_inverse)
@@ -66,7 +67,7 @@ def _forward_radix4(x: Floats, w: Floats, wq: Floats, p: v.Vector, p_inverse: v.
 
 
 @kernel
-def _forward_tail(x: Floats, w: Floats, wq: Floats, p: v.Vector, p_inverse: v.Vector, first: int, last: int) -> None:
+def _forward_tail(x: Floats, w: Floats, p: v.Vector, p_inverse: v.Vector, first: int, last: int) -> None:
     """The last three levels on groups of 64 elements: transpose 8 x 8, then butterflies between whole vectors."""
     head = x.size // 8
     for group in range(first, last):
@@ -79,22 +80,22 @@ def _forward_tail(x: Floats, w: Floats, wq: Floats, p: v.Vector, p_inverse: v.Ve
         r4, r5, r6, r7 = v.low2(a4, a6), v.low2(a5, a7), v.high2(a4, a6), v.high2(a5, a7)
         a0, a1, a2, a3 = v.low4(r0, r4), v.low4(r1, r5), v.low4(r2, r6), v.low4(r3, r7)
         a4, a5, a6, a7 = v.high4(r0, r4), v.high4(r1, r5), v.high4(r2, r6), v.high4(r3, r7)
-        t, tq = v.load(w, k), v.load(wq, k)
+        t = v.load(w, k)
         a0, a1 = reduce(a0, p, p_inverse), reduce(a1, p, p_inverse)
         a2, a3 = reduce(a2, p, p_inverse), reduce(a3, p, p_inverse)
-        a4, a5, a6, a7 = mulmod(a4, t, tq, p), mulmod(a5, t, tq, p), mulmod(a6, t, tq, p), mulmod(a7, t, tq, p)
+        a4, a5, a6, a7 = product(a4, t, p, p_inverse), product(a5, t, p, p_inverse), product(a6, t, p, p_inverse), product(a7, t, p, p_inverse)
         r0, r1, r2, r3 = v.add(a0, a4), v.add(a1, a5), v.add(a2, a6), v.add(a3, a7)
         r4, r5, r6, r7 = v.sub(a0, a4), v.sub(a1, a5), v.sub(a2, a6), v.sub(a3, a7)
-        t, tq = v.load(w, k + 8), v.load(wq, k + 8)
-        r2, r3 = mulmod(r2, t, tq, p), mulmod(r3, t, tq, p)
-        t, tq = v.load(w, k + 16), v.load(wq, k + 16)
-        r6, r7 = mulmod(r6, t, tq, p), mulmod(r7, t, tq, p)
+        t = v.load(w, k + 8)
+        r2, r3 = product(r2, t, p, p_inverse), product(r3, t, p, p_inverse)
+        t = v.load(w, k + 16)
+        r6, r7 = product(r6, t, p, p_inverse), product(r7, t, p, p_inverse)
         a0, a1, a2, a3 = v.add(r0, r2), v.add(r1, r3), v.sub(r0, r2), v.sub(r1, r3)
         a4, a5, a6, a7 = v.add(r4, r6), v.add(r5, r7), v.sub(r4, r6), v.sub(r5, r7)
-        a1 = mulmod(a1, v.load(w, k + 24), v.load(wq, k + 24), p)
-        a3 = mulmod(a3, v.load(w, k + 32), v.load(wq, k + 32), p)
-        a5 = mulmod(a5, v.load(w, k + 40), v.load(wq, k + 40), p)
-        a7 = mulmod(a7, v.load(w, k + 48), v.load(wq, k + 48), p)
+        a1 = product(a1, v.load(w, k + 24), p, p_inverse)
+        a3 = product(a3, v.load(w, k + 32), p, p_inverse)
+        a5 = product(a5, v.load(w, k + 40), p, p_inverse)
+        a7 = product(a7, v.load(w, k + 48), p, p_inverse)
         v.store(x, g, canonical(v.add(a0, a1), p, p_inverse))
         v.store(x, g + 8, canonical(v.sub(a0, a1), p, p_inverse))
         v.store(x, g + 16, canonical(v.add(a2, a3), p, p_inverse))
@@ -106,7 +107,7 @@ def _forward_tail(x: Floats, w: Floats, wq: Floats, p: v.Vector, p_inverse: v.Ve
 
 
 @kernel
-def forward_row(x: Floats, w: Floats, wq: Floats, modulus: float) -> None:
+def forward_row(x: Floats, w: Floats, modulus: float) -> None:
     """Negacyclic NTT of one row in place: coefficients |x| <= p in, canonical values in the transform order out."""
     n = x.size
     p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
@@ -115,32 +116,34 @@ def forward_row(x: Floats, w: Floats, wq: Floats, modulus: float) -> None:
         levels += 1
     m = 1
     if levels % 2:
-        root, root_q = v.splat(w[1]), v.splat(wq[1])
+        root = v.splat(w[1])
+        root_q = v.mul(root, p_inverse)
         for j in range(0, n // 2, 8):
             a, b = v.load(x, j), mulmod(v.load(x, j + n // 2), root, root_q, p)
             v.store(x, j, v.add(a, b))
             v.store(x, j + n // 2, v.sub(a, b))
         m = 2
     while n // m > BLOCK and 32 * m <= n:
-        _forward_radix4(x, w, wq, p, p_inverse, m, 0, m)
+        _forward_radix4(x, w, p, p_inverse, m, 0, m)
         m *= 4
     for block in range(m):
         inner, first, count = m, block, 1
         while 32 * inner <= n:
-            _forward_radix4(x, w, wq, p, p_inverse, inner, first, first + count)
+            _forward_radix4(x, w, p, p_inverse, inner, first, first + count)
             inner, first, count = 4 * inner, 4 * first, 4 * count
         groups = n // m // 64
-        _forward_tail(x, w, wq, p, p_inverse, block * groups, (block + 1) * groups)
+        _forward_tail(x, w, p, p_inverse, block * groups, (block + 1) * groups)
 
 
 @kernel
-def _inverse_radix4(x: Floats, w: Floats, wq: Floats, p: v.Vector, p_inverse: v.Vector, m: int, first: int,
+def _inverse_radix4(x: Floats, w: Floats, p: v.Vector, p_inverse: v.Vector, m: int, first: int,
                     last: int) -> None:
     quarter = x.size // (4 * m)
     for i in range(first, last):
-        w1, w1q = v.splat(w[m + i]), v.splat(wq[m + i])
-        w2, w2q = v.splat(w[2 * (m + i)]), v.splat(wq[2 * (m + i)])
-        w3, w3q = v.splat(w[2 * (m + i) + 1]), v.splat(wq[2 * (m + i) + 1])
+        w1 = v.splat(w[m + i])
+        w2 = v.splat(w[2 * (m + i)])
+        w3 = v.splat(w[2 * (m + i) + 1])
+        w1q, w2q, w3q = v.mul(w1, p_inverse), v.mul(w2, p_inverse), v.mul(w3, p_inverse)
         base = 4 * quarter * i
         for j in range(base, base + quarter, 8):
             a0, a1 = v.load(x, j), v.load(x, j + quarter)
@@ -154,27 +157,27 @@ def _inverse_radix4(x: Floats, w: Floats, wq: Floats, p: v.Vector, p_inverse: v.
 
 
 @kernel
-def _inverse_tail(x: Floats, w: Floats, wq: Floats, p: v.Vector, p_inverse: v.Vector, first: int, last: int) -> None:
+def _inverse_tail(x: Floats, w: Floats, p: v.Vector, p_inverse: v.Vector, first: int, last: int) -> None:
     head = x.size // 8
     for group in range(first, last):
         g, k = 64 * group, head + 56 * group
         a0, a1, a2, a3 = v.load(x, g), v.load(x, g + 8), v.load(x, g + 16), v.load(x, g + 24)
         a4, a5, a6, a7 = v.load(x, g + 32), v.load(x, g + 40), v.load(x, g + 48), v.load(x, g + 56)
         r0, r2, r4, r6 = v.add(a0, a1), v.add(a2, a3), v.add(a4, a5), v.add(a6, a7)
-        r1 = mulmod(v.sub(a0, a1), v.load(w, k + 24), v.load(wq, k + 24), p)
-        r3 = mulmod(v.sub(a2, a3), v.load(w, k + 32), v.load(wq, k + 32), p)
-        r5 = mulmod(v.sub(a4, a5), v.load(w, k + 40), v.load(wq, k + 40), p)
-        r7 = mulmod(v.sub(a6, a7), v.load(w, k + 48), v.load(wq, k + 48), p)
-        t, tq = v.load(w, k + 8), v.load(wq, k + 8)
+        r1 = product(v.sub(a0, a1), v.load(w, k + 24), p, p_inverse)
+        r3 = product(v.sub(a2, a3), v.load(w, k + 32), p, p_inverse)
+        r5 = product(v.sub(a4, a5), v.load(w, k + 40), p, p_inverse)
+        r7 = product(v.sub(a6, a7), v.load(w, k + 48), p, p_inverse)
+        t = v.load(w, k + 8)
         a0, a1 = reduce(v.add(r0, r2), p, p_inverse), v.add(r1, r3)
-        a2, a3 = mulmod(v.sub(r0, r2), t, tq, p), mulmod(v.sub(r1, r3), t, tq, p)
-        t, tq = v.load(w, k + 16), v.load(wq, k + 16)
+        a2, a3 = product(v.sub(r0, r2), t, p, p_inverse), product(v.sub(r1, r3), t, p, p_inverse)
+        t = v.load(w, k + 16)
         a4, a5 = reduce(v.add(r4, r6), p, p_inverse), v.add(r5, r7)
-        a6, a7 = mulmod(v.sub(r4, r6), t, tq, p), mulmod(v.sub(r5, r7), t, tq, p)
-        t, tq = v.load(w, k), v.load(wq, k)
+        a6, a7 = product(v.sub(r4, r6), t, p, p_inverse), product(v.sub(r5, r7), t, p, p_inverse)
+        t = v.load(w, k)
         r0, r1, r2, r3 = v.add(a0, a4), reduce(v.add(a1, a5), p, p_inverse), v.add(a2, a6), v.add(a3, a7)
-        r4, r5 = mulmod(v.sub(a0, a4), t, tq, p), mulmod(v.sub(a1, a5), t, tq, p)
-        r6, r7 = mulmod(v.sub(a2, a6), t, tq, p), mulmod(v.sub(a3, a7), t, tq, p)
+        r4, r5 = product(v.sub(a0, a4), t, p, p_inverse), product(v.sub(a1, a5), t, p, p_inverse)
+        r6, r7 = product(v.sub(a2, a6), t, p, p_inverse), product(v.sub(a3, a7), t, p, p_inverse)
         a0, a1, a2, a3 = v.low1(r0, r1), v.high1(r0, r1), v.low1(r2, r3), v.high1(r2, r3)
         a4, a5, a6, a7 = v.low1(r4, r5), v.high1(r4, r5), v.low1(r6, r7), v.high1(r6, r7)
         r0, r1, r2, r3 = v.low2(a0, a2), v.low2(a1, a3), v.high2(a0, a2), v.high2(a1, a3)
@@ -190,7 +193,7 @@ def _inverse_tail(x: Floats, w: Floats, wq: Floats, p: v.Vector, p_inverse: v.Ve
 
 
 @kernel
-def inverse_row(x: Floats, w: Floats, wq: Floats, modulus: float) -> None:
+def inverse_row(x: Floats, w: Floats, modulus: float) -> None:
     """Inverse of `forward_row` in place; w[0] holds 1/N mod p (slot 0 of the root table is free)."""
     n = x.size
     p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
@@ -206,20 +209,22 @@ def inverse_row(x: Floats, w: Floats, wq: Floats, modulus: float) -> None:
         deepest *= 4
     for block in range(m):
         groups = n // m // 64
-        _inverse_tail(x, w, wq, p, p_inverse, block * groups, (block + 1) * groups)
+        _inverse_tail(x, w, p, p_inverse, block * groups, (block + 1) * groups)
         inner = deepest // 4
         while inner >= m:
-            _inverse_radix4(x, w, wq, p, p_inverse, inner, block * (inner // m), (block + 1) * (inner // m))
+            _inverse_radix4(x, w, p, p_inverse, inner, block * (inner // m), (block + 1) * (inner // m))
             inner //= 4
     while m > top:
         m //= 4
-        _inverse_radix4(x, w, wq, p, p_inverse, m, 0, m)
+        _inverse_radix4(x, w, p, p_inverse, m, 0, m)
     if top == 2:
-        root, root_q = v.splat(w[1]), v.splat(wq[1])
+        root = v.splat(w[1])
+        root_q = v.mul(root, p_inverse)
         for j in range(0, n // 2, 8):
             a, b = v.load(x, j), v.load(x, j + n // 2)
             v.store(x, j, v.add(a, b))
             v.store(x, j + n // 2, mulmod(v.sub(a, b), root, root_q, p))
-    scale, scale_q = v.splat(w[0]), v.splat(wq[0])
+    scale = v.splat(w[0])
+    scale_q = v.mul(scale, p_inverse)
     for j in range(0, n, 8):
         v.store(x, j, v.lift(mulmod(v.load(x, j), scale, scale_q, p), p))

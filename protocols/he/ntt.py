@@ -59,7 +59,7 @@ def _layout(table: Ints, p: int) -> Floats:
 class Tables:
     """Roots of unity for several primes at one ring degree; row k of each array belongs to primes[k].
 
-    roots, inverse_roots: float64 [primes, n] in kernel order; *_over the same divided by the prime.
+    roots, inverse_roots: float64 [primes, n] in kernel order; slot 0 of the inverse holds 1/n.
     plain, inverse_plain: int64 [primes, n] in bit-reversed order, for the reference.
     """
 
@@ -72,8 +72,6 @@ class Tables:
         self.roots = np.stack([_layout(row, p) for row, p in zip(self.plain, primes, strict=True)])
         self.inverse_roots = np.stack([_layout(row, p) for row, p in zip(self.inverse_plain, primes, strict=True)])
         self.inverse_roots[:, 0] = [pow(n, -1, p) for p in primes]
-        self.roots_over = self.roots / self.modulus[:, None]
-        self.inverse_over = self.inverse_roots / self.modulus[:, None]
 
     @cached_property
     def exponents(self) -> Ints:

@@ -5,10 +5,10 @@ outputs; S2 `stride` between the columns of x (expert i sits i above them); chun
 expansion (a levels); blocks of outputs are merged by packing (b levels).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
 
 import numpy as np
 
@@ -72,57 +72,113 @@ class Chunk:
     columns: slice
 
 
-class Plan(Protocol):
-    """What the server and the client need to know of a product."""
+class Plan(ABC):
+    """What both parties need to know of a product with the server's weights [experts, f, d].
+
+    One response ciphertext carries at most N outputs: more blocks than the spacing allows are merged in several groups.
+    Without Galois keys every block is a response of its own.
+    """
 
     params: ParamSet
     d: int
     f: int
+    experts: int
+    order: str
 
     @property
-    def experts(self) -> int: ...
-    @property
-    def order(self) -> str: ...
-    @property
-    def spacing(self) -> int: ...
-    @property
-    def stride(self) -> int: ...
-    @property
-    def n_out(self) -> int: ...
-    @property
-    def a(self) -> int: ...
-    @property
-    def b(self) -> int: ...
-    @property
-    def factor(self) -> int: ...
-    @property
-    def outputs(self) -> tuple[int, ...]: ...
-    @property
-    def response_positions(self) -> tuple[Ints, ...]: ...
-    @property
-    def expansion_elements(self) -> tuple[int, ...]: ...
-    @property
-    def packing_elements(self) -> tuple[int, ...]: ...
-    def operand(self, word: str) -> Layout: ...
-    def chunks(self) -> list[Chunk]: ...
+    @abstractmethod
+    def spacing(self) -> int:
+        """G: distance of neighbouring outputs of a block."""
 
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """S2: distance of neighbouring columns."""
 
-def _packing_elements(plan: Plan) -> tuple[int, ...]:
-    """Automorphisms of the packing levels, the outermost (smallest shift) first."""
-    smallest = plan.spacing >> plan.b
-    return tuple(plan.params.n // (smallest << level) + 1 for level in range(plan.b))
+    @property
+    @abstractmethod
+    def n_out(self) -> int:
+        """Outputs per block and token."""
 
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[int, ...]:
+        """Shape of the result."""
 
-def _row_positions(plan: Plan) -> tuple[Ints, ...]:
-    """Exponents of the outputs of each response ciphertext of one unit; outputs in order of their rows."""
-    rows = np.arange(plan.f)
-    if plan.b == 0:
-        return tuple(rows[low: low + plan.n_out] % plan.n_out * plan.spacing for low in range(0, plan.f, plan.n_out))
-    return (rows % plan.n_out * plan.spacing + rows // plan.n_out * (plan.spacing >> plan.b),)
+    @property
+    @abstractmethod
+    def response_positions(self) -> tuple[Ints, ...]:
+        """Exponents of the outputs, one array for each response ciphertext; outputs in row-major order of the result."""
+
+    @abstractmethod
+    def operand(self, word: str) -> Layout:
+        """Layout of an upload."""
+
+    @abstractmethod
+    def chunks(self) -> list[Chunk]:
+        """The weight chunks in the order of the operand ciphertexts."""
+
+    @property
+    def a(self) -> int:
+        """Levels of oblivious expansion."""
+        return 0
+
+    @property
+    def expansion_elements(self) -> tuple[int, ...]:
+        """Automorphisms of the expansion levels, in order of use."""
+        return ()
+
+    @property
+    def factor(self) -> int:
+        """Factor on the weights: stands in for packing levels that are borrowed from a deeper plan."""
+        return 1
+
+    @property
+    def blocks(self) -> int:
+        """M: blocks of n_out output rows."""
+        return -(-self.f // self.n_out)
+
+    @property
+    def group(self) -> int:
+        """Blocks merged into one response."""
+        if not self.params.galois:
+            return 1
+        return -(-self.blocks // -(-self.blocks // self.spacing))
+
+    @property
+    def b(self) -> int:
+        """Levels of packing."""
+        return (self.group - 1).bit_length()
+
+    @property
+    def h(self) -> int:
+        """Distance of the outputs of neighbouring blocks after packing."""
+        return self.spacing >> self.b
+
+    @property
+    def packing_elements(self) -> tuple[int, ...]:
+        """Automorphisms of the packing levels, the outermost first."""
+        return tuple(self.params.n // (self.h << level) + 1 for level in range(self.b))
+
+    @property
+    def responses(self) -> int:
+        """Number of response ciphertexts."""
+        return len(self.response_positions)
+
+    @property
+    def response_nbytes(self) -> int:
+        """Bytes of the answer: for one token of a select plan, for all tokens of a linear plan."""
+        return sum(self.params.response_nbytes(places.size) for places in self.response_positions)
+
+    def _row_positions(self) -> tuple[Ints, ...]:
+        """Exponents of the outputs, in order of their rows, for each response ciphertext of one token."""
+        held = self.group * self.n_out
+        rows = [np.arange(min(held, self.f - low)) for low in range(0, self.f, held)]
+        return tuple(row % self.n_out * self.spacing + row // self.n_out * self.h for row in rows)
 
 
 @dataclass(frozen=True)
-class SelectPlan:
+class SelectPlan(Plan):
     """sum_i t_i W_i x for one token: t one-hot of length experts, W_i of shape [f, d], both operands shared. [SecMoE Protocol 1]
 
     order "R": z = t x first, then the plaintext weights. order "L": the selected weights first, then x.
@@ -130,7 +186,7 @@ class SelectPlan:
     """
 
     params: ParamSet
-    order: Literal["R", "L"]
+    order: str
     experts: int
     d: int
     f: int
@@ -142,8 +198,8 @@ class SelectPlan:
                                   f"E={self.experts}, d={self.d}, f={self.f}")
         if self.spacing > self.params.n:
             raise ShapeDoesNotFit(
-                f"{self.params.name}: N = {self.params.n} is too small for E={self.experts}, d={self.d} (needs {self.spacing}): "
-                "take a larger parameter set" + ("" if self.params.galois else " with Galois keys, such as P64s or P32"))
+                f"{self.params.name}: N = {self.params.n} is too small for E={self.experts}, d={self.d} "
+                f"(needs {self.spacing}): take a larger parameter set" + ("" if self.params.galois else " with Galois keys, such as P64s or P32"))
 
     @cached_property
     def small(self) -> bool:
@@ -169,11 +225,6 @@ class SelectPlan:
         return self.params.n // self.spacing
 
     @property
-    def blocks(self) -> int:
-        """M: blocks of outputs."""
-        return -(-self.f // self.n_out)
-
-    @property
     def chunk(self) -> int:
         """m: columns of x that fit between two outputs."""
         return self.spacing // self.stride
@@ -189,16 +240,6 @@ class SelectPlan:
     def a(self) -> int:
         """Levels of oblivious expansion."""
         return (self.chunk_count - 1).bit_length()
-
-    @property
-    def b(self) -> int:
-        """Levels of packing."""
-        return (self.blocks - 1).bit_length() if self.params.galois else 0
-
-    @property
-    def h(self) -> int:
-        """Distance of the outputs of neighbouring blocks after packing."""
-        return self.spacing >> self.b
 
     @property
     def depth(self) -> int:
@@ -225,31 +266,17 @@ class SelectPlan:
         """Automorphisms of the expansion levels, in order of use."""
         return tuple(self.params.n // (self.step << level) + 1 for level in range(self.a))
 
-    @property
-    def packing_elements(self) -> tuple[int, ...]:
-        """Automorphisms of the packing levels, the outermost first."""
-        return _packing_elements(self)
-
     @cached_property
     def response_positions(self) -> tuple[Ints, ...]:
         """Exponents of the outputs, one array for each response ciphertext."""
-        return _row_positions(self)
-
-    @property
-    def responses(self) -> int:
-        """Number of response ciphertexts."""
-        return len(self.response_positions)
-
-    @property
-    def response_nbytes(self) -> int:
-        """Bytes of the answer for one token."""
-        return sum(self.params.response_nbytes(places.size) for places in self.response_positions)
+        return self._row_positions()
 
     def operand(self, word: str) -> Layout:
-        """Layout of the upload "t" (share of shape [experts]) or "x" (share of shape [d]). The expanded one is scaled 2^a lower."""
+        """Layout of the upload "t" (share of shape [experts]) or "x" ([d]); the expanded one is scaled 2^a lower."""
         scale = self.params.ring_bits + self.depth
         if word == "t":
-            return Layout(self.params, (self.experts,), scale + (self.a if self.order == "L" else 0), self.experts, 1, 0)
+            scale += self.a if self.order == "L" else 0
+            return Layout(self.params, (self.experts,), scale, self.experts, 1, 0)
         if word != "x":
             raise ValueError(f"operand of a select plan: expected 't' or 'x', came {word!r}")
         if self.order == "L":
@@ -268,7 +295,7 @@ class SelectPlan:
 
 
 @dataclass(frozen=True)
-class LinearPlan:
+class LinearPlan(Plan):
     """x W^T for shared x of shape [n, d] and the server's W of shape [f, d]; several tokens to a ciphertext where they fit."""
 
     params: ParamSet
@@ -285,10 +312,11 @@ class LinearPlan:
 
     experts = 1
     order = "linear"
-    stride = 1
-    a = 0
-    factor = 1
-    expansion_elements: tuple[int, ...] = ()
+
+    @property
+    def stride(self) -> int:
+        """S2: columns lie side by side."""
+        return 1
 
     @property
     def spacing(self) -> int:
@@ -306,21 +334,6 @@ class LinearPlan:
         return max(1, min(self.n, self.params.n // (self.spacing * self.f)))
 
     @property
-    def blocks(self) -> int:
-        """M: blocks of outputs."""
-        return -(-self.f // self.n_out)
-
-    @property
-    def b(self) -> int:
-        """Levels of packing."""
-        return (self.blocks - 1).bit_length() if self.params.galois else 0
-
-    @property
-    def packing_elements(self) -> tuple[int, ...]:
-        """Automorphisms of the packing levels, the outermost first."""
-        return _packing_elements(self)
-
-    @property
     def outputs(self) -> tuple[int, ...]:
         """Shape of the result."""
         return (self.n, self.f)
@@ -329,22 +342,12 @@ class LinearPlan:
     def response_positions(self) -> tuple[Ints, ...]:
         """Exponents of the outputs, one array for each response ciphertext."""
         if self.per_ciphertext == 1:
-            return _row_positions(self) * self.n
+            return self._row_positions() * self.n
         places = []
         for low in range(0, self.n, self.per_ciphertext):
             held = min(self.per_ciphertext, self.n - low)
             places.append(np.arange(held * self.f) * self.spacing)
         return tuple(places)
-
-    @property
-    def responses(self) -> int:
-        """Number of response ciphertexts."""
-        return len(self.response_positions)
-
-    @property
-    def response_nbytes(self) -> int:
-        """Bytes of the answer for all n tokens."""
-        return sum(self.params.response_nbytes(places.size) for places in self.response_positions)
 
     def operand(self, word: str) -> Layout:
         """Layout of the upload "x" (share of shape [n, d])."""
@@ -369,11 +372,11 @@ class KeySet:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the public keys: the encryption key at q1, then D (32 + N log2(QP) / 8) for each switching key of D digits."""
-        p = self.params
+        """Bytes of the public keys: the encryption key at q1, and D (32 + N log2(QP) / 8) for each key of D digits."""
+        p, wide_keys = self.params, int(self.relinearise) + len(self.expansion)
         wide = len(p.q_bits) * (32 + p.n * (p.q0_bits + p.special_bits) // 8)
         narrow = p.kept * (32 + p.n * (p.q1_bits + p.special_bits) // 8)
-        return 32 + p.n * p.q1_bits // 8 + (int(self.relinearise) + len(self.expansion)) * wide + len(self.packing) * narrow
+        return 32 + p.n * p.q1_bits // 8 + wide_keys * wide + len(self.packing) * narrow
 
 
 def key_set(params: ParamSet, plans: Iterable[Plan]) -> KeySet:

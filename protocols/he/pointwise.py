@@ -9,17 +9,17 @@ from protocols.he.kernels import Floats, Ints, canonical, forward_row, inverse_r
 
 
 @kernel
-def forward(x: Floats, limbs: Ints, roots: Floats, roots_q: Floats, primes: Floats) -> None:
+def forward(x: Floats, limbs: Ints, roots: Floats, primes: Floats) -> None:
     """NTT of every row in place."""
     for row in range(x.shape[0]):
-        forward_row(x[row], roots[limbs[row]], roots_q[limbs[row]], primes[limbs[row]])
+        forward_row(x[row], roots[limbs[row]], primes[limbs[row]])
 
 
 @kernel
-def inverse(x: Floats, limbs: Ints, roots: Floats, roots_q: Floats, primes: Floats) -> None:
+def inverse(x: Floats, limbs: Ints, roots: Floats, primes: Floats) -> None:
     """Inverse NTT of every row in place."""
     for row in range(x.shape[0]):
-        inverse_row(x[row], roots[limbs[row]], roots_q[limbs[row]], primes[limbs[row]])
+        inverse_row(x[row], roots[limbs[row]], primes[limbs[row]])
 
 
 @kernel
@@ -61,6 +61,17 @@ def subtract_scale(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints
         s, s_q = v.splat(scale[row]), v.splat(scale[row] / modulus)
         for j in range(0, z.size, 8):
             v.store(z, j, v.lift(mulmod(v.sub(v.load(x, j), v.load(y, j)), s, s_q, p), p))
+
+
+@kernel
+def scale_add(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints, primes: Floats) -> None:
+    """out = a * scale[row] + b."""
+    for row in range(out.shape[0]):
+        modulus = primes[limbs[row]]
+        p, p_inverse, x, y, z = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row], out[row]
+        s, s_q = v.splat(scale[row]), v.splat(scale[row] / modulus)
+        for j in range(0, z.size, 8):
+            v.store(z, j, canonical(v.add(mulmod(v.load(x, j), s, s_q, p), v.load(y, j)), p, p_inverse))
 
 
 @kernel
@@ -111,23 +122,87 @@ def _centred(out: Floats, x: Floats, modulus: float, target: float) -> None:
 
 
 @kernel
-def switch_products(out: Floats, digits: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints, roots: Floats,
-                    roots_q: Floats, primes: Floats, scratch: Floats) -> None:
-    """out[c, k] = sum_i NTT(centred digit_i mod p_k) * key[c, i, k]; digits in coefficient form, key in NTT form."""
+def switch_products(out: Floats, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints, roots: Floats,
+                    inverse_roots: Floats, primes: Floats, digits: Floats, scratch: Floats) -> None:
+    """out[c, k] = sum_i NTT(centred x_i mod p_k) * key[c, i, k], where x_i is row i of x, taken to coefficient form first.
+
+    On the digit's own prime the transform is x_i itself. At most eight digits: their products are summed before one reduction.
+    """
+    for i in range(digit_limbs.size):
+        digits[i, :] = x[i]
+        inverse_row(digits[i], inverse_roots[digit_limbs[i]], primes[digit_limbs[i]])
     for k in range(key_limbs.size):
         modulus = primes[key_limbs[k]]
         p, p_inverse, out0, out1 = v.splat(modulus), v.splat(1.0 / modulus), out[0, k], out[1, k]
-        for i in range(digits.shape[0]):
-            _centred(scratch, digits[i], primes[digit_limbs[i]], modulus)
-            forward_row(scratch, roots[key_limbs[k]], roots_q[key_limbs[k]], modulus)
-            key0, key1 = key[0, i, k], key[1, i, k]
-            for j in range(0, scratch.size, 8):
-                x = v.load(scratch, j)
-                total0, total1 = product(x, v.load(key0, j), p, p_inverse), product(x, v.load(key1, j), p, p_inverse)
+        for i in range(digit_limbs.size):
+            row = x[i]
+            if digit_limbs[i] != key_limbs[k]:
+                row = scratch
+                _centred(row, digits[i], primes[digit_limbs[i]], modulus)
+                forward_row(row, roots[key_limbs[k]], modulus)
+            key0, key1, last = key[0, i, k], key[1, i, k], i + 1 == digit_limbs.size
+            for j in range(0, row.size, 8):
+                a = v.load(row, j)
+                total0, total1 = product(a, v.load(key0, j), p, p_inverse), product(a, v.load(key1, j), p, p_inverse)
                 if i > 0:
                     total0, total1 = v.add(total0, v.load(out0, j)), v.add(total1, v.load(out1, j))
-                v.store(out0, j, canonical(total0, p, p_inverse))
-                v.store(out1, j, canonical(total1, p, p_inverse))
+                if last:
+                    total0, total1 = canonical(total0, p, p_inverse), canonical(total1, p, p_inverse)
+                v.store(out0, j, total0)
+                v.store(out1, j, total1)
+
+
+@kernel
+def divide(out: Floats, x: Floats, kept: Ints, dropped: Ints, limbs: Ints, unit: Floats, matrix: Floats, scale: Floats,
+           roots: Floats, inverse_roots: Floats, primes: Floats, rest: Floats, scratch: Floats) -> None:
+    """out = round(x / D) on the kept rows, D the product of the dropped primes; transformed in, transformed out.
+
+    unit, matrix: conversion from the dropped to the kept primes (see `convert`); scale = 1 / D modulo the kept primes.
+    """
+    source, target = primes[limbs[dropped]], primes[limbs[kept]]
+    for piece in range(x.shape[0]):
+        for d in range(dropped.size):
+            rest[d, :] = x[piece, dropped[d]]
+            inverse_row(rest[d], inverse_roots[limbs[dropped[d]]], source[d])
+        convert(out[piece], rest, source, unit, target, matrix, scratch)
+        for k in range(kept.size):
+            row, whole, p = out[piece, k], x[piece, kept[k]], v.splat(target[k])
+            forward_row(row, roots[limbs[kept[k]]], target[k])
+            s, s_q = v.splat(scale[k]), v.splat(scale[k] / target[k])
+            for j in range(0, row.size, 8):
+                v.store(row, j, v.lift(mulmod(v.sub(v.load(whole, j), v.load(row, j)), s, s_q, p), p))
+
+
+@kernel
+def tensor(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
+    """The three components of the product of two-component operands: a0 b0, a0 b1 + a1 b0, a1 b1."""
+    for k in range(limbs.size):
+        modulus = primes[limbs[k]]
+        p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
+        a0, a1, b0, b1, out0, out1, out2 = a[0, k], a[1, k], b[0, k], b[1, k], out[0, k], out[1, k], out[2, k]
+        for j in range(0, a0.size, 8):
+            x0, x1, y0, y1 = v.load(a0, j), v.load(a1, j), v.load(b0, j), v.load(b1, j)
+            cross = v.add(product(x0, y1, p, p_inverse), product(x1, y0, p, p_inverse))
+            v.store(out0, j, v.lift(product(x0, y0, p, p_inverse), p))
+            v.store(out1, j, canonical(cross, p, p_inverse))
+            v.store(out2, j, v.lift(product(x1, y1, p, p_inverse), p))
+
+
+@kernel
+def permute(out: Floats, x: Floats, order: Ints) -> None:
+    """out[row, j] = x[row, order[j]]."""
+    for row in range(x.shape[0]):
+        source, target = x[row], out[row]
+        for j in range(order.size):
+            target[j] = source[order[j]]
+
+
+@kernel
+def transform_small(out: Floats, x: Floats, limbs: Ints, roots: Floats, primes: Floats) -> None:
+    """out[k] = NTT of one signed row, below every prime in absolute value."""
+    for k in range(limbs.size):
+        out[k, :] = x
+        forward_row(out[k], roots[limbs[k]], primes[limbs[k]])
 
 
 @kernel

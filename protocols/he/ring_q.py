@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from protocols.he.buffers import copied, empty
-from protocols.he.engine import ConversionTables, Engine, engine_for
+from protocols.he.buffers import copied
+from protocols.he.engine import ConversionTables, DivisionTables, Engine, engine_for
 from protocols.he.ntt import Floats, Ints, Tables
 from protocols.he.params import ParamSet
 
@@ -43,12 +43,7 @@ class Ring:
         self.aux = Basis(primes, tuple(range(first_aux, len(primes))))
         self.special = primes[count] if special else 1
         self._conversions: dict[tuple[tuple[int, ...], tuple[int, ...]], ConversionTables] = {}
-
-    def conversion(self, source: tuple[int, ...], target: tuple[int, ...]) -> ConversionTables:
-        """Constants of a base conversion, computed once."""
-        if (source, target) not in self._conversions:
-            self._conversions[source, target] = ConversionTables(source, target)
-        return self._conversions[source, target]
+        self._divisions: dict[tuple[tuple[int, ...], tuple[int, ...]], DivisionTables] = {}
 
     def forward(self, x: Floats, basis: Basis) -> Floats:
         """Transformed form of x, as a new array."""
@@ -65,14 +60,6 @@ class Ring:
     def small(self, x: Ints, basis: Basis) -> Floats:
         """Residues of small signed coefficients [..., N]."""
         return np.stack([x % p for p in basis.primes], axis=-2).astype(np.float64)
-
-    def transform_small(self, x: Floats, basis: Basis) -> Floats:
-        """Transformed form [basis.size, N] of one row of signed coefficients below every prime in absolute value."""
-        out = empty(basis.size, self.n)
-        for row, p in zip(out, basis.primes, strict=True):
-            np.add(x, (x < 0) * float(p), out=row)
-        self.engine.forward(out, basis.limbs)
-        return out
 
     def monomial(self, exponent: int, basis: Basis) -> Floats:
         """X^exponent in transformed form [basis.size, N]; any integer exponent."""
@@ -93,7 +80,10 @@ class Ring:
 
     def extend(self, x: Floats, source: Basis, target: Basis) -> Floats:
         """Centred lift of coefficients to other primes: exact base conversion."""
-        return self.engine.convert(x, self.conversion(source.primes, target.primes))
+        key = source.primes, target.primes
+        if key not in self._conversions:
+            self._conversions[key] = ConversionTables(*key)
+        return self.engine.convert(x, self._conversions[key])
 
     def rescale(self, x: Floats, source: Basis, target: Basis) -> Floats:
         """round(target / source * x) for coprime moduli, coefficient form: one exact base conversion.
@@ -108,15 +98,12 @@ class Ring:
 
     def drop(self, x: Floats, source: Basis, target: Basis) -> Floats:
         """round(x * target / source) in transformed form, for target's primes among source's: exact division by the others."""
-        kept = [source.primes.index(p) for p in target.primes]
-        dropped = [row for row in range(source.size) if row not in kept]
-        if not dropped:
+        if source.primes == target.primes:
             return x
-        away = Basis(self.engine.tables.primes, tuple(int(source.limbs[row]) for row in dropped))
-        rest = self.extend(self.inverse(x[..., dropped, :], away), away, target)
-        self.engine.forward(rest, target.limbs)
-        factor = np.array([pow(away.modulus, -1, p) for p in target.primes], dtype=np.float64)
-        return self.engine.subtract_scale(np.ascontiguousarray(x[..., kept, :]), rest, factor, target.limbs)
+        key = source.primes, target.primes
+        if key not in self._divisions:
+            self._divisions[key] = DivisionTables(*key)
+        return self.engine.divide(x, source.limbs, self._divisions[key])
 
 
 @functools.cache

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from protocols.he.bfv import Multiplier, Shares, automorphism, encode
 from protocols.he.bits import MalformedMessage, pack, packed_nbytes, unpack
-from protocols.he.client import Draw, ShapeMismatch, check_share, encoded
 from protocols.he.buffers import empty
+from protocols.he.client import Draw, ShapeMismatch, check_share, encoded
 from protocols.he.noise import NoiseReport, check_weights, flood_target
 from protocols.he.ntt import Floats
 from protocols.he.packing import KeySet, Layout, LinearPlan, Plan, SelectPlan
@@ -26,9 +26,13 @@ from protocols.he.sampling import SEED_NBYTES, error, flooding, ternary, uniform
 PackedWeights = NDArray[np.signedinteger]
 
 
+def _workers() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="he")
+    return ThreadPoolExecutor(_workers(), thread_name_prefix="he")
 
 
 @dataclass(frozen=True)
@@ -194,10 +198,8 @@ class ServerKeys:
         if weights.plan != plan:
             raise ShapeMismatch(f"weights: prepared for {weights.plan}, used with {plan}")
         units = [(unit, product.factor) for product in products for unit in product.units]
-        if plan.b == 0:
-            columns = [self._block(plan, weights, block, units) for block in range(-(-plan.f // plan.n_out))]
-        else:
-            columns = [self._packed(plan, weights, units)]
+        columns = [self._packed(plan, weights, first, min(plan.group, plan.blocks - first), units)
+                   for first in range(0, plan.blocks, plan.group)]
         results, first = [], 0
         for product in products:
             chosen = range(first, first + len(product.units))
@@ -214,7 +216,7 @@ class ServerKeys:
         for index, chunk in enumerate(plan.chunks()):
             chosen = weights.values[chunk.experts, rows, chunk.columns]
             polynomial = engine.place_weights(chosen, plan.stride, plan.spacing, plan.factor)
-            transformed = ring.transform_small(polynomial, basis)
+            transformed = engine.transform_small(polynomial, basis.limbs)
             for total, (unit, _) in zip(totals, units, strict=True):
                 engine.multiply_add(total, unit[index], transformed, basis.limbs)
         if plan.order != "L":
@@ -223,22 +225,23 @@ class ServerKeys:
         return [multiplier.product(multiplier.lifted(ring.inverse(total, basis)), factor)
                 for total, (_, factor) in zip(totals, units, strict=True) if factor is not None]
 
-    def _packed(self, plan: Plan, weights: Weights, units: list[tuple[Floats, Floats | None]]) -> list[Floats]:
-        """All blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the last levels."""
-        blocks = -(-plan.f // plan.n_out)
+    def _packed(self, plan: Plan, weights: Weights, start: int, count: int,
+                units: list[tuple[Floats, Floats | None]]) -> list[Floats]:
+        """`count` blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the last levels."""
 
         def merge(level: int, even: list[Floats], odd: list[Floats] | None) -> list[Floats]:
-            absent: list[Floats | None] = [None] * len(even)
-            return [self._merge(plan, level, a, b) for a, b in zip(even, odd if odd is not None else absent, strict=True)]
+            if odd is None:
+                return [self._merge(plan, level, a, None) for a in even]
+            return [self._merge(plan, level, a, b) for a, b in zip(even, odd, strict=True)]
 
         def subtree(level: int, first: int) -> list[Floats]:
             if level == plan.b:
-                return self._block(plan, weights, first, units)
+                return self._block(plan, weights, start + first, units)
             even, other = subtree(level + 1, first), first + (1 << level)
-            return merge(level, even, subtree(level + 1, other) if other < blocks else None)
+            return merge(level, even, subtree(level + 1, other) if other < count else None)
 
-        split = min(plan.b, (len(os.sched_getaffinity(0)) - 1).bit_length())
-        jobs = {first: _pool().submit(subtree, split, first) for first in range(1 << split) if first < blocks}
+        split = min(plan.b, (_workers() - 1).bit_length())
+        jobs = {first: _pool().submit(subtree, split, first) for first in range(1 << split) if first < count}
         layer = {first: job.result() for first, job in jobs.items()}
         for level in reversed(range(split)):
             layer = {first: merge(level, layer[first], layer.get(first + (1 << level)))
@@ -251,8 +254,8 @@ class ServerKeys:
         element = plan.packing_elements[level]
         total, gap = even, even
         if odd is not None:
-            shift = (plan.spacing >> plan.b) << level
-            total, gap = ring.engine.twist_pair(even, odd, ring.monomial(shift, basis), basis.limbs)
+            twist = ring.monomial(plan.h << level, basis)
+            total, gap = ring.engine.twist_pair(even, odd, twist, basis.limbs)
         return ring.engine.add(total, automorphism(ring, gap, element, self.packing[element], basis, ring.q1p), basis.limbs)
 
     def respond(self, plan: Plan, result: Result, mask: Shares, draw: Draw) -> bytes:

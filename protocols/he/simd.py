@@ -1,7 +1,7 @@
 """Eight float64 lanes as one opaque numba value, and the few operations that the NTT kernels need.
 
 LLVM lowers `<8 x double>` to AVX-512, 2 x AVX2, 4 x NEON or scalar code, whichever the CPU has, so one kernel text serves
-all of them. `fma` is the exact fused multiply-add (one rounding) on every target; it is slow, but still exact, without hardware FMA.
+all of them. The fused multiply-add has one rounding on every target; without hardware support it is slow, but still exact.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ LANES = 8
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 
 
-class _Vec8(types.Type):  # type: ignore[misc]  # numba ships no type information: its base class is Any
+class _Vec8(types.Type):  # type: ignore[misc]  # numba's base class is untyped
     def __init__(self) -> None:
         super().__init__(name="float64x8")
 

@@ -239,7 +239,7 @@ def _added(joined: RingArray, pads: list[list[U64]], bits: RingArray, rings: tup
     if len(rings) == 1:
         correction = to_words(joined).reshape(-1)
     else:
-        correction = _pack(_bits(joined).reshape(bits.size, -1)[:, start : start + ring.l])
+        correction = _pack(_bits(joined).reshape(bits.size, joined.shape[-1])[:, start : start + ring.l])
     return _array(ring, pads[k][0] + to_words(bits).reshape(-1) * correction, bits.shape)
 
 

@@ -32,7 +32,7 @@ def choose(index: Words, table: Words, mask: Words) -> Words:
     The receiver gets table[index] ^ mask: the outputs are XOR shares of the selected string.
     """
     chosen = np.take_along_axis(table, index.astype(np.int64)[..., None, None], axis=-2)[..., 0, :]
-    return np.asarray(chosen ^ mask)
+    return np.asarray(chosen.astype(np.uint64) ^ mask.astype(np.uint64))
 
 
 def correlate(bit: Words, delta: Words, l: int, mask: Words) -> Words:

@@ -48,6 +48,10 @@ class PoolReuse(RuntimeError):
     """A correlated OT was taken a second time."""
 
 
+class WrongEnd(ValueError):
+    """A message for the COT sender's end of a direction came to the receiver's."""
+
+
 class Pool:
     """One party's end of one direction: the streams that make COTs, this run's pool, the session's count of COTs.
 
@@ -77,7 +81,7 @@ class Pool:
     def answer(self, d: Blob, n: int) -> None:
         """Sender: make n COTs from the receiver's message."""
         if self.delta is None:
-            raise ValueError("OT extension: expected the COT sender's end of a direction, got the receiver's")
+            raise WrongEnd("OT extension: expected the COT sender's end of a direction, got the receiver's")
         self._open(extend_sender(self._streams, self.delta.tobytes(), d.data, n), self.choices)
 
     def take(self, offset: int, n: int) -> CotSlice:

@@ -1,0 +1,167 @@
+"""The command `secmoe`: options, exit statuses, errors of one line.
+
+Exit status 0: done. 1: the check that was asked for failed. 2: bad input. A user's error is a ValueError class of this
+project (or a missing file, or a spent budget) and prints one line; anything else is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from secmoe.exit import FAILED, INTERRUPTED, SUCCESS, USAGE
+from secmoe.version import program_version
+
+OWN = ("sim", "protocols", "transcripts", "secmoe")
+USER_RUNTIME_ERRORS = ("EpsilonExhausted", "UnsupportedSqlite")
+
+Command = Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        command: Command = options.command
+        return command(options)
+    except KeyboardInterrupt:
+        print("secmoe: interrupted; nothing was kept", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: so may the rest of the output
+        return SUCCESS
+    except (ValueError, RuntimeError, OSError) as error:
+        if not _by_user(error):
+            raise
+        print(f"secmoe: {' '.join(str(error).split())}", file=sys.stderr)
+        return USAGE
+
+
+def _by_user(error: Exception) -> bool:
+    kind = type(error)
+    if isinstance(error, OSError):
+        return error.filename is not None
+    own = kind.__module__.split(".")[0] in OWN
+    return own and (isinstance(error, ValueError) or kind.__name__ in USER_RUNTIME_ERRORS)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rich.console import Console  # the imports below load the models and compile or load kernels
+
+    from protocols.model.store import load_model
+    from secmoe.inputs import output_path, read_params, read_tokens
+    from secmoe.layer import LayerRun, activation_name, layer_shape
+    from secmoe.progress import Progress
+    from secmoe.report import ALL_NETWORKS, print_outcome
+    from secmoe.run import private_layer
+
+    model = load_model(options.model)
+    config = model.config
+    tokens = read_tokens(model, options.text, options.input, options.pad)
+    model.moe_weights(options.layer)
+    run = LayerRun(
+        options.protocol,
+        config.name,
+        options.layer,
+        len(tokens),
+        layer_shape(config),
+        read_params(options.params),
+        activation_name(config, options.gelu),
+        options.order,
+        options.truncation,
+    )
+    outcome = private_layer(
+        model,
+        tokens,
+        run,
+        output_path(options.out, config.name),
+        seed=None if options.seed is None else str(options.seed).encode(),
+        keep_private=options.record_private,
+        progress=Progress(f"{config.name}, {len(tokens)} tokens"),
+    )
+    if options.json:
+        print(json.dumps(outcome.to_json()))
+    else:
+        print_outcome(Console(), outcome, ALL_NETWORKS if options.network is None else (options.network,))
+    return SUCCESS if outcome.comparison.within_bound else FAILED
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from secmoe.kept import inspect
+
+    return inspect(options)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from secmoe.kept import replay_run
+
+    return replay_run(options)
+
+
+def _catalog(options: argparse.Namespace) -> int:
+    from secmoe.listing import catalog
+
+    return catalog(options)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    about = "Private Mixture-of-Experts inference: run it on real cryptography, record it, replay it."
+    parser = _Parser("secmoe", description=about, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"secmoe {program_version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, function: Command, told: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=told, description=told, allow_abbrev=False)
+        sub.set_defaults(command=function)
+        sub.add_argument("--json", action="store_true", help="print one JSON object instead")
+        return sub
+
+    run = command("run", _run, "run one private Mixture-of-Experts layer on a real input and record it")
+    run.add_argument("text", nargs="?", metavar="TEXT", help="a text for a text model")
+    run.add_argument("--input", metavar="N|FILE", help="a held-out item of the model, or a file")
+    run.add_argument("--model", default="sms", metavar="NAME|PATH", help="sms (default), digits, or a model file")
+    run.add_argument("--layer", type=_natural, default=0, metavar="I", help="which layer runs privately (default 0)")
+    run.add_argument("--protocol", choices=["secmoe"], default="secmoe", help="the private protocol")
+    run.add_argument("--order", choices=["reassociated", "literal"], default="reassociated", help="evaluation order")
+    run.add_argument("--gelu", choices=["minimax", "published"], help="table of Protocol 2 (default minimax)")
+    run.add_argument("--truncation", choices=["faithful", "one-ulp"], default="faithful", help="truncation mode")
+    run.add_argument("--params", default="P64s", metavar="NAME|FILE", help="parameter set (default P64s), or .json")
+    run.add_argument("--pad", type=_natural, metavar="N", help="pad to a public length of N tokens")
+    run.add_argument("--network", choices=["lan", "wan"], help="give virtual times for this network only")
+    run.add_argument("--seed", type=_natural, metavar="N", help="INSECURE, for tests: all randomness from this number")
+    run.add_argument("--record-private", action="store_true", help="keep each party's private side, for replay")
+    run.add_argument("--out", metavar="FILE", help="the transcript, NAME.secmoe (default: a fresh file in ./runs)")
+
+    inspect = command("inspect", _inspect, "show a kept run: summary, cost by scope, messages")
+    inspect.add_argument("transcript", metavar="RUN.secmoe")
+    inspect.add_argument("--list", action="store_true", help="list the messages")
+    inspect.add_argument("--scope", default="", metavar="S", help="only this scope and below; lists its messages")
+    inspect.add_argument("--view", choices=["client", "server"], help="list only what this party receives")
+    inspect.add_argument("--message", type=_natural, metavar="N", help="show message N with its bytes")
+
+    replay = command("replay", _replay, "re-execute each party alone and confirm every byte of a kept run")
+    replay.add_argument("transcript", metavar="RUN.secmoe")
+
+    command("catalog", _catalog, "list every protocol")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

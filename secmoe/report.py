@@ -1,0 +1,107 @@
+"""What `secmoe run` prints."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from protocols.he.service import DEFAULT_BUDGET
+from secmoe.run import Outcome, network_times
+from sim.network import NETWORKS
+from sim.role import CLIENT, SERVER, Role
+from sim.world import Execution
+from transcripts.costs import cost_by_scope
+from transcripts.show import print_costs
+
+SHOWN_LEVELS = 4
+
+
+def print_outcome(console: Console, outcome: Outcome, networks: tuple[str, ...]) -> None:
+    """Verdict, costs, what each party learns, what was and was not checked, and where the transcript is."""
+    run, shape = outcome.run, outcome.run.shape
+    kind = f"{'gated ' if shape.gated else ''}{run.activation} experts {shape.d} -> {shape.f} -> {shape.d}"
+    _line(
+        console,
+        f"{run.model}, layer {run.layer}: {run.tokens} tokens, top-{shape.k} of {shape.E} {kind}\n"
+        f"{run.ring} with {run.params.frac_bits} fractional bits, parameters {run.params.name}, "
+        f"order {run.order}, truncation {run.truncation}",
+    )
+    _line(console, *_verdict(outcome))
+    _line(console, _float_line(outcome))
+    console.print()
+    cpu = outcome.setup.cpu_by_scope | outcome.online.cpu_by_scope
+    named = {(role, scope or "setup"): seconds for (role, scope), seconds in cpu.items()}
+    print_costs(console, cost_by_scope([*outcome.setup.messages, *outcome.online.messages], named, levels=SHOWN_LEVELS))
+    console.print()
+    console.print(_phases(outcome, networks))
+    console.print()
+    _learned(console, outcome)
+    _line(console, "privacy NOT CHECKED at this commit and shape: no certificate, no audit", "bold yellow")
+    budget = f"budget of the session 2^{math.log2(DEFAULT_BUDGET):.0f}"
+    _line(console, f"circuit privacy of the responses: epsilon 2^-{outcome.epsilon_bits:.1f}, {budget}")
+    _line(
+        console,
+        "in the clear, and in neither cost nor views: the hidden states before the layer and the rest of the model",
+    )
+    if outcome.seeded:
+        _line(console, "SEEDED: whoever has the seed learns both parties' secrets", "bold red")
+    _line(console, f"transcript {outcome.transcript}\n    digest {outcome.digest}\n    seal   {outcome.seal}")
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _verdict(outcome: Outcome) -> tuple[str, str]:
+    c, words = outcome.comparison, outcome.run.tokens * outcome.run.shape.d
+    error = f"largest error {c.max_error_ulp} ulp"
+    if c.exact is not None:
+        if c.exact:
+            return f"EXACT: all {words} output words equal the fixed-point oracle; {error}", "bold green"
+        return f"MISMATCH: the output differs from the fixed-point oracle; {error}", "bold red"
+    if c.within_bound:
+        return (
+            f"WITHIN BOUND: all {words} output words are where one-ulp truncation may put them; {error}",
+            "bold green",
+        )
+    return f"OUT OF BOUND: one-ulp truncation does not explain the output; {error}", "bold red"
+
+
+def _float_line(outcome: Outcome) -> str:
+    c, n = outcome.comparison, outcome.run.tokens
+    routes = f"routes agree for {round(c.route_agreement * n)} of {n} tokens"
+    return f"against the float layer: largest error {c.max_error_float:.2e}, {routes}"
+
+
+def _phases(outcome: Outcome, networks: tuple[str, ...]) -> Table:
+    table = Table("phase", box=None, pad_edge=False)
+    titles = ["client->server B", "server->client B", "messages", "rounds", "CPU client s", "CPU server s"]
+    for title in (*titles, *(f"{name} s" for name in networks)):
+        table.add_column(title, justify="right")
+    times = network_times(outcome)
+    for at, (name, e) in enumerate((("set-up", outcome.setup), ("online", outcome.online))):
+        cost = e.cost
+        figures = [f"{n:,}" for n in (cost.c2s, cost.s2c, cost.messages, cost.rounds)]
+        seconds = [*_cpu(e), *(times[network][at] for network in networks)]
+        table.add_row(name, *figures, *(f"{s:.3f}" for s in seconds))
+    return table
+
+
+def _cpu(execution: Execution) -> list[float]:
+    return [execution.cpu(role) for role in Role]
+
+
+def _learned(console: Console, outcome: Outcome) -> None:
+    """By design: the public parameters, and what the functionality declares."""
+    functionality, shape = outcome.run.declared.realises, outcome.run.shape
+    sizes = f"{outcome.run.tokens} tokens, d={shape.d}, f={shape.f}, E={shape.E}, k={shape.k}"
+    _line(console, f"both parties know the public parameters: {sizes}, layer order, ring, parameter set")
+    for role, leaks in ((CLIENT, functionality.leaks_client), (SERVER, functionality.leaks_server)):
+        told = ", ".join(leaks) or "nothing beyond its shares"
+        _line(console, f"the {role.value} learns by design ({functionality.name}): {told}")
+
+
+ALL_NETWORKS = tuple(NETWORKS)
