@@ -110,7 +110,7 @@ def exp_fixed(x: Ints, *, s: int, l: int, **_: Any) -> Ints:
 
 def guard_bits(s: int, l: int) -> int:
     """The scale at which exponentials and reciprocals are computed."""
-    return min(s + EXP_SQUARINGS, (l - 4) // 2)
+    return min(s + EXP_SQUARINGS, (l - 4) >> 1)
 
 
 def reciprocal_fixed(x: Ints, *, scale: int, spread: int, **_: Any) -> Ints:
@@ -134,7 +134,7 @@ def reciprocal_fixed(x: Ints, *, scale: int, spread: int, **_: Any) -> Ints:
 
 def reciprocal_start(scale: int) -> int:
     """2.9142, the constant of the linear first guess 2.9142 - 2c on [1/2, 1)."""
-    return round(2.9142 * 2**scale)
+    return round(2.9142 * 2.0**scale)
 
 
 def piecewise_fixed(x: Ints, *, breakpoints: Sequence[int], rows: Sequence[Sequence[int]], s: int, l: int) -> Ints:

@@ -57,14 +57,13 @@ def _by_user(error: Exception) -> bool:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from rich.console import Console  # the imports below load the models and compile or load kernels
-
-    from protocols.model.store import load_model
+    from protocols.model.store import load_model  # these imports load models and kernels
     from secmoe.inputs import output_path, read_params, read_tokens
     from secmoe.layer import LayerRun, activation_name, layer_shape
     from secmoe.progress import Progress
     from secmoe.report import ALL_NETWORKS, print_outcome
     from secmoe.run import private_layer
+    from transcripts.show import open_console
 
     model = load_model(options.model)
     config = model.config
@@ -93,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(outcome.to_json()))
     else:
-        print_outcome(Console(), outcome, ALL_NETWORKS if options.network is None else (options.network,))
+        print_outcome(open_console(), outcome, ALL_NETWORKS if options.network is None else (options.network,))
     return SUCCESS if outcome.comparison.within_bound else FAILED
 
 

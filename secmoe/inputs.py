@@ -28,6 +28,10 @@ class InputFileError(ValueError):
     """An input file that does not read."""
 
 
+class PadOption(ValueError):
+    """A padded length for an input that has only one."""
+
+
 class ParameterFileError(ValueError):
     """A parameter file that does not read."""
 
@@ -38,6 +42,8 @@ def read_tokens(model: Model, text: str | None, item: str | None, pad: int | Non
         raise NoInput(
             'expected either a text or --input: secmoe run "some text", or secmoe run --model digits --input 3'
         )
+    if pad is not None and model.config.task == "image":
+        raise PadOption(f"--pad {pad}: images of {model.config.name} have one length; leave the option out")
     if text is not None:
         return model.tokens_from_text(text, pad)
     assert item is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 
-from rich.console import Console
 from rich.text import Text
 
 from secmoe.exit import FAILED, SUCCESS
@@ -13,6 +12,7 @@ from sim.role import Role
 from transcripts.replay import ReplayReport, replay
 from transcripts.show import (
     detail,
+    open_console,
     print_costs,
     print_list,
     print_message,
@@ -30,7 +30,7 @@ SUMMARY_LEVELS = 4
 def inspect(options: argparse.Namespace) -> int:
     """Summary and costs; with --scope, --view or --list the messages; with --message one of them."""
     view = None if options.view is None else Role(options.view)
-    console = Console()
+    console = open_console()
     with Transcript(options.transcript) as transcript:
         listed = bool(options.scope or view or options.list)
         headers = select(transcript, options.scope, view) if listed else []
@@ -75,7 +75,7 @@ def _json(report: ReplayReport) -> dict[str, object]:
 
 
 def _print(report: ReplayReport) -> None:
-    console = Console()
+    console = open_console()
     for party in report.parties:
         told = f"{party.role.value} alone: {party.messages} messages, {party.nbytes:,} bytes sent again as recorded"
         console.print(Text(told), soft_wrap=True)

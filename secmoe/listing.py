@@ -6,12 +6,12 @@ import argparse
 import json
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from protocols.catalog import CATALOG, Entry, declared_cost
 from secmoe.exit import SUCCESS
+from transcripts.show import open_console
 
 
 def catalog(options: argparse.Namespace) -> int:
@@ -27,7 +27,7 @@ def catalog(options: argparse.Namespace) -> int:
         leaks = "; ".join(f"{who}: {', '.join(what)}" for who, what in row["declared_leakage"].items() if what)
         cells = (row["name"], row["functionality"], leaks or "-", row["source"] or "-", row["example"])
         table.add_row(*(Text(cell) for cell in cells), str(row["rounds"]), f"{row['bytes']:,}", row["status"])
-    Console().print(table)
+    open_console().print(table)
     return SUCCESS
 
 

@@ -14,9 +14,10 @@ from sim.network import NETWORKS
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution
 from transcripts.costs import cost_by_scope
-from transcripts.show import print_costs
+from transcripts.show import COST_TITLES, print_costs
 
 SHOWN_LEVELS = 4
+IN_THE_CLEAR = "hidden states before the layer, the rest of the model, and this comparison"
 
 
 def print_outcome(console: Console, outcome: Outcome, networks: tuple[str, ...]) -> None:
@@ -42,10 +43,7 @@ def print_outcome(console: Console, outcome: Outcome, networks: tuple[str, ...])
     _line(console, "privacy NOT CHECKED at this commit and shape: no certificate, no audit", "bold yellow")
     budget = f"budget of the session 2^{math.log2(DEFAULT_BUDGET):.0f}"
     _line(console, f"circuit privacy of the responses: epsilon 2^-{outcome.epsilon_bits:.1f}, {budget}")
-    _line(
-        console,
-        "in the clear, and in neither cost nor views: the hidden states before the layer and the rest of the model",
-    )
+    _line(console, f"in the clear, in neither cost nor views: {IN_THE_CLEAR}")
     if outcome.seeded:
         _line(console, "SEEDED: whoever has the seed learns both parties' secrets", "bold red")
     _line(console, f"transcript {outcome.transcript}\n    digest {outcome.digest}\n    seal   {outcome.seal}")
@@ -78,9 +76,8 @@ def _float_line(outcome: Outcome) -> str:
 
 def _phases(outcome: Outcome, networks: tuple[str, ...]) -> Table:
     table = Table("phase", box=None, pad_edge=False)
-    titles = ["client->server B", "server->client B", "messages", "rounds", "CPU client s", "CPU server s"]
-    for title in (*titles, *(f"{name} s" for name in networks)):
-        table.add_column(title, justify="right")
+    for title in (*COST_TITLES, *(f"{name} s" for name in networks)):
+        table.add_column(title, justify="right", no_wrap=True)
     times = network_times(outcome)
     for at, (name, e) in enumerate((("set-up", outcome.setup), ("online", outcome.online))):
         cost = e.cost

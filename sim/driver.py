@@ -35,8 +35,10 @@ class DuplicateLabel(RuntimeError):
     """A party sent two messages under one label."""
 
 
-# Where a party's incoming messages come from when its peer runs elsewhere: label -> message, or None at the end.
+# Where an absent party's messages come from: label -> message, or None when it is not there (yet); never blocks.
 Source = Callable[[str], Message | None]
+# Blocks until an absent party may have sent something more; False when nothing will come any more.
+Wait = Callable[[], bool]
 
 
 @dataclass(eq=False)
@@ -58,6 +60,7 @@ class Driver:
     def __init__(
         self,
         sources: Mapping[Role, Source] | None = None,
+        wait: Wait | None = None,
         on_send: Callable[[Message], None] | None = None,
         on_scope: Callable[[Role, str], None] | None = None,
     ) -> None:
@@ -65,6 +68,7 @@ class Driver:
         self.cpu_by_scope: dict[tuple[Role, str], float] = {}
         self.cpu_by_depth: dict[tuple[Role, int], float] = {}
         self._sources = sources or {}
+        self._wait_for_peer = wait
         self._on_send = on_send
         self._on_scope = on_scope
         self._inbox: dict[tuple[Role, str], tuple[Message, Payload]] = {}
@@ -213,17 +217,20 @@ class Driver:
         self._ready[task.role].append((task, payload))
 
     def _pull(self, roots: Iterable[Role]) -> bool:
-        """Ask the sources of parties whose peer runs elsewhere for one awaited message each; True if any came."""
+        """Fetch awaited messages of absent parties; True if any came. Waits for the first where it can."""
+        while not self._fetch(roots):
+            if self._wait_for_peer is None or not self._wait_for_peer():
+                return False
+        return True
+
+    def _fetch(self, roots: Iterable[Role]) -> bool:
         came = False
-        for role in roots:
+        for role, label in list(self._blocked):
             source = self._sources.get(role.peer) if role.peer not in roots else None
-            if source is None:
-                continue
-            for _, label in [key for key in self._blocked if key[0] is role]:
-                message = source(label)
-                if message is not None:
-                    self._deliver(role, message, _payload(message))
-                    came = True
+            message = source(label) if source is not None else None
+            if message is not None:
+                self._deliver(role, message, _payload(message))
+                came = True
         return came
 
     def _deadlock(self) -> str:

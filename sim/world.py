@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sim.concrete import CONCRETE
 from sim.cost import Cost
-from sim.driver import Driver, Source
+from sim.driver import Driver, Source, Wait
 from sim.message import Message, chain
 from sim.network import Network
 from sim.party import Party, ProtocolDecl
@@ -122,7 +122,8 @@ class Session:
     """Two endpoints and their services. `roles` names the parties present: both, or one with its peer elsewhere.
 
     seed: None draws the tape keys from the operating system. keys: explicit tape keys (replay, two processes).
-    sources: for each ABSENT party, where its messages come from. on_send sees every message as it is sent.
+    sources: for each ABSENT party, where its messages come from; wait: blocks until more of them may be there.
+    on_send sees every message as it is sent. An absent party's inputs are given by shape (`sim.shapes.blank`).
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class Session:
         roles: Iterable[Role] = (CLIENT, SERVER),
         keys: Mapping[Role, bytes] | None = None,
         sources: Peer | None = None,
+        wait: Wait | None = None,
         on_send: Callable[[Message], None] | None = None,
         on_scope: Callable[[Role, str], None] | None = None,
     ) -> None:
@@ -144,7 +146,7 @@ class Session:
             role: Endpoint(role, backend, Tape(keys.get(role) or derive_key(seed, role.value), role.value))
             for role in roles
         }
-        self._sources = sources or {}
+        self._sources, self._wait = sources or {}, wait
         self._on_send, self._on_scope = on_send, on_scope
         self._runs = 0
         self._shadow = self if backend is SHAPES else Session(services, seed=b"", backend=SHAPES)
@@ -213,7 +215,7 @@ class Session:
         return both
 
     def _execute(self, prefix: str, mains: Mapping[Role, Main], reserved: dict[str, int]) -> Execution:
-        driver = Driver(self._sources, self._on_send, self._on_scope)
+        driver = Driver(self._sources, self._wait, self._on_send, self._on_scope)
         for endpoint in self.endpoints.values():
             endpoint.prefix = prefix
         handles = {role: Party(driver, self.endpoints[role], prefix) for role in mains}

@@ -191,3 +191,16 @@ def test_float_layer_by_hand() -> None:
     y = 2 * activate(np.array(1.75), "gelu") * 2.0
     assert trace.routes.tolist() == [[1]]
     assert np.allclose(trace.output, [[10 + p * y, 20 + p * y]], rtol=1e-14)
+
+
+def test_ties_go_to_the_lower_index_in_float_as_well() -> None:
+    config = MoeConfig(1, 1, 128, 2, gated=False)
+    one, ones = np.ones((1, 1)), np.ones((128, 1, 1))
+    for seed in range(20):
+        router = np.random.default_rng(seed).integers(0, 4, (128, 1)).astype(np.float64)
+        weights = MoeWeights(router, ones, None, ones)
+        trace = oracle.sparse_moe_layer(
+            quantise(one, WIDE), quantise(one, WIDE), quantise_weights(weights, WIDE), config, WIDE
+        )
+        first = sorted(range(128), key=lambda i, router=router: (-router[i, 0], i))[:2]
+        assert float_layer(one, one, weights, config).routes.tolist() == trace.routes.tolist() == [first]

@@ -22,6 +22,8 @@ from transcripts.store import Header, Transcript
 
 SHOWN_WORDS = 16
 SHOWN_BYTES = 256
+PLAIN_WIDTH = 120  # columns where the output is no terminal
+COST_TITLES = ("c->s bytes", "s->c bytes", "messages", "rounds", "client s", "server s")
 
 
 class NoSuchMessage(ValueError):
@@ -103,6 +105,14 @@ def detail(transcript: Transcript, seq: int) -> dict[str, Any]:
 # -- terminal ----------------------------------------------------------------------------------------------------
 
 
+def open_console() -> Console:
+    """Standard output; wide enough for the tables when it is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console
+
+
 def print_summary(console: Console, transcript: Transcript) -> None:
     """Parameters, and one line per phase."""
     facts = summary(transcript)
@@ -111,10 +121,8 @@ def print_summary(console: Console, transcript: Transcript) -> None:
         console.print(Text("SEEDED: whoever has the seed learns both parties' secrets", style="bold red"))
     console.print(Text("  ".join(f"{key}={value}" for key, value in sorted(transcript.public.items()))))
     table = Table("phase", box=None, pad_edge=False)
-    for name in ("client->server B", "server->client B", "messages", "rounds", "CPU client s", "CPU server s"):
-        table.add_column(name, justify="right")
-    for name in NETWORKS:
-        table.add_column(f"{name} s", justify="right")
+    for name in (*COST_TITLES, *(f"{network} s" for network in NETWORKS)):
+        table.add_column(name, justify="right", no_wrap=True)
     for phase in facts["phases"]:
         figures = [phase["client_to_server"], phase["server_to_client"], phase["messages"], phase["rounds"]]
         seconds = [*phase["cpu_s"].values(), *phase["network_s"].values()]
@@ -125,9 +133,10 @@ def print_summary(console: Console, transcript: Transcript) -> None:
 
 def print_costs(console: Console, costs: Sequence[ScopeCost]) -> None:
     """Cost by scope, indented by depth."""
-    table = Table("scope", box=None, pad_edge=False)
-    for name in ("calls", "client->server B", "server->client B", "messages", "rounds", "CPU client s", "CPU server s"):
-        table.add_column(name, justify="right")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("scope", no_wrap=True)
+    for name in ("calls", *COST_TITLES):
+        table.add_column(name, justify="right", no_wrap=True)
     for cost in costs:
         parts = cost.scope.split("/")
         indented = Text("  " * (len(parts) - 1) + parts[-1])

@@ -1,7 +1,8 @@
-"""BFV with a power-of-two plaintext modulus on one ring: encoding, encryption, key switching and the product. [Brakerski12, FV12, KPZ21]
+"""BFV with a power-of-two plaintext modulus on one ring: encoding, encryption, key switching and the product.
+[Brakerski12, FV12, KPZ21]
 
-A ciphertext is float64 [2, limbs, N]: c0 + c1 s = round(q m / 2^scale) + error mod q. Switching keys are [2, digits, limbs, N] in
-transformed form; digit i is the residue modulo the i-th prime, centred.
+A ciphertext is float64 [2, limbs, N]: c0 + c1 s = round(q m / 2^scale) + error mod q. Switching keys are [2, digits,
+limbs, N] in transformed form; digit i is the residue modulo the i-th prime, centred.
 """
 
 import numpy as np
@@ -18,7 +19,8 @@ Shares = NDArray[np.uint64]
 def encode(values: Shares, scale: int, basis: Basis) -> Floats:
     """round(q v / 2^scale) mod q for 64-bit words v, exactly, as residues [basis.size, len(values)].
 
-    With r = (q v + 2^(scale-1)) mod 2^scale the rounded quotient is (2^(scale-1) - r) / 2^scale modulo every prime of q.
+    With r = (q v + 2^(scale-1)) mod 2^scale the rounded quotient is (2^(scale-1) - r) / 2^scale modulo every prime of
+    q.
     """
     limbs = -(-scale // 32)
     words = [values & np.uint64(0xFFFFFFFF), values >> np.uint64(32)]
@@ -77,14 +79,18 @@ class SecretKey:
         return self.ring.forward(self.ring.small(self.coefficients, basis), basis)
 
     def encrypt(self, message: Floats, a_seed: bytes, error_seed: bytes, basis: Basis) -> Floats:
-        """The c0 of a fresh symmetric encryption of an encoded message [limbs, N]; c1 is the expansion of a_seed. Coefficients."""
+        """The c0 of a fresh symmetric encryption of an encoded message [limbs, N]; c1 is the expansion of a_seed.
+        Coefficients.
+        """
         a = self.ring.forward(uniform_residues(a_seed, basis, self.ring.n), basis)
         masked = self.ring.inverse(self.ring.engine.multiply(a, self.transformed(basis), basis.limbs), basis)
         noisy = self.ring.engine.add(message, self.ring.small(error(error_seed, self.ring.n), basis), basis.limbs)
         return self.ring.engine.subtract_scale(noisy, masked, np.ones(basis.size), basis.limbs)
 
     def key_row(self, payload: Floats, a_seed: bytes, error_seed: bytes, basis: Basis) -> Floats:
-        """b = payload - a s + e in transformed form, a expanded from a_seed in transformed form: one row of a public key."""
+        """b = payload - a s + e in transformed form, a expanded from a_seed in transformed form: one row of a public
+        key.
+        """
         engine = self.ring.engine
         a = uniform_residues(a_seed, basis, self.ring.n)
         noise = self.ring.forward(self.ring.small(error(error_seed, self.ring.n), basis), basis)
@@ -92,7 +98,9 @@ class SecretKey:
         return engine.subtract_scale(engine.add(payload, noise, basis.limbs), masked, np.ones(basis.size), basis.limbs)
 
     def gadget(self, source: Floats, digit: int, basis: Basis) -> Floats:
-        """P times the source key (transformed, on `basis`) on the digit's own limb and zero on the others: digit i of a switching key."""
+        """P times the source key (transformed, on `basis`) on the digit's own limb and zero on the others: digit i of
+        a switching key.
+        """
         payload = np.zeros((basis.size, self.ring.n))
         factor = np.full((1, self.ring.n), float(self.ring.special % basis.primes[digit]))
         row = np.ascontiguousarray(source[digit: digit + 1])

@@ -1,4 +1,6 @@
-"""Residues on the wire: every coefficient takes exactly as many bits as its prime, little-endian, rows one after the other."""
+"""Residues on the wire: every coefficient takes exactly as many bits as its prime, little-endian, rows one after the
+other.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,6 @@
-"""Reused float64 buffers: fresh pages cost more than the arithmetic on them (an NTT row is 64-128 KiB, a ciphertext about 1 MiB)."""
+"""Reused float64 buffers: fresh pages cost more than the arithmetic on them (an NTT row is 64-128 KiB, a ciphertext
+about 1 MiB).
+"""
 
 import math
 import threading

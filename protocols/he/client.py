@@ -42,8 +42,10 @@ class ClientKeys:
 
     @classmethod
     def generate(cls, keys: KeySet, draw: Draw) -> "ClientKeys":
-        """Fresh keys. public_bytes holds keys.nbytes bytes: encryption key at q1, relinearisation key, expansion keys (all at
-        q0 P), packing keys (at q1 P), each element in increasing order; every row is a 32-byte seed and packed residues."""
+        """Fresh keys. public_bytes holds keys.nbytes bytes: encryption key at q1, relinearisation key, expansion keys
+        (all at q0 P), packing keys (at q1 P), each element in increasing order; every row is a 32-byte seed and
+        packed residues.
+        """
         ring = ring_for(keys.params)
         secret = SecretKey(ring, draw("secret", SEED_NBYTES))
         pieces: list[bytes] = []

@@ -1,7 +1,9 @@
-"""Two interchangeable engines for the row arithmetic: compiled float64 FMA kernels, and numpy integers as reference and fallback.
+"""Two interchangeable engines for the row arithmetic: compiled float64 FMA kernels, and numpy integers as reference
+and fallback.
 
-Arrays are float64 [..., limbs, n] with canonical residues; `limbs` names the prime of each of the last-but-one axis's rows.
-Both engines return identical residues; `engine_for` compares them once per process and falls back when they differ.
+Arrays are float64 [..., limbs, n] with canonical residues; `limbs` names the prime of each of the last-but-one axis's
+rows. Both engines return identical residues; `engine_for` compares them once per process and falls back when they
+differ.
 """
 
 import functools
@@ -148,7 +150,7 @@ class FmaEngine:
     def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
         t, out = self.tables, empty(2, key_limbs.size, x.shape[-1])
         pointwise.switch_products(out, x, key, digit_limbs, key_limbs, t.roots, t.inverse_roots, t.modulus,
-                                  empty(*x.shape), empty(x.shape[-1]))
+                                  empty(*x.shape), empty(*x.shape))
         return out
 
     def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats:

@@ -1,4 +1,6 @@
-"""The two decorators of the kernel modules, typed: `kernel` (compiled, releases the GIL) and `vector_op` (LLVM intrinsic)."""
+"""The two decorators of the kernel modules, typed: `kernel` (compiled, releases the GIL) and `vector_op` (LLVM
+intrinsic).
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -18,5 +20,7 @@ def kernel(function: F) -> F:
 
 
 def vector_op(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Declare an operation on 8-lane vectors by the LLVM instructions it stands for; numba supplies the first argument."""
+    """Declare an operation on 8-lane vectors by the LLVM instructions it stands for; numba supplies the first
+    argument.
+    """
     return cast(Callable[..., Any], intrinsic(function))

@@ -1,12 +1,15 @@
-"""The inner loops of the ring: NTT, pointwise products and base conversion on float64 residues, eight lanes at a time.
+"""The inner loops of the ring: NTT, pointwise products and base conversion on float64 residues, eight lanes at a
+time.
 
-A residue mod p (p < 2^50) is an integer held in a float64. For |a| < 2^53 and |w| <= p the product a*w mod p is exact:
-h = fl(a*w) and l = a*w - h (one fused multiply-add) are exact parts of the product, k = rint(a * fl(w/p)) is the quotient up to one
-unit, h - k*p is an integer below 2^53 and therefore one exact fused multiply-add. Results lie within (1/2 + |a| 2^-53) p of zero.
-Sums of such results are reduced before they reach 8 p. Every kernel returns canonical residues in [0, p).
+A residue mod p (p < 2^50) is an integer held in a float64. The product a*w mod p is exact while |a*w/p| <= 2^51: h =
+fl(a*w) and l = a*w - h (one fused multiply-add) are exact parts of the product, the integer k nearest to a * fl(w/p)
+is the quotient up to a fraction, h - k*p is an integer below 2^53 and therefore one exact fused multiply-add. Results
+lie within 0.75 p of zero for |a| <= 4 p and |w| <= p/2; the transforms reduce sums before they exceed 4 p. Kernels
+return canonical residues in [0, p).
 
-Transform order: the usual bit-reversed order with every group of 64 slots transposed as an 8 x 8 matrix, which saves the
-last shuffles. `ntt.reference_forward` computes the same numbers the slow way. [Harvey14; van der Hoeven, Lecerf, Quintin 2016]
+Transform order: the usual bit-reversed order with every group of 64 slots transposed as an 8 x 8 matrix, which saves
+the last shuffles. `ntt.reference_forward` computes the same numbers the slow way. [Harvey14; van der Hoeven, Lecerf,
+Quintin 2016]
 """
 
 import numpy as np
@@ -23,18 +26,18 @@ BLOCK = 4096  # elements; below this a sub-transform stays in the first-level ca
 @kernel
 def mulmod(a: v.Vector, w: v.Vector, w_over_p: v.Vector, p: v.Vector) -> v.Vector:
     high = v.mul(a, w)
-    return v.add(v.fnma(v.rint(v.mul(a, w_over_p)), p, high), v.fms(a, w, high))
+    return v.add(v.fnma(v.quotient(a, w_over_p), p, high), v.fms(a, w, high))
 
 
 @kernel
 def product(a: v.Vector, b: v.Vector, p: v.Vector, p_inverse: v.Vector) -> v.Vector:
     high = v.mul(a, b)
-    return v.add(v.fnma(v.rint(v.mul(high, p_inverse)), p, high), v.fms(a, b, high))
+    return v.add(v.fnma(v.quotient(high, p_inverse), p, high), v.fms(a, b, high))
 
 
 @kernel
 def reduce(a: v.Vector, p: v.Vector, p_inverse: v.Vector) -> v.Vector:
-    return v.fnma(v.rint(v.mul(a, p_inverse)), p, a)
+    return v.fnma(v.quotient(a, p_inverse), p, a)
 
 
 @kernel
@@ -175,7 +178,8 @@ def _inverse_tail(x: Floats, w: Floats, p: v.Vector, p_inverse: v.Vector, first:
         a4, a5 = reduce(v.add(r4, r6), p, p_inverse), v.add(r5, r7)
         a6, a7 = product(v.sub(r4, r6), t, p, p_inverse), product(v.sub(r5, r7), t, p, p_inverse)
         t = v.load(w, k)
-        r0, r1, r2, r3 = v.add(a0, a4), reduce(v.add(a1, a5), p, p_inverse), v.add(a2, a6), v.add(a3, a7)
+        r0, r1 = v.add(a0, a4), reduce(v.add(a1, a5), p, p_inverse)
+        r2, r3 = reduce(v.add(a2, a6), p, p_inverse), reduce(v.add(a3, a7), p, p_inverse)
         r4, r5 = product(v.sub(a0, a4), t, p, p_inverse), product(v.sub(a1, a5), t, p, p_inverse)
         r6, r7 = product(v.sub(a2, a6), t, p, p_inverse), product(v.sub(a3, a7), t, p, p_inverse)
         a0, a1, a2, a3 = v.low1(r0, r1), v.high1(r0, r1), v.low1(r2, r3), v.high1(r2, r3)

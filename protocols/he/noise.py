@@ -1,7 +1,8 @@
 """The noise of a product as variances, the load-time check, and the statistical distance that responses add up to.
 
-The model follows the error coefficient by coefficient as a sum of many independent terms. The bound 8 sqrt(V) is a tail bound under
-the usual Gaussian heuristic, not a theorem; tests compare it with the noise that the secret key measures.
+The model follows the error coefficient by coefficient as a sum of many independent terms. The bound 8 sqrt(V) is a
+tail bound under the usual Gaussian heuristic, not a theorem; tests compare it with the noise that the secret key
+measures.
 """
 
 import math
@@ -47,7 +48,9 @@ def flood_target(params: ParamSet) -> int:
 
 
 def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
-    """Variance after each stage; norm is the largest squared weight norm of an output block, borrowed levels included."""
+    """Variance after each stage; norm is the largest squared weight norm of an output block, borrowed levels
+    included.
+    """
     params, n = plan.params, plan.params.n
     q0, q1 = (float(math.prod(params.primes[:count])) for count in (len(params.q_bits), params.kept))
     special = float(params.primes[len(params.q_bits)]) if params.special_bits else 1.0
@@ -105,10 +108,12 @@ def noise_report(plan: Plan, norm: float) -> NoiseReport:
 
 
 def epsilon(bound: float, flood: float, outputs: int) -> float:
-    """Statistical distance between the flooding and the flooding shifted by noise up to `bound`: bound / (2 flood) for each output.
+    """Statistical distance between the flooding and the flooding shifted by noise up to `bound`: bound / (2 flood)
+    for each output.
 
-    Uniform on an interval of 2F integers against itself shifted by v: |v| / (2F). Conditioned on the client's randomness the noise is
-    fixed, so the joint distance is the mean of |v| / (2F), below bound / (2F); union over the coefficients that leave.
+    Uniform on an interval of 2F integers against itself shifted by v: |v| / (2F). Conditioned on the client's
+    randomness the noise is fixed, so the joint distance is the mean of |v| / (2F), below bound / (2F); union over the
+    coefficients that leave.
     """
     return min(1.0, outputs * bound / (2 * flood))
 
@@ -123,7 +128,9 @@ def largest_norm(plan: Plan) -> float:
 
 
 def check_weights(plan: Plan, norm: float, largest: int) -> NoiseReport:
-    """The load-time check. norm: largest squared block norm; largest: largest absolute weight. Raises WeightsOutOfBound."""
+    """The load-time check. norm: largest squared block norm; largest: largest absolute weight. Raises
+    WeightsOutOfBound.
+    """
     limit = min(plan.params.primes) // 2
     if largest * plan.factor > limit:
         raise WeightsOutOfBound(f"weights: expected absolute values up to {limit // plan.factor}, came {largest}: "
@@ -155,7 +162,9 @@ class EpsilonBudget:
         return math.inf if self.total == 0 else -math.log2(self.total)
 
     def admit(self, amount: float) -> None:
-        """Raise EpsilonExhausted if `amount` would not fit; spend nothing. For a whole query before its first response."""
+        """Raise EpsilonExhausted if `amount` would not fit; spend nothing. For a whole query before its first
+        response.
+        """
         if self.total + amount > self.limit:
             raise EpsilonExhausted(
                 f"statistical distance: the session's budget is 2^{math.log2(self.limit):.1f}, spent {self.total:.3g}, "

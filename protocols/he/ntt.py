@@ -10,7 +10,9 @@ Ints = NDArray[np.int64]
 
 
 def mulmod(a: Ints, b: Ints, p: int | Ints) -> Ints:
-    """a * b mod p for 0 <= a, b < p < 2^50, exactly, in wrapping 64-bit integers: the quotient estimate is off by one at most."""
+    """a * b mod p for 0 <= a, b < p < 2^50, exactly, in wrapping 64-bit integers: the quotient estimate is off by one
+    at most.
+    """
     quotient = (a.astype(np.float64) * b.astype(np.float64) / np.asarray(p, dtype=np.float64)).astype(np.int64)
     rest = a * b - quotient * p
     rest = np.where(rest < 0, rest + p, rest)
@@ -86,7 +88,9 @@ class Tables:
 
 
 def reference_forward(x: Ints, table: Ints, p: int) -> Ints:
-    """Negacyclic NTT of canonical coefficients [..., n] by textbook butterflies (table: `Tables.plain`); kernel slot order."""
+    """Negacyclic NTT of canonical coefficients [..., n] by textbook butterflies (table: `Tables.plain`); kernel slot
+    order.
+    """
     n, y, m = x.shape[-1], x % p, 1
     while m < n:
         blocks = y.reshape(*x.shape[:-1], m, 2, n // (2 * m))

@@ -1,8 +1,9 @@
-"""Where messages sit in ciphertexts: the coefficient layouts, counts and bytes of one product, as pure arithmetic. [SecMoE, Iron]
+"""Where messages sit in ciphertexts: the coefficient layouts, counts and bytes of one product, as pure arithmetic.
+[SecMoE, Iron]
 
-A plan is public: it depends on parameters and shapes only. Notation of the layouts: exponents of X below N; G `spacing` between
-outputs; S2 `stride` between the columns of x (expert i sits i above them); chunks of columns are told apart by oblivious
-expansion (a levels); blocks of outputs are merged by packing (b levels).
+A plan is public: it depends on parameters and shapes only. Notation of the layouts: exponents of X below N; G
+`spacing` between outputs; S2 `stride` between the columns of x (expert i sits i above them); chunks of columns are
+told apart by oblivious expansion (a levels); blocks of outputs are merged by packing (b levels).
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from protocols.he.ntt import Ints
+from protocols.he.ntt import Ints, bit_reverse
 from protocols.he.params import ParamSet
 
 
@@ -29,8 +30,8 @@ def next_pow2(x: int) -> int:
 class Layout:
     """How one shared operand is uploaded; equal layouts can share an upload.
 
-    shape: shape of the share. scale: words are encoded at q0 / 2^scale. Entry j of token k sits at exponent
-    (k mod per_ciphertext) * token_stride + (j mod chunk) * stride + (j div chunk) * step of ciphertext k div per_ciphertext.
+    shape: shape of the share. scale: words are encoded at q0 / 2^scale. Entry j of token k sits at exponent (k mod
+    per_ciphertext) * token_stride + (j mod chunk) * stride + (j div chunk) * step of ciphertext k div per_ciphertext.
     """
 
     params: ParamSet
@@ -171,15 +172,20 @@ class Plan(ABC):
         return sum(self.params.response_nbytes(places.size) for places in self.response_positions)
 
     def _row_positions(self) -> tuple[Ints, ...]:
-        """Exponents of the outputs, in order of their rows, for each response ciphertext of one token."""
-        held = self.group * self.n_out
+        """Exponents of the outputs, in order of their rows, for each response ciphertext of one token.
+
+        Blocks are leaves of the packing tree from left to right (bit-reversed residues), so that absent blocks are
+        whole subtrees.
+        """
+        held, places = self.group * self.n_out, bit_reverse(1 << self.b) * self.h
         rows = [np.arange(min(held, self.f - low)) for low in range(0, self.f, held)]
-        return tuple(row % self.n_out * self.spacing + row // self.n_out * self.h for row in rows)
+        return tuple(row % self.n_out * self.spacing + places[row // self.n_out] for row in rows)
 
 
 @dataclass(frozen=True)
 class SelectPlan(Plan):
-    """sum_i t_i W_i x for one token: t one-hot of length experts, W_i of shape [f, d], both operands shared. [SecMoE Protocol 1]
+    """sum_i t_i W_i x for one token: t one-hot of length experts, W_i of shape [f, d], both operands shared. [SecMoE
+    Protocol 1]
 
     order "R": z = t x first, then the plaintext weights. order "L": the selected weights first, then x.
     levels: scale t for at least that many packing levels, so that plans of different depth share its upload.
@@ -296,7 +302,9 @@ class SelectPlan(Plan):
 
 @dataclass(frozen=True)
 class LinearPlan(Plan):
-    """x W^T for shared x of shape [n, d] and the server's W of shape [f, d]; several tokens to a ciphertext where they fit."""
+    """x W^T for shared x of shape [n, d] and the server's W of shape [f, d]; several tokens to a ciphertext where
+    they fit.
+    """
 
     params: ParamSet
     n: int
@@ -363,7 +371,9 @@ class LinearPlan(Plan):
 
 @dataclass(frozen=True)
 class KeySet:
-    """Which public keys a session needs: relinearisation, expansion elements (at q0 P) and packing elements (at q1 P)."""
+    """Which public keys a session needs: relinearisation, expansion elements (at q0 P) and packing elements (at q1
+    P).
+    """
 
     params: ParamSet
     relinearise: bool

@@ -33,7 +33,9 @@ def _is_prime(n: int) -> bool:
 
 
 def ntt_primes(n: int, bits: tuple[int, ...]) -> tuple[int, ...]:
-    """Distinct primes p = 1 mod 2n, one of each bit length asked for: the largest first, so the choice is reproducible."""
+    """Distinct primes p = 1 mod 2n, one of each bit length asked for: the largest first, so the choice is
+    reproducible.
+    """
     taken: list[int] = []
     for width in bits:
         candidate = (1 << width) - 2 * n + 1
@@ -49,10 +51,11 @@ def ntt_primes(n: int, bits: tuple[int, ...]) -> tuple[int, ...]:
 class ParamSet:
     """Public parameters of one homomorphic session.
 
-    n: ring degree. ring_bits, frac_bits: l and s of the shares. q_bits: prime lengths of the upload modulus q0; the first
-    `kept` of them remain after the modulus switch (q1). special_bits: the key-switching prime P, 0 for none.
-    response_bits: the primes of the response modulus. kappa: statistical security of the flooding, in bits.
-    galois: automorphism keys (expansion and packing) are allowed. insecure_test: skips the security check, for unit tests only.
+    n: ring degree. ring_bits, frac_bits: l and s of the shares. q_bits: prime lengths of the upload modulus q0; the
+    first `kept` of them remain after the modulus switch (q1). special_bits: the key-switching prime P, 0 for none.
+    response_bits: the primes of the response modulus. kappa: statistical security of the flooding, in bits. galois:
+    automorphism keys (expansion and packing) are allowed. insecure_test: skips the security check, for unit tests
+    only.
     """
 
     name: str
@@ -79,7 +82,9 @@ class ParamSet:
 
     @cached_property
     def primes(self) -> tuple[int, ...]:
-        """q0 primes, special prime (if any), response primes, then the auxiliary primes of the tensor product; all distinct."""
+        """q0 primes, special prime (if any), response primes, then the auxiliary primes of the tensor product; all
+        distinct.
+        """
         special = (self.special_bits,) if self.special_bits else ()
         return ntt_primes(self.n, self.q_bits + special + self.response_bits + self.auxiliary_bits)
 

@@ -1,6 +1,7 @@
 """Row kernels on top of the NTT: products, sums, exact base conversion, key-switch and weight accumulation.
 
-Rows are residues of one prime each; `limbs[row]` is the prime's index in the tables of `ntt.Tables`. Outputs are canonical.
+Rows are residues of one prime each; `limbs[row]` is the prime's index in the tables of `ntt.Tables`. Outputs are
+canonical.
 """
 
 from protocols.he import simd as v
@@ -102,7 +103,7 @@ def convert(out: Floats, x: Floats, source: Floats, unit: Floats, target: Floats
             y = mulmod(v.load(x[i], j), v.splat(unit[i]), v.splat(unit[i] / source[i]), v.splat(source[i]))
             turns = v.add(turns, v.mul(y, v.splat(1.0 / source[i])))
             v.store(scratch, 8 * i, y)
-        turns = v.rint(turns)
+        turns = v.quotient(turns, v.splat(1.0))
         for k in range(target.size):
             p = v.splat(target[k])
             total = mulmod(turns, v.splat(matrix[k, source.size]), v.splat(matrix[k, source.size] / target[k]), p)
@@ -123,33 +124,33 @@ def _centred(out: Floats, x: Floats, modulus: float, target: float) -> None:
 
 @kernel
 def switch_products(out: Floats, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints, roots: Floats,
-                    inverse_roots: Floats, primes: Floats, digits: Floats, scratch: Floats) -> None:
-    """out[c, k] = sum_i NTT(centred x_i mod p_k) * key[c, i, k], where x_i is row i of x, taken to coefficient form first.
+                    inverse_roots: Floats, primes: Floats, digits: Floats, rows: Floats) -> None:
+    """out[c, k] = sum_i NTT(centred x_i mod p_k) * key[c, i, k], where x_i is row i of x, taken to coefficient form
+    first.
 
-    On the digit's own prime the transform is x_i itself. At most eight digits: their products are summed before one reduction.
+    On the digit's own prime the transform is x_i itself. At most eight digits: their products are summed before one
+    reduction.
     """
     for i in range(digit_limbs.size):
         digits[i, :] = x[i]
         inverse_row(digits[i], inverse_roots[digit_limbs[i]], primes[digit_limbs[i]])
     for k in range(key_limbs.size):
         modulus = primes[key_limbs[k]]
-        p, p_inverse, out0, out1 = v.splat(modulus), v.splat(1.0 / modulus), out[0, k], out[1, k]
         for i in range(digit_limbs.size):
-            row = x[i]
-            if digit_limbs[i] != key_limbs[k]:
-                row = scratch
-                _centred(row, digits[i], primes[digit_limbs[i]], modulus)
-                forward_row(row, roots[key_limbs[k]], modulus)
-            key0, key1, last = key[0, i, k], key[1, i, k], i + 1 == digit_limbs.size
-            for j in range(0, row.size, 8):
-                a = v.load(row, j)
-                total0, total1 = product(a, v.load(key0, j), p, p_inverse), product(a, v.load(key1, j), p, p_inverse)
-                if i > 0:
-                    total0, total1 = v.add(total0, v.load(out0, j)), v.add(total1, v.load(out1, j))
-                if last:
-                    total0, total1 = canonical(total0, p, p_inverse), canonical(total1, p, p_inverse)
-                v.store(out0, j, total0)
-                v.store(out1, j, total1)
+            if digit_limbs[i] == key_limbs[k]:
+                rows[i, :] = x[i]
+            else:
+                _centred(rows[i], digits[i], primes[digit_limbs[i]], modulus)
+                forward_row(rows[i], roots[key_limbs[k]], modulus)
+        p, p_inverse, out0, out1 = v.splat(modulus), v.splat(1.0 / modulus), out[0, k], out[1, k]
+        for j in range(0, out0.size, 8):
+            total0, total1 = v.splat(0.0), v.splat(0.0)
+            for i in range(digit_limbs.size):
+                a = v.load(rows[i], j)
+                total0 = v.add(total0, product(a, v.load(key[0, i, k], j), p, p_inverse))
+                total1 = v.add(total1, product(a, v.load(key[1, i, k], j), p, p_inverse))
+            v.store(out0, j, canonical(total0, p, p_inverse))
+            v.store(out1, j, canonical(total1, p, p_inverse))
 
 
 @kernel
@@ -207,7 +208,9 @@ def transform_small(out: Floats, x: Floats, limbs: Ints, roots: Floats, primes: 
 
 @kernel
 def place_weights(out: Floats, weights: Ints, stride: int, spacing: int, factor: float) -> None:
-    """The weight polynomial of one block: weights[i, o, j] * factor at exponent o * spacing - (i + stride * j), negacyclic."""
+    """The weight polynomial of one block: weights[i, o, j] * factor at exponent o * spacing - (i + stride * j),
+    negacyclic.
+    """
     n = out.size
     out[:] = 0.0
     for o in range(weights.shape[1]):

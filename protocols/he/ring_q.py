@@ -1,4 +1,6 @@
-"""The ring Z_q[X]/(X^N+1) in residue form: the bases of one parameter set and the exact changes of modulus between them."""
+"""The ring Z_q[X]/(X^N+1) in residue form: the bases of one parameter set and the exact changes of modulus between
+them.
+"""
 
 import functools
 import math
@@ -25,8 +27,8 @@ class Basis:
 class Ring:
     """Arithmetic of one parameter set. Elements are float64 [..., basis.size, N] with canonical residues.
 
-    q0, q1: upload modulus and the modulus after the switch; q0p, q1p: the same with the special prime last (equal to q0, q1 without
-    one); aux: the second basis of the tensor product; response: fresh primes of the responses.
+    q0, q1: upload modulus and the modulus after the switch; q0p, q1p: the same with the special prime last (equal to
+    q0, q1 without one); aux: the second basis of the tensor product; response: fresh primes of the responses.
     """
 
     def __init__(self, params: ParamSet, engine: Engine | None = None) -> None:
@@ -97,7 +99,9 @@ class Ring:
         return self.engine.subtract_scale(np.zeros_like(rest), rest, factor, target_limbs)
 
     def drop(self, x: Floats, source: Basis, target: Basis) -> Floats:
-        """round(x * target / source) in transformed form, for target's primes among source's: exact division by the others."""
+        """round(x * target / source) in transformed form, for target's primes among source's: exact division by the
+        others.
+        """
         if source.primes == target.primes:
             return x
         key = source.primes, target.primes

@@ -1,6 +1,8 @@
-"""Deterministic expansion of 32-byte seeds into the distributions of the scheme; every function is exact, none approximates.
+"""Deterministic expansion of 32-byte seeds into the distributions of the scheme; every function is exact, none
+approximates.
 
-A seed is used for one purpose only. AES-256 in counter mode is the generator; `lane` separates the streams of one seed.
+A seed is used for one purpose only. AES-256 in counter mode is the generator; `lane` separates the streams of one
+seed.
 """
 
 import numpy as np
@@ -50,7 +52,9 @@ def ternary(seed: bytes, n: int) -> Ints:
 
 
 def error(seed: bytes, n: int) -> Ints:
-    """n coefficients of the centred binomial distribution with eta = 21 (sigma 3.24): the weights of two 21-bit strings, subtracted."""
+    """n coefficients of the centred binomial distribution with eta = 21 (sigma 3.24): the weights of two 21-bit
+    strings, subtracted.
+    """
     words = np.frombuffer(stream(seed, 0, 8 * n), dtype="<u8")
     mask = np.uint64((1 << ERROR_ETA) - 1)
     ones, others = np.bitwise_count(words & mask), np.bitwise_count((words >> np.uint64(ERROR_ETA)) & mask)
@@ -58,7 +62,9 @@ def error(seed: bytes, n: int) -> Ints:
 
 
 def flooding_bound(target: int) -> tuple[int, int, int]:
-    """(F, H, low): the largest F = H 2^low <= target with a 16-bit H, for which uniform sampling on [-F, F) is cheap and exact."""
+    """(F, H, low): the largest F = H 2^low <= target with a 16-bit H, for which uniform sampling on [-F, F) is cheap
+    and exact.
+    """
     low = max(target.bit_length() - 16, 0)
     return (target >> low) << low, target >> low, low
 

@@ -1,7 +1,9 @@
-"""The server's side of the homomorphic layer: absorb shares, multiply, select by the weights, pack, and answer with circuit privacy.
+"""The server's side of the homomorphic layer: absorb shares, multiply, select by the weights, pack, and answer with
+circuit privacy.
 
-Every response gets a fresh public-key encryption of zero, flooding and the mask at q1 BEFORE the switch to the fresh response primes,
-and only the coefficients that carry outputs leave: the client knows the key and would read the weights from anything less.
+Every response gets a fresh public-key encryption of zero, flooding and the mask at q1 BEFORE the switch to the fresh
+response primes, and only the coefficients that carry outputs leave: the client knows the key and would read the
+weights from anything less.
 """
 
 import os
@@ -45,7 +47,8 @@ class Operand:
 
 @dataclass(frozen=True)
 class Product:
-    """What meets the weights: for each unit (token, or upload of a linear layer) transformed ciphertexts [chunks, 2, limbs, N].
+    """What meets the weights: for each unit (token, or upload of a linear layer) transformed ciphertexts [chunks, 2,
+    limbs, N].
 
     factor: in order L the rescaled x that the selected weights are multiplied by.
     """
@@ -76,7 +79,9 @@ class Weights:
 
 
 def prepare(plan: Plan, values: PackedWeights) -> Weights:
-    """Check signed integer weights [experts, f, d] ([f, d] for a linear plan) against the noise bound. Raises WeightsOutOfBound."""
+    """Check signed integer weights [experts, f, d] ([f, d] for a linear plan) against the noise bound. Raises
+    WeightsOutOfBound.
+    """
     if isinstance(plan, LinearPlan) and values.ndim == 2:
         values = values[None]
     if values.shape != (plan.experts, plan.f, plan.d) or not np.issubdtype(values.dtype, np.signedinteger):
@@ -163,7 +168,9 @@ class ServerKeys:
         return Multiplier(self.ring, scale, self.relinearisation)
 
     def tensor(self, plan: SelectPlan, t: Operand, x: Operand) -> Product:
-        """Order R: z = t x, one ciphertext for each chunk of columns. Order L: the expanded t, and x ready to be multiplied by."""
+        """Order R: z = t x, one ciphertext for each chunk of columns. Order L: the expanded t, and x ready to be
+        multiplied by.
+        """
         for word, operand in (("t", t), ("x", x)):
             if operand.layout != plan.operand(word):
                 raise ShapeMismatch(f"operand {word}: expected layout {plan.operand(word)}, came {operand.layout}")
@@ -191,9 +198,11 @@ class ServerKeys:
         return Product(tuple(ring.drop(ring.forward(part, ring.q0), ring.q0, ring.q1)[None] for part in x.parts))
 
     def apply(self, plan: Plan, weights: Weights, products: Sequence[Product]) -> list[Result]:
-        """Multiply every product by the weights and merge the output blocks. Weight polynomials are transformed once for all products.
+        """Multiply every product by the weights and merge the output blocks. Weight polynomials are transformed once
+        for all products.
 
-        Memory: the products, plus (packing levels + 2) ciphertexts for each unit and thread, whatever the size of the weights.
+        Memory: the products, plus (packing levels + 2) ciphertexts for each unit and thread, whatever the size of the
+        weights.
         """
         if weights.plan != plan:
             raise ShapeMismatch(f"weights: prepared for {weights.plan}, used with {plan}")
@@ -234,22 +243,23 @@ class ServerKeys:
                 return [self._merge(plan, level, a, None) for a in even]
             return [self._merge(plan, level, a, b) for a, b in zip(even, odd, strict=True)]
 
-        def subtree(level: int, first: int) -> list[Floats]:
+        def subtree(level: int, leaf: int) -> list[Floats]:
             if level == plan.b:
-                return self._block(plan, weights, start + first, units)
-            even, other = subtree(level + 1, first), first + (1 << level)
+                return self._block(plan, weights, start + leaf, units)
+            even, other = subtree(level + 1, leaf), leaf + (1 << (plan.b - level - 1))
             return merge(level, even, subtree(level + 1, other) if other < count else None)
 
         split = min(plan.b, (_workers() - 1).bit_length())
-        jobs = {first: _pool().submit(subtree, split, first) for first in range(1 << split) if first < count}
-        layer = {first: job.result() for first, job in jobs.items()}
+        width = 1 << (plan.b - split)
+        layer = [job.result() for job in [_pool().submit(subtree, split, leaf) for leaf in range(0, count, width)]]
         for level in reversed(range(split)):
-            layer = {first: merge(level, layer[first], layer.get(first + (1 << level)))
-                     for first in range(1 << level) if first in layer}
+            layer = [merge(level, layer[k], layer[k + 1] if k + 1 < len(layer) else None) for k in range(0, len(layer), 2)]
         return layer[0]
 
     def _merge(self, plan: Plan, level: int, even: Floats, odd: Floats | None) -> Floats:
-        """(even + X^shift odd) + sigma(even - X^shift odd), where sigma maps X^shift to -X^shift and fixes the outputs of even."""
+        """(even + X^shift odd) + sigma(even - X^shift odd), where sigma maps X^shift to -X^shift and fixes the
+        outputs of even.
+        """
         ring, basis = self.ring, self.ring.q1
         element = plan.packing_elements[level]
         total, gap = even, even
@@ -259,7 +269,9 @@ class ServerKeys:
         return ring.engine.add(total, automorphism(ring, gap, element, self.packing[element], basis, ring.q1p), basis.limbs)
 
     def respond(self, plan: Plan, result: Result, mask: Shares, draw: Draw) -> bytes:
-        """The answer: result + mask for the client, plan.response_nbytes bytes. The server's share of the product is -mask."""
+        """The answer: result + mask for the client, plan.response_nbytes bytes. The server's share of the product is
+        -mask.
+        """
         check_share(mask, plan.outputs, "mask")
         ring, words, start, pieces = self.ring, mask.reshape(-1), 0, []
         for k, (part, positions) in enumerate(zip(result.parts, plan.response_positions, strict=True)):

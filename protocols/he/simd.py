@@ -1,7 +1,8 @@
 """Eight float64 lanes as one opaque numba value, and the few operations that the NTT kernels need.
 
-LLVM lowers `<8 x double>` to AVX-512, 2 x AVX2, 4 x NEON or scalar code, whichever the CPU has, so one kernel text serves
-all of them. The fused multiply-add has one rounding on every target; without hardware support it is slow, but still exact.
+LLVM lowers `<8 x double>` to AVX-512, 2 x AVX2, 4 x NEON or scalar code, whichever the CPU has, so one kernel text
+serves all of them. The fused multiply-add has one rounding on every target; without hardware support it is slow, but
+still exact.
 """
 
 from typing import Any
@@ -117,10 +118,20 @@ def fnma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return vec8(vec8, vec8, vec8), lower
 
 
+_MAGIC = 1.5 * 2.0**52  # a sum with it has unit spacing: the addition itself rounds to the nearest integer
+
+
 @vector_op
-def rint(typing: Any, a: Any) -> Any:
-    """Nearest integer by lane, ties to even."""
-    return vec8(vec8), lambda context, builder, signature, args: _call(builder, "llvm.rint.v8f64", args[0])
+def quotient(typing: Any, a: Any, b: Any) -> Any:
+    """Integer nearest to a * b by lane, ties to even, for |a * b| <= 2^51: one fused multiply-add and one
+    subtraction.
+    """
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        magic = _splat(builder, ir.Constant(ir.DoubleType(), _MAGIC))
+        return builder.fsub(_call(builder, "llvm.fma.v8f64", args[0], args[1], magic), magic)
+
+    return vec8(vec8, vec8), lower
 
 
 @vector_op

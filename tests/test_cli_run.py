@@ -1,0 +1,203 @@
+"""`secmoe run` on the shipped models: keys, verdicts, reproducibility, and the kept run that comes out of it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import secmoe.run
+from protocols.model.oracle import LayerTrace, sparse_moe_layer
+from secmoe.cli import main
+from secmoe.layer import PROTOCOLS
+from transcripts.store import Transcript
+
+TEXT = "Free entry in a weekly competition, text WIN now"
+KEYS = [
+    *("model", "protocol", "order", "layer", "tokens", "experts", "top_k", "ring_bits", "frac_bits", "params"),
+    *("truncation", "exact_match", "within_bound", "max_error_ulp", "max_error_float", "route_agreement_float"),
+    *("bytes", "messages", "rounds", "cpu_s", "lan_s", "wan_s", "epsilon_bits", "declared_leakage", "checked_by"),
+    *("transcript", "transcript_digest"),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(capsys: pytest.CaptureFixture[str], *options: str, status: int = 0) -> dict[str, Any]:
+    assert main(["run", "--json", *options]) == status
+    told = capsys.readouterr()
+    assert told.err == ""
+    found: dict[str, Any] = json.loads(told.out)
+    return found
+
+
+def test_json_keys_and_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(capsys, TEXT)
+    assert list(found) == KEYS
+    assert (found["exact_match"], found["within_bound"], found["max_error_ulp"]) == (True, True, 0)
+    assert found["max_error_float"] < 0.05
+    assert (found["model"], found["tokens"], found["experts"], found["top_k"]) == ("sms", 9, 8, 1)
+    traffic = found["bytes"]
+    assert list(traffic) == ["client_to_server", "server_to_client", "setup", "online"]
+    assert traffic["client_to_server"] + traffic["server_to_client"] == traffic["setup"] + traffic["online"]
+    leaks = PROTOCOLS["secmoe"].realises
+    assert found["declared_leakage"] == {"client": list(leaks.leaks_client), "server": list(leaks.leaks_server)}
+    assert found["epsilon_bits"] > 30 and found["checked_by"] == []
+    assert found["wan_s"] > found["lan_s"] > 0
+    with Transcript(found["transcript"]) as transcript:
+        assert transcript.chain.hex() == found["transcript_digest"]
+        assert len(transcript.headers) == found["messages"]
+        assert sum(h.nbytes for h in transcript.headers) == traffic["setup"] + traffic["online"]
+        assert sum(h.nbytes for h in transcript.phase("setup")) == traffic["setup"]
+        assert not transcript.seeded
+        depths = {phase.name: max(h.depth for h in transcript.phase(phase.name)) for phase in transcript.phases}
+        assert sum(depths.values()) == found["rounds"]
+    assert [p.name for p in Path("runs").iterdir()] == [Path(found["transcript"]).name]
+
+
+def test_a_seed_fixes_the_digest_and_keeps_the_private_sides(capsys: pytest.CaptureFixture[str]) -> None:
+    digests = [run(capsys, "hi", "--seed", seed, "--out", f"{i}.secmoe") for i, seed in enumerate("778")]
+    fresh = [run(capsys, "hi", "--out", f"{i}.secmoe") for i in (3, 4)]
+    seeded, again, other, *free = (found["transcript_digest"] for found in [*digests, *fresh])
+    assert seeded == again
+    assert len({seeded, other, *free}) == 4
+    names = sorted(p.name for p in Path().iterdir())
+    assert names == [
+        *(f"{i}.{end}" for i in range(3) for end in ("client", "secmoe", "server")),
+        "3.secmoe",
+        "4.secmoe",
+    ]
+    assert all(stat.S_IMODE(Path(f"0.{end}").stat().st_mode) == 0o600 for end in ("client", "server"))
+
+
+@pytest.mark.parametrize("options", [["--truncation", "one-ulp"], ["--order", "literal"], ["--gelu", "published"]])
+def test_options_that_change_the_protocol(capsys: pytest.CaptureFixture[str], options: list[str]) -> None:
+    found = run(capsys, "see you at five", *options, "--layer", "1")
+    assert found["within_bound"] and found["layer"] == 1
+    assert found["exact_match"] is (None if "one-ulp" in options else True)
+
+
+def test_the_table_changes_the_error_against_float(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, published = (run(capsys, "--input", "1", "--gelu", table) for table in ("minimax", "published"))
+    assert ours["exact_match"] and published["exact_match"]
+    assert ours["max_error_float"] != published["max_error_float"]
+
+
+@pytest.mark.parametrize(("model", "params"), [("sms", "P64tiny"), ("sms", "P32"), ("digits", "P32tiny")])
+def test_other_parameter_sets(capsys: pytest.CaptureFixture[str], model: str, params: str) -> None:
+    found = run(capsys, "--model", model, "--input", "0", "--params", params)
+    assert found["exact_match"] and found["params"] == params
+    assert found["ring_bits"] == int(params[1:3])
+
+
+def test_padding_hides_the_length(capsys: pytest.CaptureFixture[str]) -> None:
+    short, long = (run(capsys, text, "--pad", "8") for text in ("hi", "see you at five then ok"))
+    assert short["tokens"] == long["tokens"] == 8
+    assert short["exact_match"] and long["exact_match"]
+    assert [short[key] for key in ("bytes", "messages", "rounds")] == [
+        long[key] for key in ("bytes", "messages", "rounds")
+    ]
+    views = []
+    for found in (short, long):
+        with Transcript(found["transcript"]) as transcript:
+            views.append([(h.label, h.depth, h.spec) for h in transcript.headers])
+    assert views[0] == views[1]
+
+
+def test_files_as_input(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.txt").write_text(TEXT, encoding="utf-8")
+    assert run(capsys, "--input", "text.txt")["tokens"] == 9
+    image = np.random.default_rng(1).integers(0, 17, (8, 8))
+    np.save("image.npy", image)
+    np.savetxt("image.txt", image, fmt="%d")
+    found = [run(capsys, "--model", "digits", "--input", name, "--seed", "1") for name in ("image.npy", "image.txt")]
+    assert found[0]["transcript_digest"] == found[1]["transcript_digest"]
+
+
+def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", TEXT, "--network", "wan", "--seed", "3"]) == 0
+    told = capsys.readouterr().out
+    for line in (
+        "sms, layer 0: 9 tokens",
+        "EXACT: all 288 output words equal the fixed-point oracle; largest error 0 ulp",
+        "routes agree for",
+        "select_then_compute",
+        "wan s",
+        "the client learns by design",
+        "the server learns by design",
+        "privacy NOT CHECKED at this commit and shape",
+        "epsilon 2^-",
+        "in the clear, in neither cost nor views",
+        "SEEDED",
+        "transcript runs/sms-",
+    ):
+        assert line in told
+    assert "lan s" not in told
+
+
+def test_a_wrong_result_is_exit_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison can fail: against an oracle that is one ulp off in one word, it does."""
+
+    def off_by_one(*args: Any) -> LayerTrace:
+        trace = sparse_moe_layer(*args)
+        output = trace.output.copy()
+        output[0:1, 5] += np.uint64(1)
+        return replace(trace, output=output)
+
+    monkeypatch.setattr(secmoe.run, "sparse_moe_layer", off_by_one)
+    found = run(capsys, "hi", status=1)
+    assert (found["exact_match"], found["within_bound"], found["max_error_ulp"]) == (False, False, 1)
+    assert main(["run", "hi"]) == 1
+    assert "MISMATCH" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, RuntimeError])
+def test_a_broken_run_keeps_nothing(monkeypatch: pytest.MonkeyPatch, interrupt: type[BaseException]) -> None:
+    def stop(*args: Any, **options: Any) -> None:
+        raise interrupt
+
+    monkeypatch.setattr(secmoe.run, "private_sides", stop)
+    Path("runs").mkdir()
+    if interrupt is KeyboardInterrupt:
+        assert main(["run", "hi", "--seed", "1"]) == 130
+    else:
+        with pytest.raises(RuntimeError):
+            main(["run", "hi", "--seed", "1"])
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_replay_and_inspect_of_a_kept_run(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "hi", "--record-private", "--out", "kept.secmoe")
+    assert main(["replay", "kept.secmoe"]) == 0
+    assert "CONFIRMED" in capsys.readouterr().out
+    assert main(["replay", "kept.secmoe", "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+    assert main(["inspect", "kept.secmoe", "--json", "--list"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert replayed["confirmed"] and replayed["first_difference"] is None
+    assert sum(party["messages"] for party in replayed["parties"].values()) == len(shown["messages"])
+    assert sum(party["bytes"] for party in replayed["parties"].values()) == sum(m["nbytes"] for m in shown["messages"])
+
+
+@pytest.mark.parametrize("model", ["sms", "digits"])
+@pytest.mark.parametrize("item", range(5))
+def test_held_out_items_are_exact(capsys: pytest.CaptureFixture[str], model: str, item: int) -> None:
+    found = run(capsys, "--model", model, "--input", str(item), "--layer", str(item % 2))
+    assert found["exact_match"] and found["max_error_ulp"] == 0
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("model", ["sms", "digits"])
+def test_a_hundred_held_out_items_are_exact(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    for item in range(100):
+        found = run(capsys, "--model", model, "--input", str(item), "--layer", str(item % 2))
+        assert found["exact_match"], f"{model} {item}"
+        Path(found["transcript"]).unlink()
