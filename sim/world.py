@@ -28,6 +28,10 @@ class ReservationError(RuntimeError):
     """Correlated randomness was taken without, beside or beyond its reservation."""
 
 
+class SessionEnded(RuntimeError):
+    """A session was used again after a run of it had failed."""
+
+
 class Service(Protocol):
     """Long-term two-party state of a session. One object describes the service; each party gets its own state."""
 
@@ -116,6 +120,7 @@ class Execution:
 
 
 Peer = Mapping[Role, Source]
+Priced = tuple[Execution, dict[tuple[str, str], tuple[int, int]]]
 
 
 class Session:
@@ -150,7 +155,8 @@ class Session:
         self._on_send, self._on_scope = on_send, on_scope
         self._runs = 0
         self._shadow = self if backend is SHAPES else Session(services, seed=b"", backend=SHAPES)
-        self._plans: dict[Any, Execution] = {}
+        self._prices: dict[Any, Priced] = {}
+        self._failed: str | None = None
         self.setup = self._execute("setup", {role: self._setup for role in self.endpoints}, {})
 
     async def _setup(self, p: Party) -> None:
@@ -159,12 +165,22 @@ class Session:
 
     def price(self, proto: ProtocolDecl[Any], client: Sequence[Any], server: Sequence[Any], **public: Any) -> Execution:
         """Run the shapes interpretation of a protocol on inputs of these shapes: its exact cost and plan."""
+        return self._priced(proto, client, server, public)[0]
+
+    def _priced(
+        self, proto: ProtocolDecl[Any], client: Sequence[Any], server: Sequence[Any], public: dict[str, Any]
+    ) -> Priced:
         blanks = {CLIENT: [_blank(v) for v in client], SERVER: [_blank(v) for v in server]}
-        return self._shadow._run_shapes(proto, blanks, public)
+        key = _key(proto, blanks, public)
+        if key is None:
+            return self._shadow._run_shapes(proto, blanks, public)
+        if key not in self._prices:
+            self._prices[key] = self._shadow._run_shapes(proto, blanks, public)
+        return self._prices[key]
 
     def _run_shapes(
         self, proto: ProtocolDecl[Any], inputs: Mapping[Role, Sequence[Any]], public: dict[str, Any]
-    ) -> Execution:
+    ) -> Priced:
         for endpoint in self.endpoints.values():
             endpoint.plan, endpoint.totals = {}, {}
         mains = {role: _main(proto, inputs[role], public) for role in self.endpoints}
@@ -172,8 +188,9 @@ class Session:
         ours, theirs = (_sizes(self.endpoints[role].plan) for role in (CLIENT, SERVER))
         if ours != theirs:
             raise ReservationError(f"{proto.name}: the two parties reserve differently: {sorted(ours ^ theirs)[0]}")
-        totals = dict(self.endpoints[CLIENT].totals)
-        return Execution(execution.outputs, execution.messages, {}, {}, totals, execution.prefix)
+        client = self.endpoints[CLIENT]
+        totals = dict(client.totals)
+        return Execution(execution.outputs, execution.messages, {}, {}, totals, execution.prefix), client.plan
 
     def run(
         self,
@@ -185,24 +202,30 @@ class Session:
         """Run a protocol once: client and server are each party's positional inputs, `public` is known to both.
 
         The execution covers the provisioning of correlated randomness (scope `rN/pool`) and the protocol (`rN/NAME`).
+        A run that fails ends the session: the parties' pools may no longer agree. Later runs raise SessionEnded.
         """
+        priced, plan = self._priced(proto, client, server, public)
         if self.backend is SHAPES:
-            return self.price(proto, client, server, **public)
-        priced = self.price(proto, client, server, **public)
-        plan = dict(self._shadow.endpoints[CLIENT].plan)
+            return priced
+        if self._failed is not None:
+            raise SessionEnded(f"the session ended with {self._failed}; set up a new one")
         self._runs += 1
         prefix = f"r{self._runs}"
         inputs = {CLIENT: client, SERVER: server}
         for endpoint in self.endpoints.values():
-            endpoint.prefix, endpoint.plan = prefix, dict(plan)
+            endpoint.plan = dict(plan)
         mains = {
             role: self._provisioned(_main(proto, inputs[role], public), priced.reserved) for role in self.endpoints
         }
-        execution = self._execute(prefix, mains, priced.reserved)
-        for endpoint in self.endpoints.values():
-            if endpoint.plan:
-                (resource, label), (_, n) = next(iter(endpoint.plan.items()))
-                raise ReservationError(f"{endpoint.role.value} left {n} of {resource} under {label!r} untaken")
+        try:
+            execution = self._execute(prefix, mains, priced.reserved)
+            for endpoint in self.endpoints.values():
+                if endpoint.plan:
+                    (resource, label), (_, n) = next(iter(endpoint.plan.items()))
+                    raise ReservationError(f"{endpoint.role.value} left {n} of {resource} under {label!r} untaken")
+        except BaseException as error:
+            self._failed = f"{type(error).__name__} in {prefix}"
+            raise
         return execution
 
     def _provisioned(self, main: Main, amounts: Mapping[str, int]) -> Main:
@@ -222,6 +245,27 @@ class Session:
         outputs = driver.run({role: mains[role](handles[role]) for role in mains})
         messages = tuple(sorted(driver.messages, key=lambda m: m.order))
         return Execution(outputs, messages, driver.cpu_by_scope, driver.cpu_by_depth, reserved, prefix)
+
+
+def _key(proto: ProtocolDecl[Any], blanks: Mapping[Role, Sequence[Any]], public: dict[str, Any]) -> Any:
+    """What a price depends on, or None where a public argument has no hash.
+
+    Arrays count by ring and shape, plain Python values by value; anything else is a party's private object (prepared
+    weights), of which a price can know no more than the type.
+    """
+
+    def public_part(v: Any) -> Any:
+        if isinstance(v, RingArray):
+            return v.spec
+        return v if isinstance(v, Role | int | float | str | bytes | tuple) else type(v)
+
+    arguments = [tuple(public_part(v) for v in blanks[role]) for role in (CLIENT, SERVER)]
+    key = (proto.run, *arguments, tuple(sorted(public.items())))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
 
 
 Main = Callable[[Party], Coroutine[Any, Any, Any]]

@@ -41,7 +41,8 @@ def encode(values: Shares, scale: int, basis: Basis) -> Floats:
     for p in basis.primes:
         total = np.full(values.shape, half % p, dtype=np.int64)
         for k in range(limbs):
-            total -= mulmod(columns[k].astype(np.int64) % p, np.full(values.shape, (1 << (32 * k)) % p, dtype=np.int64), p)
+            weight = np.full(values.shape, (1 << (32 * k)) % p, dtype=np.int64)
+            total -= mulmod(columns[k].astype(np.int64) % p, weight, p)
         rows.append(mulmod(total % p, np.full(values.shape, pow(1 << scale, -1, p), dtype=np.int64), p))
     return np.stack(rows).astype(np.float64)
 

@@ -61,14 +61,16 @@ def unpack(data: bytes, primes: tuple[int, ...], lengths: tuple[int, ...]) -> li
     widths = tuple(p.bit_length() for p in primes)
     nbytes = packed_nbytes(widths, lengths)
     if len(data) != nbytes:
-        raise MalformedMessage(f"packed residues: expected {nbytes} bytes, came {len(data)}: the peer runs another shape")
+        raise MalformedMessage(f"packed residues: expected {nbytes} bytes, came {len(data)}: "
+                               "the peer runs another shape")
     words = np.frombuffer(data + bytes(-nbytes % 8 + 16), dtype="<u8").astype(np.uint64)
     rows, position = [], 0
     for p, width, length in zip(primes, widths, lengths, strict=True):
         row = np.empty(length, dtype=np.float64)
         _unpack(row, words, width, position)
         if length and row.max() >= p:
-            raise MalformedMessage(f"packed residues: expected values below {p}, came {int(row.max())}: corrupt message")
+            raise MalformedMessage(f"packed residues: expected values below {p}, came {int(row.max())}: "
+                                   "corrupt message")
         rows.append(row)
         position += width * length
     if position % 8 and data[-1] >> (position % 8):

@@ -11,7 +11,8 @@ from protocols.he.packing import KeySet, Layout, Plan
 from protocols.he.ring_q import Basis, ring_for
 from protocols.he.sampling import SEED_NBYTES
 
-Draw = Callable[[str, int], bytes]  # label, number of bytes -> fresh bytes; a label serves once per call of a function below
+# Draw(label, number of bytes) -> fresh bytes; a label serves once per call of a function below.
+Draw = Callable[[str, int], bytes]
 
 
 class ShapeMismatch(ValueError):
@@ -21,7 +22,8 @@ class ShapeMismatch(ValueError):
 def check_share(share: Shares, shape: tuple[int, ...], what: str) -> None:
     """Raise ShapeMismatch unless the array is uint64 of that shape."""
     if share.dtype != np.uint64 or share.shape != shape:
-        raise ShapeMismatch(f"{what}: expected uint64 words of shape {shape}, came {share.dtype} of shape {share.shape}")
+        raise ShapeMismatch(f"{what}: expected uint64 words of shape {shape}, "
+                            f"came {share.dtype} of shape {share.shape}: check the plan")
 
 
 def encoded(layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> Floats:
@@ -52,7 +54,8 @@ class ClientKeys:
 
         def row(word: str, payload: Floats, basis: Basis) -> None:
             seed = draw(f"a_{word}", SEED_NBYTES)
-            pieces.append(seed + pack(list(secret.key_row(payload, seed, draw(f"e_{word}", SEED_NBYTES), basis)), basis.bits))
+            residues = secret.key_row(payload, seed, draw(f"e_{word}", SEED_NBYTES), basis)
+            pieces.append(seed + pack(list(residues), basis.bits))
 
         def switching(word: str, source: Floats, digits: int, basis: Basis) -> None:
             for digit in range(digits):
@@ -85,7 +88,8 @@ class ClientKeys:
         ring, params, outputs, start = self.secret.ring, plan.params, [], 0
         basis = ring.response
         if len(data) != plan.response_nbytes:
-            raise MalformedMessage(f"response: expected {plan.response_nbytes} bytes, came {len(data)}: the peer runs another shape")
+            raise MalformedMessage(f"response: expected {plan.response_nbytes} bytes, came {len(data)}: "
+                                   "the peer runs another shape")
         for positions in plan.response_positions:
             nbytes = params.response_nbytes(positions.size)
             lengths = (positions.size,) * basis.size + (ring.n,) * basis.size

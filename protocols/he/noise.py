@@ -139,9 +139,10 @@ def check_weights(plan: Plan, norm: float, largest: int) -> NoiseReport:
     if not (report.hides and report.decrypts):
         admitted = largest_norm(plan) / plan.factor**2
         raise WeightsOutOfBound(
-            f"weights: {plan.params.name} admits an output block of norm 2^{math.log2(max(admitted, 1)) / 2:.1f}, "
-            f"came 2^{math.log2(norm / plan.factor**2) / 2:.1f} (noise bound 2^{report.bound:.1f}, flooding 2^{report.flood:.1f}, "
-            f"kappa {plan.params.kappa}): scale the weights down or take parameters with a larger modulus")
+            f"weights: {plan.params.name} in order {plan.order} admits an output block of norm "
+            f"2^{math.log2(max(admitted, 1)) / 2:.1f}, came 2^{math.log2(norm / plan.factor**2) / 2:.1f} (noise bound "
+            f"2^{report.bound:.1f}, flooding 2^{report.flood:.1f}, kappa {plan.params.kappa}): scale the weights down or "
+            "take parameters with a larger modulus")
     return report
 
 

@@ -109,7 +109,7 @@ class Plan(ABC):
     @property
     @abstractmethod
     def response_positions(self) -> tuple[Ints, ...]:
-        """Exponents of the outputs, one array for each response ciphertext; outputs in row-major order of the result."""
+        """Exponents of the outputs for each response ciphertext; outputs in row-major order of the result."""
 
     @abstractmethod
     def operand(self, word: str) -> Layout:
@@ -203,9 +203,9 @@ class SelectPlan(Plan):
             raise ShapeDoesNotFit(f"select plan: expected order R or L and positive sizes, came {self.order!r}, "
                                   f"E={self.experts}, d={self.d}, f={self.f}")
         if self.spacing > self.params.n:
-            raise ShapeDoesNotFit(
-                f"{self.params.name}: N = {self.params.n} is too small for E={self.experts}, d={self.d} "
-                f"(needs {self.spacing}): take a larger parameter set" + ("" if self.params.galois else " with Galois keys, such as P64s or P32"))
+            advice = "a larger parameter set" if self.params.galois else "a set with Galois keys, such as P64s or P32"
+            raise ShapeDoesNotFit(f"{self.params.name}: N = {self.params.n} is too small for E={self.experts}, "
+                                  f"d={self.d} (needs {self.spacing}): take {advice}")
 
     @cached_property
     def small(self) -> bool:

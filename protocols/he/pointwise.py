@@ -78,7 +78,7 @@ def scale_add(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints, pri
 @kernel
 def twist_pair(total: Floats, difference: Floats, a: Floats, b: Floats, twist: Floats, limbs: Ints,
                primes: Floats) -> None:
-    """total = a + twist * b and difference = a - twist * b; twist has one row per prime, repeated for each component."""
+    """total = a + twist * b and difference = a - twist * b; the rows of twist repeat for each component."""
     for row in range(a.shape[0]):
         modulus = primes[limbs[row]]
         p, p_inverse, x, y = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row]
@@ -90,7 +90,8 @@ def twist_pair(total: Floats, difference: Floats, a: Floats, b: Floats, twist: F
 
 
 @kernel
-def convert(out: Floats, x: Floats, source: Floats, unit: Floats, target: Floats, matrix: Floats, scratch: Floats) -> None:
+def convert(out: Floats, x: Floats, source: Floats, unit: Floats, target: Floats, matrix: Floats,
+            scratch: Floats) -> None:
     """Exact centred base conversion of coefficients: x mod A (A = product of source) to the primes in target.
 
     unit[i] = (A / a_i)^-1 mod a_i; matrix[j, i] = A / a_i mod b_j and, in the last column, -A mod b_j. With

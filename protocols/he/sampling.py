@@ -18,7 +18,7 @@ ERROR_VARIANCE = ERROR_ETA / 2
 
 
 def stream(seed: bytes, lane: int, nbytes: int) -> bytes:
-    """nbytes of the lane-th key stream of the seed (AES-256-CTR; the lane fills the upper half of the counter block)."""
+    """nbytes of the lane-th key stream of the seed: AES-256-CTR, the lane in the upper half of the counter block."""
     counter = lane.to_bytes(8, "big") + bytes(8)
     return Cipher(algorithms.AES256(seed), modes.CTR(counter)).encryptor().update(bytes(nbytes))
 
@@ -58,7 +58,8 @@ def error(seed: bytes, n: int) -> Ints:
     words = np.frombuffer(stream(seed, 0, 8 * n), dtype="<u8")
     mask = np.uint64((1 << ERROR_ETA) - 1)
     ones, others = np.bitwise_count(words & mask), np.bitwise_count((words >> np.uint64(ERROR_ETA)) & mask)
-    return ones.astype(np.int64) - others.astype(np.int64)
+    values: Ints = np.subtract(ones, others, dtype=np.int64)
+    return values
 
 
 def flooding_bound(target: int) -> tuple[int, int, int]:

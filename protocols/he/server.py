@@ -26,6 +26,11 @@ from protocols.he.ring_q import Basis, Ring, ring_for
 from protocols.he.sampling import SEED_NBYTES, error, flooding, ternary, uniform_residues
 
 PackedWeights = NDArray[np.signedinteger]
+Unit = tuple[Floats, Floats | None]  # operand ciphertexts, and the factor of order L
+
+
+class MissingKey(ValueError):
+    """An operation that the session's key set does not provide for."""
 
 
 def _workers() -> int:
@@ -109,7 +114,8 @@ class ServerKeys:
     def from_bytes(cls, keys: KeySet, data: bytes) -> "ServerKeys":
         """Read `ClientKeys.public_bytes`. Raises MalformedMessage on a wrong length or a residue out of range."""
         if len(data) != keys.nbytes:
-            raise MalformedMessage(f"public keys: expected {keys.nbytes} bytes, came {len(data)}: the plans of the parties differ")
+            raise MalformedMessage(f"public keys: expected {keys.nbytes} bytes, came {len(data)}: "
+                                   "the plans of the parties differ")
         ring, start = ring_for(keys.params), 0
 
         def row(basis: Basis) -> Floats:
@@ -138,7 +144,8 @@ class ServerKeys:
         """Read an upload and add the server's own share to it. Raises MalformedMessage, ShapeMismatch."""
         check_share(own_share, layout.shape, "share to add")
         if len(data) != layout.nbytes:
-            raise MalformedMessage(f"upload: expected {layout.nbytes} bytes, came {len(data)}: the peer runs another shape")
+            raise MalformedMessage(f"upload: expected {layout.nbytes} bytes, came {len(data)}: "
+                                   "the peer runs another shape")
         ring, each = self.ring, layout.params.ciphertext_nbytes()
         parts = empty(layout.count, 2, ring.q0.size, ring.n)
         for k in range(layout.count):
@@ -148,7 +155,8 @@ class ServerKeys:
             parts[k, 1] = uniform_residues(piece[:SEED_NBYTES], ring.q0, ring.n)
         return Operand(layout, parts)
 
-    def _expand(self, plan: SelectPlan, ciphertext: Floats, level: int = 0, index: int = 0) -> Iterator[tuple[int, Floats]]:
+    def _expand(self, plan: SelectPlan, ciphertext: Floats, level: int = 0,
+                index: int = 0) -> Iterator[tuple[int, Floats]]:
         """Oblivious expansion, depth first: (chunk, transformed ciphertext) for every chunk in use."""
         if level == plan.a:
             yield index, ciphertext
@@ -164,7 +172,8 @@ class ServerKeys:
 
     def _multiplier(self, scale: int) -> Multiplier:
         if self.relinearisation is None:
-            raise ValueError("tensor product: expected a key set with a relinearisation key: make it from the select plans too")
+            raise MissingKey("tensor product: expected a relinearisation key, came a key set without: "
+                             "make the key set from the select plans too")
         return Multiplier(self.ring, scale, self.relinearisation)
 
     def tensor(self, plan: SelectPlan, t: Operand, x: Operand) -> Product:
@@ -216,7 +225,7 @@ class ServerKeys:
             first += len(product.units)
         return results
 
-    def _block(self, plan: Plan, weights: Weights, block: int, units: list[tuple[Floats, Floats | None]]) -> list[Floats]:
+    def _block(self, plan: Plan, weights: Weights, block: int, units: list[Unit]) -> list[Floats]:
         """One block of outputs for every unit: transformed ciphertexts at q1."""
         ring, engine = self.ring, self.ring.engine
         basis = ring.q0 if plan.order == "L" else ring.q1
@@ -235,8 +244,8 @@ class ServerKeys:
                 for total, (_, factor) in zip(totals, units, strict=True) if factor is not None]
 
     def _packed(self, plan: Plan, weights: Weights, start: int, count: int,
-                units: list[tuple[Floats, Floats | None]]) -> list[Floats]:
-        """`count` blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the last levels."""
+                units: list[Unit]) -> list[Floats]:
+        """`count` blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the top levels."""
 
         def merge(level: int, even: list[Floats], odd: list[Floats] | None) -> list[Floats]:
             if odd is None:
@@ -253,7 +262,8 @@ class ServerKeys:
         width = 1 << (plan.b - split)
         layer = [job.result() for job in [_pool().submit(subtree, split, leaf) for leaf in range(0, count, width)]]
         for level in reversed(range(split)):
-            layer = [merge(level, layer[k], layer[k + 1] if k + 1 < len(layer) else None) for k in range(0, len(layer), 2)]
+            others = [*layer[1::2], None][: len(layer[::2])]
+            layer = [merge(level, even, odd) for even, odd in zip(layer[::2], others, strict=True)]
         return layer[0]
 
     def _merge(self, plan: Plan, level: int, even: Floats, odd: Floats | None) -> Floats:
@@ -266,7 +276,8 @@ class ServerKeys:
         if odd is not None:
             twist = ring.monomial(plan.h << level, basis)
             total, gap = ring.engine.twist_pair(even, odd, twist, basis.limbs)
-        return ring.engine.add(total, automorphism(ring, gap, element, self.packing[element], basis, ring.q1p), basis.limbs)
+        moved = automorphism(ring, gap, element, self.packing[element], basis, ring.q1p)
+        return ring.engine.add(total, moved, basis.limbs)
 
     def respond(self, plan: Plan, result: Result, mask: Shares, draw: Draw) -> bytes:
         """The answer: result + mask for the client, plan.response_nbytes bytes. The server's share of the product is

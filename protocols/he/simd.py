@@ -17,7 +17,7 @@ LANES = 8
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 
 
-class _Vec8(types.Type):  # type: ignore[misc]  # numba's base class is untyped
+class _Vec8(types.Type):
     def __init__(self) -> None:
         super().__init__(name="float64x8")
 
@@ -26,10 +26,10 @@ vec8 = _Vec8()
 Vector = Any  # the Python-side annotation of a lane vector inside kernels
 
 
-@register_model(_Vec8)  # type: ignore[untyped-decorator]  # numba ships no type information
-class _Vec8Model(models.PrimitiveModel):  # type: ignore[misc]
+@register_model(_Vec8)
+class _Vec8Model(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, _VECTOR)
+        super().__init__(dmm, fe_type, _VECTOR)  # type: ignore[no-untyped-call]  # numba is untyped here
 
 
 def _address(context: Any, builder: Any, signature: Any, array: Any, index: Any) -> Any:

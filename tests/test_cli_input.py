@@ -1,0 +1,244 @@
+"""Bad input: one clear line, exit status 2, nothing written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from protocols.he.params import INSECURE_TEST, PARAM_SETS
+from protocols.model.store import SHIPPED, load_model
+from secmoe.cli import main
+from tests.small_runs import keep_small
+
+FIELDS = ("name", "n", "ring_bits", "frac_bits", "q_bits", "kept", "special_bits", "response_bits", "kappa", "galois")
+
+
+def params_file(path: str, **changes: object) -> None:
+    """P64tiny as a file, with some fields changed."""
+    fields = {name: getattr(PARAM_SETS["P64tiny"], name) for name in FIELDS}
+    Path(path).write_text(json.dumps({**fields, **changes}), encoding="utf-8")
+
+
+def model_file(path: str, **changes: float) -> None:
+    """The sms model with some of its parameters scaled, in double precision."""
+    with safe_open(SHIPPED / "sms.safetensors", framework="numpy") as file:
+        tensors = {key: file.get_tensor(key).astype(np.float64) for key in file.keys()}
+        header = file.metadata()
+    save_file({key: t * changes.get(key.rpartition(".")[2], 1.0) for key, t in tensors.items()}, path, header)
+
+
+def prepare() -> None:
+    """Files that the cases below name."""
+    Path("latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    Path("empty.txt").write_text("  \n")
+    Path("kept.secmoe").write_text("mine")
+    np.save("small.npy", np.zeros((3, 3), dtype=np.uint8))
+    np.save("dark.npy", np.full((8, 8), 17))
+    np.save("complex.npy", np.zeros((8, 8), dtype=complex))
+    Path("broken.npy").write_bytes(b"\x93NUMPY")
+    params_file("own.json", name="own", q_bits=[43, 43, 43, 43, 49])
+    params_file("weak.json", n=4096)
+    params_file("flag.json", n=256, insecure_test=True)
+    Path("list.json").write_text("[]")
+    Path("half.json").write_text('{"name": "half"')
+    params_file("few.json")
+    Path("few.json").write_text('{"name": "few", "q_bits": [40], "response_bits": [40]}')
+    shutil.copy(SHIPPED / "sms.safetensors", "cut.safetensors")
+    os.truncate("cut.safetensors", 100_000)
+    Path("text.safetensors").write_text("no model")
+    model_file("heavy.safetensors", w1=2.0**24)
+    model_file("routing.safetensors", router=2.0**30)
+    model_file("huge.safetensors", w2=2.0**60)
+
+
+LONG = " ".join(["word"] * 200)
+MOST = load_model("sms").config.max_tokens
+
+# command line -> what the line on standard error must contain
+CASES: dict[str, tuple[Sequence[str], str]] = {
+    "no command": ([], "required"),
+    "unknown command": (["fly"], "invalid choice: 'fly'"),
+    "unknown option": (["run", "hi", "--fast"], "unrecognized arguments: --fast"),
+    "abbreviated option": (["run", "hi", "--lay", "1"], "unrecognized arguments: --lay"),
+    "option without value": (["run", "hi", "--model"], "expected one argument"),
+    "unknown protocol": (["run", "hi", "--protocol", "magic"], "invalid choice: 'magic'"),
+    "unknown order": (["run", "hi", "--order", "random"], "invalid choice"),
+    "unknown network": (["run", "hi", "--network", "moon"], "invalid choice"),
+    "negative layer": (["run", "hi", "--layer", "-1"], "expected a whole number"),
+    "seed of words": (["run", "hi", "--seed", "abc"], "expected a whole number from 0, got 'abc'"),
+    "unknown model": (["run", "hi", "--model", "gpt"], "expected a model of digits, sms or the path"),
+    "damaged model": (["run", "hi", "--model", "cut.safetensors"], "cut.safetensors"),
+    "no model": (["run", "hi", "--model", "text.safetensors"], "expected a safetensors file"),
+    "no input": (["run"], "expected either a text or --input"),
+    "two inputs": (["run", "hi", "--input", "3"], "expected either a text or --input"),
+    "empty text": (["run", ""], "expected at least one word"),
+    "text of spaces": (["run", " \t "], "expected at least one word"),
+    "empty file": (["run", "--input", "empty.txt"], "expected at least one word"),
+    "text too long": (["run", LONG], f"expected at most {MOST} tokens, got 200"),
+    "text for images": (["run", "hi", "--model", "digits"], "expected an image"),
+    "missing file": (["run", "--input", "nowhere.txt"], "there is no such file"),
+    "not UTF-8": (["run", "--input", "latin.txt"], "expected UTF-8"),
+    "item out of range": (["run", "--input", "100000"], "expected a held-out item from 0 to"),
+    "layer out of range": (["run", "hi", "--layer", "2"], "expected a layer from 0 to 1, got 2"),
+    "pad too short": (["run", "one two three", "--pad", "2"], "expected a padded length from 3"),
+    "pad too long": (["run", "hi", "--pad", "99"], f"to {MOST}, the maximum, got 99"),
+    "padded image": (["run", "--model", "digits", "--input", "0", "--pad", "20"], "leave the option out"),
+    "image of another shape": (["run", "--model", "digits", "--input", "small.npy"], "8 x 8 pixels, got 9 values"),
+    "image of other values": (["run", "--model", "digits", "--input", "dark.npy"], "grey values from 0 to 16"),
+    "complex image": (["run", "--model", "digits", "--input", "complex.npy"], "grey values from 0 to 16"),
+    "damaged image": (["run", "--model", "digits", "--input", "broken.npy"], "expected an image"),
+    "unknown parameters": (["run", "hi", "--params", "P128"], "expected one of P64s"),
+    "test parameters": (["run", "hi", "--params", INSECURE_TEST.name], "expected one of P64s"),
+    "insecure parameters": (["run", "hi", "--params", "weak.json"], "128-bit secure"),
+    "insecure by flag": (["run", "hi", "--params", "flag.json"], "128-bit secure"),
+    "parameters of a list": (["run", "hi", "--params", "list.json"], "expected a JSON object with name, n"),
+    "half a parameter file": (["run", "hi", "--params", "half.json"], "expected a JSON object with"),
+    "few parameters": (["run", "hi", "--params", "few.json"], "expected a JSON object with"),
+    "no parameter file": (["run", "hi", "--params", "gone.json"], "gone.json"),
+    "weight beyond the bound": (["run", "hi", "--model", "heavy.safetensors"], "weights: "),
+    "router beyond the bound": (["run", "hi", "--model", "routing.safetensors"], "weights: "),
+    "weight beyond the ring": (["run", "hi", "--model", "huge.safetensors"], "expected finite values in [-2^45"),
+    "output without suffix": (["run", "hi", "--out", "here"], "ends in .secmoe"),
+    "output that exists": (["run", "hi", "--out", "kept.secmoe"], "never overwritten"),
+    "output nowhere": (["run", "hi", "--out", "no/where.secmoe"], "there is no folder no"),
+    "inspect nothing": (["inspect"], "required"),
+    "inspect a missing file": (["inspect", "gone.secmoe"], "no such file"),
+    "inspect a text": (["inspect", "kept.secmoe"], "another kind"),
+    "replay a text": (["replay", "kept.secmoe"], "another kind"),
+    "replay a folder": (["replay", "."], "no such file"),
+    "catalog of something": (["catalog", "mul"], "unrecognized arguments: mul"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("input")
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        prepare()
+    finally:
+        os.chdir(before)
+    return path
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: Sequence[str], told: str) -> None:
+    """Exit status 2, nothing on standard output, one line on standard error, the folder as it was."""
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    try:
+        status = main(arguments)
+    except SystemExit as stop:  # how argparse ends
+        status = int(str(stop.code))
+    out, error = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert error.startswith("secmoe") and error.endswith("\n") and error.count("\n") == 1, error
+    assert told in error
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_and_exit_2(
+    case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    refused(capsys, *CASES[case])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"r1/twice/masked/word0")] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def newer(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[63] += 1
+    path.write_bytes(content)
+
+
+DAMAGE: list[tuple[Callable[[Path], None], str]] = [
+    (flip, "message"),
+    (cut, "take an undamaged copy"),
+    (newer, "update secmoe"),
+    (lambda path: path.with_suffix(".server").unlink(), "--record-private"),
+    (lambda path: os.truncate(path.with_suffix(".client"), 100), "truncated or altered"),
+    (lambda path: shutil.copy(path.with_suffix(".client"), path.with_suffix(".server")), "expected the server"),
+    (lambda path: None, "expected a run of secmoe, got 'twice'"),
+]
+
+
+@pytest.mark.parametrize(("damage", "told"), DAMAGE)
+def test_a_damaged_kept_run(
+    damage: Callable[[Path], None],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keep_small(tmp_path / "x.secmoe")
+    damage(tmp_path / "x.secmoe")
+    refused(capsys, ["replay", "x.secmoe"], told)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--message", "999"], "expected a message from 0 to 11, got 999"),
+        (["--scope", "r9"], "expected a scope with messages, got 'r9'"),
+        (["--view", "eve"], "invalid choice: 'eve'"),
+    ],
+)
+def test_inspect_of_what_is_not_there(
+    options: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keep_small(tmp_path / "x.secmoe")
+    refused(capsys, ["inspect", "x.secmoe", *options], told)
+
+
+def test_an_unwritable_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    refused(capsys, ["run", "hi", "--out", "x.secmoe"], "not writable")
+
+
+def test_own_parameters_are_accepted_when_they_are_secure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from secmoe.inputs import read_params
+
+    monkeypatch.chdir(folder)
+    params_file("copy.json")
+    assert read_params("copy.json") == PARAM_SETS["P64tiny"]
+    Path("copy.json").unlink()
+
+
+def test_the_installed_command() -> None:
+    command = Path(sys.executable).with_name("secmoe")
+    version = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
+    assert (version.returncode, version.stderr) == (0, "")
+    assert version.stdout.startswith("secmoe ")
+    wrong = subprocess.run([command, "run", ""], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == "secmoe: expected at least one word, got a text without any: type a message\n"
+    left = subprocess.run(f"{command} catalog --json | head -c 1", shell=True, capture_output=True, check=False)
+    assert (left.stdout, left.stderr) == (b"[", b"")
