@@ -2,6 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= 2
+SUITE := tests --ignore tests/benchmarks
 TEXT ?= Free entry in a weekly competition, text WIN now
 
 BIN := .venv/bin
@@ -39,13 +40,13 @@ types: $(READY)
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest -m "not nightly" -n $(WORKERS)
+	$(BIN)/python -m pytest $(SUITE) -m "not nightly" -n $(WORKERS)
 
 check: lint types
-	$(BIN)/python -m pytest -m "not nightly and not slow" -n $(WORKERS)
+	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not slow" -n $(WORKERS)
 
 nightly: $(READY)
-	$(BIN)/python -m pytest -m nightly
+	$(BIN)/python -m pytest $(SUITE) -m nightly
 
 bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks

@@ -17,7 +17,7 @@ from protocols import functionalities as F
 from protocols.boolean import conjoin
 from protocols.compare import drelu, greater_than, less_than
 from protocols.convert import b2a, mux, mux_public
-from protocols.he.interface import Plan
+from protocols.he.interface import Plan, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS
 from protocols.linear import linear
@@ -25,22 +25,27 @@ from protocols.model.config import MoeConfig
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED
 from protocols.moe import LITERAL, REASSOCIATED, LayerPlan, LayerWeights, moe_layer
 from protocols.nonlinear import exp, reciprocal, relu
+from protocols.ot.base import base_cost, base_ot
 from protocols.ot.chosen import bit_triples, choose, correlate, correlate_wide
 from protocols.ot.ragged import correlate_ragged
+from protocols.ot.service import extend, extend_cost, set_up
+from protocols.ot.softspoken import BASE_OTS
 from protocols.polynomial import piecewise
 from protocols.products import cross, mul, square
 from protocols.routing import one_hot, probabilities, top_k
 from protocols.select import ExpertWeights, select_product, select_then_compute
 from protocols.sharing import reveal
 from protocols.truncate import ONE_ULP, truncate, truncate_known_sign
-from sim.cost import Cost
+from sim.cost import FREE, Cost
 from sim.functionality import Functionality
 from sim.party import ProtocolDecl
 from sim.ring import Z2, Ring, Shape, Spec
 from sim.role import CLIENT, SERVER, Role
+from sim.shapes import blank
 
 R64 = Ring(64)
 TESTED = "TESTED"
+BOUNDED = "BOUNDED"
 ASSUMED = "ASSUMED"
 
 
@@ -73,6 +78,7 @@ class Secret:
 
 Values = Sequence[NDArray[np.int64]]
 Adjust = Callable[[Values], Values]  # makes drawn values satisfy a precondition that binds several of them
+Arrange = Callable[[list[Any]], list[Any]]  # one party's arguments, one per secret -> the protocol's positional ones
 Prepare = Callable[
     [Callable[[Any, Any], Any], Values], Any
 ]  # the engine's prepare, the weights -> the server's argument
@@ -92,6 +98,7 @@ class Case:
     adjust: Adjust | None = None
     plans: tuple[Plan, ...] = ()
     prepare: Prepare | None = None
+    arrange: Arrange | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,8 @@ class Entry:
     """A catalog row. `opened`: outputs are the value itself at both parties, not shares of it.
 
     `difference`: the outputs are r at `case.leading[0]`'s peer and r + value at that role (correlated OT).
+    `relation`: what holds between the outputs where they are random (triples). `price`: of rows without cases, which
+    are exercised by their own tests: steps whose output is a ciphertext or a key, and the set-up of a session.
     """
 
     proto: ProtocolDecl[Any]
@@ -106,6 +115,8 @@ class Entry:
     status: str = TESTED
     opened: bool = False
     difference: bool = False
+    relation: Callable[[Values], bool] | None = None
+    price: Cost | None = None
     functionality: Functionality | None = None
     share_level: bool = False
 
@@ -116,6 +127,12 @@ class Entry:
     @property
     def realises(self) -> Functionality:
         return self.functionality or self.proto.realises
+
+    def example(self) -> tuple[str, Cost]:
+        """The row's first case with its declared cost; of a row without cases, its price."""
+        if self.cases:
+            return self.cases[0].name, declared_cost(self, self.cases[0])
+        return "one call", self.price or FREE
 
 
 def _word(*shape: int, ring: Ring = R64, low: int | None = None, high: int | None = None) -> Secret:
@@ -251,6 +268,17 @@ SHARES: tuple[Entry, ...] = (
     ),
 )
 
+
+def _deltas_as_one(arguments: list[Any]) -> list[Any]:
+    bits, *deltas = arguments
+    return [bits, None if deltas[0] is None else tuple(deltas)]
+
+
+def _is_triple(outputs: Values) -> bool:
+    a, b, c = outputs
+    return np.array_equal(a[..., None] & b, c)
+
+
 OBLIVIOUS_TRANSFER: tuple[Entry, ...] = (
     Entry(
         choose,
@@ -275,6 +303,42 @@ OBLIVIOUS_TRANSFER: tuple[Entry, ...] = (
         status=ASSUMED,
         difference=True,
         functionality=F.MULTIPLEXER,
+    ),
+    Entry(
+        correlate_wide,
+        (
+            Case(
+                "64 and 7 bits",
+                (_owned(CLIENT, Z2, 4), _owned(SERVER, R64, 4), _owned(SERVER, Ring(7), 4)),
+                {"shape": (4,), "rings": (R64, Ring(7))},
+                (CLIENT,),
+                arrange=_deltas_as_one,
+            ),
+        ),
+        status=ASSUMED,
+        difference=True,
+        functionality=F.SHARED_BIT_PRODUCTS,
+    ),
+    Entry(
+        correlate_ragged,
+        (
+            Case(
+                "8, 7 and 6 bits",
+                (_owned(SERVER, Z2, 3, 4), *(_owned(CLIENT, Ring(l), 4) for l in (8, 7, 6))),
+                {"shape": (4,), "rings": (R8, Ring(7), Ring(6))},
+                (SERVER,),
+                arrange=_deltas_as_one,
+            ),
+        ),
+        status=ASSUMED,
+        difference=True,
+        functionality=F.BIT_PRODUCTS,
+    ),
+    Entry(
+        bit_triples,
+        (Case("left with 2", (), {"shape": (5,), "right": 2}),),
+        status=ASSUMED,
+        relation=_is_triple,
     ),
 )
 
@@ -382,13 +446,19 @@ HOMOMORPHIC: tuple[Entry, ...] = (
         ),
     ),
 )
-CATALOG: tuple[Entry, ...] = SHARES + OBLIVIOUS_TRANSFER + HOMOMORPHIC
-RANDOM_OT: tuple[ProtocolDecl[Any], ...] = (bit_triples, correlate_wide, correlate_ragged)
+INTERFACES: tuple[Entry, ...] = (
+    Entry(base_ot, (), ASSUMED, price=base_cost(CLIENT, n=BASE_OTS)),
+    Entry(set_up, (), ASSUMED, price=set_up.declared(CLIENT, None)),
+    Entry(extend, (), ASSUMED, price=extend_cost(CLIENT, n=1 << 10)),
+    Entry(a2h, (), ASSUMED, price=a2h.declared(blank(Spec(R64, (1, 3, 8))), layout=LINEAR_PLAN.operand("x"))),
+    Entry(h2a, (), BOUNDED, price=h2a.declared(None, plan=LINEAR_PLAN, count=1)),
+)
+CATALOG: tuple[Entry, ...] = SHARES + OBLIVIOUS_TRANSFER + HOMOMORPHIC + INTERFACES
 
 
 def declared_cost(entry: Entry, case: Case) -> Cost:
     """The closed form of a case, from shapes alone."""
-    from sim.shapes import blank
-
-    arguments = [blank(s.spec) for s in case.secrets if not s.weight] + ([None] if case.prepare else [])
+    arguments: list[Any] = [blank(s.spec) for s in case.secrets if not s.weight]
+    arguments = case.arrange(arguments) if case.arrange else arguments
+    arguments += [None] if case.prepare else []
     return entry.proto.declared(*case.leading, *arguments, **case.public)

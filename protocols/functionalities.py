@@ -55,6 +55,14 @@ def _scaled_bits(b: Ints, *, constants: Sequence[int], **_: Any) -> list[Ints]:
     return [b * np.int64(c) for c in constants]
 
 
+def _shared_bit_products(bit: Ints, *words: Ints, **_: Any) -> list[Ints]:
+    return [bit * x for x in words]
+
+
+def _bit_products(bits: Ints, *words: Ints, **_: Any) -> list[Ints]:
+    return [bit * x for bit, x in zip(bits, words, strict=True)]
+
+
 def _less_than(x: Ints, y: Ints, *, bits: int, need_equal: bool = False, **_: Any) -> Ints:
     """[y < x] (and [y = x]) of unsigned values below 2^bits: y is the sender's, x the receiver's."""
     mask = np.uint64((1 << bits) - 1)
@@ -247,6 +255,8 @@ CONJUNCTIONS = Functionality("conjunctions", _conjunctions)
 BOOLEAN_TO_ARITHMETIC = Functionality("Boolean to arithmetic", _b2a)
 MULTIPLEXER = Functionality("multiplexer", _mux)
 SCALED_BITS = Functionality("public multiples of a bit", _scaled_bits)
+SHARED_BIT_PRODUCTS = Functionality("products of one bit", _shared_bit_products)
+BIT_PRODUCTS = Functionality("products of bits", _bit_products)
 LESS_THAN = Functionality("less than", _less_than)
 NON_NEGATIVE = Functionality("non-negative", _drelu)
 GREATER_THAN = Functionality("greater than public thresholds", _greater_than)

@@ -55,10 +55,9 @@ def inspect(options: argparse.Namespace) -> int:
 
 def replay_run(options: argparse.Namespace) -> int:
     """Each party alone against the recorded messages of its peer."""
-    from secmoe.layer import LayerRun, rebuild  # loads the cryptographic kernels
+    from secmoe.layer import rebuild  # loads the cryptographic kernels
 
     with Transcript(options.transcript) as transcript:
-        LayerRun.from_public(transcript.public)
         report = replay(transcript, rebuild)
     if options.json:
         print(json.dumps(_json(report)))

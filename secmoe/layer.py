@@ -30,7 +30,7 @@ from sim.shapes import blank
 from sim.tape import Tape, derive_key, draw_nbytes, words_from_bytes
 from sim.world import Execution, Session
 from transcripts.private import PrivateSide
-from transcripts.replay import Start
+from transcripts.replay import Repeat, Start
 
 PROTOCOLS: dict[str, ProtocolDecl[Any]] = {"secmoe": moe_layer}
 GELU_TABLES = {"minimax": "gelu-minimax", "published": "gelu-published"}
@@ -178,12 +178,16 @@ def deal(
     return parts
 
 
-def rebuild(start: Start, public: Mapping[str, object], side: PrivateSide) -> None:
-    """Repeat the recorded run of one party alone: what `transcripts.replay` asks for."""
+def rebuild(public: Mapping[str, object]) -> Repeat:
+    """What `transcripts.replay` asks for: how to repeat the run of these parameters with one party alone."""
     run = LayerRun.from_public(public)
-    session = start(run.services())
-    role = side.role
-    run.run(session, {role: run.inputs(role, side.arrays), role.peer: run.absent()})
+
+    def repeat(start: Start, side: PrivateSide) -> None:
+        session = start(run.services())
+        role = side.role
+        run.run(session, {role: run.inputs(role, side.arrays), role.peer: run.absent()})
+
+    return repeat
 
 
 def private_sides(session: Session, arrays: Mapping[Role, Arrays]) -> list[PrivateSide]:

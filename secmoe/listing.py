@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from protocols.catalog import CATALOG, Entry, declared_cost
+from protocols.catalog import CATALOG, Entry
 from secmoe.exit import SUCCESS
 from transcripts.show import open_console
 
@@ -20,9 +20,10 @@ def catalog(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(rows))
         return SUCCESS
-    table = Table("protocol", "functionality", "leaks", "source", "example", box=None, pad_edge=False)
-    for title in ("rounds", "bytes", "status"):
-        table.add_column(title, justify="right" if title != "status" else "left")
+    table = Table(box=None, pad_edge=False)
+    for title in ("protocol", "functionality", "leaks", "source", "example", "rounds", "bytes", "status"):
+        narrow = title in ("protocol", "rounds", "bytes", "status")
+        table.add_column(title, justify="right" if title in ("rounds", "bytes") else "left", no_wrap=narrow)
     for row in rows:
         leaks = "; ".join(f"{who}: {', '.join(what)}" for who, what in row["declared_leakage"].items() if what)
         cells = (row["name"], row["functionality"], leaks or "-", row["source"] or "-", row["example"])
@@ -33,15 +34,14 @@ def catalog(options: argparse.Namespace) -> int:
 
 def entry_row(entry: Entry) -> dict[str, Any]:
     """One catalog row as JSON values."""
-    case = entry.cases[0]
-    cost = declared_cost(entry, case)
+    example, cost = entry.example()
     return {
         "name": entry.name,
         "functionality": entry.realises.name,
         "declared_leakage": {"client": list(entry.realises.leaks_client), "server": list(entry.realises.leaks_server)},
         "leaks_route": entry.realises.leaks_route,
         "source": entry.proto.cites,
-        "example": case.name,
+        "example": example,
         "rounds": cost.rounds,
         "bytes": cost.nbytes,
         "messages": cost.messages,

@@ -30,19 +30,19 @@ class Concrete:
 
     def const(self, ring: Ring, shape: Shape, value: Words) -> Words:
         words = np.array(np.broadcast_to(value, shape), dtype=np.uint64) & np.uint64(ring.mask)
-        return words.astype(_dtype(ring))
+        return np.asarray(words.astype(_dtype(ring)))
 
     def add(self, ring: Ring, a: Words, b: Words) -> Words:
-        return a ^ b if ring.l == 1 else _reduce(ring, a + b)
+        return np.asarray(a ^ b if ring.l == 1 else _reduce(ring, a + b))
 
     def sub(self, ring: Ring, a: Words, b: Words) -> Words:
-        return a ^ b if ring.l == 1 else _reduce(ring, a - b)
+        return np.asarray(a ^ b if ring.l == 1 else _reduce(ring, a - b))
 
     def mul(self, ring: Ring, a: Words, b: Words) -> Words:
-        return a & b if ring.l == 1 else _reduce(ring, a * b)
+        return np.asarray(a & b if ring.l == 1 else _reduce(ring, a * b))
 
     def neg(self, ring: Ring, a: Words) -> Words:
-        return a if ring.l == 1 else _reduce(ring, np.uint64(0) - a)
+        return np.asarray(a if ring.l == 1 else _reduce(ring, np.uint64(0) - a))
 
     def matmul(self, ring: Ring, a: Words, b: Words) -> Words:
         return np.asarray(_reduce(ring, a @ b))
@@ -84,7 +84,7 @@ CONCRETE = Concrete()
 
 def from_words(ring: Ring, words: Words) -> RingArray:
     """Wrap a numpy array of unsigned (or signed: two's complement) words as a concrete ring array."""
-    return constant(CONCRETE, ring, np.asarray(words).astype(np.uint64))
+    return constant(CONCRETE, ring, words)
 
 
 def to_words(x: RingArray) -> NDArray[np.uint64]:

@@ -12,6 +12,7 @@ The truth value, integer value, hash or equality of a ring array is an error: co
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -115,6 +116,7 @@ class RingArray:
 
     __slots__ = ("backend", "ring", "shape", "value")
     __hash__ = None  # type: ignore[assignment]  # a secret is never a dictionary key
+    __array_ufunc__ = None  # a numpy array beside a ring array is an error, not an array of ring arrays
 
     def __init__(self, backend: Backend, ring: Ring, shape: Shape, value: Any) -> None:
         self.backend = backend
@@ -170,10 +172,7 @@ class RingArray:
 
     def _operand(self, other: RingArray | int) -> RingArray:
         if isinstance(other, RingArray):
-            if other.ring != self.ring:
-                raise RingMismatch(f"operands in different rings: {self.ring} and {other.ring}")
-            if other.backend is not self.backend:
-                raise TypeError(f"operands of different interpretations: {self.backend.name}, {other.backend.name}")
+            _compatible(self, other)
             if other.shape != self.shape:
                 raise ShapeMismatch(f"operands of shapes {self.shape} and {other.shape}; broadcast explicitly")
             return other
@@ -204,8 +203,9 @@ class RingArray:
 
     def __matmul__(self, other: RingArray) -> RingArray:
         """Matrix product of (a, b) by (b, c)."""
-        if other.ring != self.ring:
-            raise RingMismatch(f"operands in different rings: {self.ring} and {other.ring}")
+        if not isinstance(other, RingArray):
+            raise TypeError(f"matrix product: expected a ring array, got {type(other).__name__}")
+        _compatible(self, other)
         if self.ndim != 2 or other.ndim != 2 or self.shape[1] != other.shape[0]:
             raise ShapeMismatch(f"matrix product of shapes {self.shape} and {other.shape}")
         return self._new((self.shape[0], other.shape[1]), self.backend.matmul(self.ring, self.value, other.value))
@@ -261,12 +261,14 @@ class RingArray:
         if -1 in shape:
             rest = math.prod(s for s in shape if s != -1)
             shape = tuple(self.size // max(rest, 1) if s == -1 else s for s in shape)
-        if math.prod(shape) != self.size:
+        if math.prod(shape) != self.size or min(shape, default=0) < 0:
             raise ShapeMismatch(f"reshape of {self.shape} to {shape}")
         return self._new(shape, self.backend.reshape(self.value, shape))
 
     def transpose(self, *axes: int) -> RingArray:
         axes = axes or tuple(reversed(range(self.ndim)))
+        if sorted(axes) != list(range(self.ndim)):
+            raise ShapeMismatch(f"transpose of {self.shape}: expected an order of the axes, got {axes}")
         return self._new(tuple(self.shape[a] for a in axes), self.backend.transpose(self.value, axes))
 
     def __getitem__(self, where: Index) -> RingArray:
@@ -275,36 +277,59 @@ class RingArray:
 
     def broadcast(self, *shape: int) -> RingArray:
         """Repeat along axes of length 1 (and new leading axes), as numpy does."""
-        if np.broadcast_shapes(self.shape, shape) != shape:
+        if not _broadcasts(self.shape, shape):
             raise ShapeMismatch(f"broadcast of {self.shape} to {shape}")
         return self._new(shape, self.backend.broadcast(self.value, shape))
 
     def sum(self, axis: int = -1) -> RingArray:
-        axis %= self.ndim
+        axis = _axis(axis, self.ndim)
         shape = self.shape[:axis] + self.shape[axis + 1 :]
         return self._new(shape, self.backend.sum(self.ring, self.value, axis))
 
 
+def _compatible(a: RingArray, b: RingArray) -> None:
+    if a.ring != b.ring:
+        raise RingMismatch(f"operands in different rings: {a.ring} and {b.ring}")
+    if a.backend is not b.backend:
+        raise TypeError(f"operands of different interpretations: {a.backend.name}, {b.backend.name}")
+
+
+def _broadcasts(shape: Shape, to: Shape) -> bool:
+    tail = to[len(to) - len(shape) :]
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape, tail, strict=True))
+
+
+def _axis(axis: int, ndim: int) -> int:
+    if not -ndim <= axis < ndim:
+        raise ShapeMismatch(f"axis {axis} of an array of {ndim} axes")
+    return axis % ndim
+
+
 def constant(backend: Backend, ring: Ring, value: Any, shape: Shape | None = None) -> RingArray:
-    """A public constant: an integer (repeated to `shape`), nested lists of integers, or an integer numpy array."""
+    """A public constant: an integer (repeated to `shape`), nested lists of integers, or an integer numpy array.
+
+    Raises TypeError on anything that is not an integer, ShapeMismatch when the value does not repeat to `shape`.
+    """
     if isinstance(value, int):
         array = np.asarray(value & ring.mask, dtype=np.uint64)
     else:
         array = np.asarray(value)
-        if array.dtype == object or array.dtype == np.float64:  # integers beyond int64, given as nested lists
-            array = np.vectorize(lambda v: int(v) & ring.mask, otypes=[np.uint64])(np.asarray(value, dtype=object))
+        if array.dtype.kind not in "iub":  # nested lists of integers beyond int64, or no integers
+            each = np.vectorize(lambda v: operator.index(v) & ring.mask, otypes=[np.uint64])
+            array = each(np.asarray(value, dtype=object))
         array = array.astype(np.uint64)
     shape = array.shape if shape is None else shape
+    if not _broadcasts(array.shape, shape):
+        raise ShapeMismatch(f"constant of shape {array.shape} repeated to {shape}")
     return RingArray(backend, ring, shape, backend.const(ring, shape, array))
 
 
 def concat(*parts: RingArray, axis: int = 0) -> RingArray:
     """Join along an existing axis."""
     first = parts[0]
-    axis %= first.ndim
+    axis = _axis(axis, first.ndim)
     for part in parts:
-        if part.ring != first.ring:
-            raise RingMismatch(f"concat of {first.ring} and {part.ring}")
+        _compatible(first, part)
         if part.shape[:axis] + part.shape[axis + 1 :] != first.shape[:axis] + first.shape[axis + 1 :]:
             raise ShapeMismatch(f"concat of {first.shape} and {part.shape} along axis {axis}")
     shape = (*first.shape[:axis], sum(p.shape[axis] for p in parts), *first.shape[axis + 1 :])
@@ -314,6 +339,6 @@ def concat(*parts: RingArray, axis: int = 0) -> RingArray:
 
 def stack(*parts: RingArray, axis: int = 0) -> RingArray:
     """Join along a new axis."""
-    axis %= parts[0].ndim + 1
+    axis = _axis(axis, parts[0].ndim + 1)
     widened = [p.reshape(*p.shape[:axis], 1, *p.shape[axis:]) for p in parts]
     return concat(*widened, axis=axis)

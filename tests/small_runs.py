@@ -18,7 +18,7 @@ from sim.wire import Blob, BlobSpec
 from sim.world import Execution, Service, Session
 from transcripts.private import PrivateSide
 from transcripts.record import Recorder
-from transcripts.replay import Start
+from transcripts.replay import Repeat, Start
 
 RING = Ring(12)
 ADDED = Functionality("added", lambda x, y: x + y)
@@ -91,10 +91,14 @@ def private_sides(session: Session, words: Mapping[Role, Any]) -> list[PrivateSi
     ]
 
 
-def rebuild_small(start: Start, public: Mapping[str, object], side: PrivateSide) -> None:
-    """What `transcripts.replay` needs: the recorded runs of one party, from its private side."""
-    session = start(services())
-    own = from_words(RING, side.arrays["x"])
-    inputs: dict[Role, list[RingArray]] = {side.role: [own], side.role.peer: [blank(own.spec)]}
-    for _ in range(int(str(public["runs"]))):
-        session.run(twice, inputs[CLIENT], inputs[SERVER])
+def rebuild_small(public: Mapping[str, object]) -> Repeat:
+    """What `transcripts.replay` needs: how to repeat the recorded runs with one party alone."""
+
+    def repeat(start: Start, side: PrivateSide) -> None:
+        session = start(services())
+        own = from_words(RING, side.arrays["x"])
+        inputs: dict[Role, list[RingArray]] = {side.role: [own], side.role.peer: [blank(own.spec)]}
+        for _ in range(int(str(public["runs"]))):
+            session.run(twice, inputs[CLIENT], inputs[SERVER])
+
+    return repeat

@@ -32,7 +32,8 @@ def params_file(path: str, **changes: object) -> None:
 def model_file(path: str, **changes: float) -> None:
     """The sms model with some of its parameters scaled, in double precision."""
     with safe_open(SHIPPED / "sms.safetensors", framework="numpy") as file:
-        tensors = {key: file.get_tensor(key).astype(np.float64) for key in file.keys()}
+        names = file.keys()
+        tensors = {key: file.get_tensor(key).astype(np.float64) for key in names}
         header = file.metadata()
     save_file({key: t * changes.get(key.rpartition(".")[2], 1.0) for key, t in tensors.items()}, path, header)
 
@@ -170,7 +171,7 @@ def newer(path: Path) -> None:
     path.write_bytes(content)
 
 
-DAMAGE: list[tuple[Callable[[Path], None], str]] = [
+DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (flip, "message"),
     (cut, "take an undamaged copy"),
     (newer, "update secmoe"),
@@ -183,7 +184,7 @@ DAMAGE: list[tuple[Callable[[Path], None], str]] = [
 
 @pytest.mark.parametrize(("damage", "told"), DAMAGE)
 def test_a_damaged_kept_run(
-    damage: Callable[[Path], None],
+    damage: Callable[[Path], object],
     told: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

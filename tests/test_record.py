@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.small_runs import keep_small, private_sides, run_small
 
 from sim.role import CLIENT, SERVER, Role
+from tests.small_runs import keep_small, private_sides, run_small
 from transcripts.private import (
     PrivateExists,
     PrivateFileError,

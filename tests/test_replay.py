@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.small_runs import RING, keep_small, private_sides, rebuild_small, run_small, services, twice
 
 from sim.concrete import from_words
 from sim.message import Message
 from sim.role import CLIENT, SERVER, Role
 from sim.shapes import blank
 from sim.world import Execution
+from tests.small_runs import RING, keep_small, private_sides, rebuild_small, run_small, services, twice
 from transcripts.private import PrivateFileError, PrivateSide
 from transcripts.record import Recorder
-from transcripts.replay import Start, replay
+from transcripts.replay import Repeat, Start, replay
 from transcripts.store import Transcript
 
 WORDS = {CLIENT: np.arange(5), SERVER: np.arange(5) * 700}
@@ -119,11 +119,14 @@ def test_another_ledger_of_draws(tmp_path: Path) -> None:
 def test_a_party_that_uses_its_peers_input_is_found(tmp_path: Path) -> None:
     """A rebuild that peeks: the server's input depends on what only the client's side knows."""
 
-    def rebuild(start: Start, public: Mapping[str, object], side: PrivateSide) -> None:
-        session = start(services())
-        own = from_words(RING, side.arrays["x"] + np.uint64(1 if side.role is SERVER else 0))
-        inputs = {side.role: [own], side.role.peer: [blank(own.spec)]}
-        session.run(twice, inputs[Role.CLIENT], inputs[Role.SERVER])
+    def rebuild(public: Mapping[str, object]) -> Repeat:
+        def repeat(start: Start, side: PrivateSide) -> None:
+            session = start(services())
+            own = from_words(RING, side.arrays["x"] + np.uint64(1 if side.role is SERVER else 0))
+            inputs = {side.role: [own], side.role.peer: [blank(own.spec)]}
+            session.run(twice, inputs[Role.CLIENT], inputs[Role.SERVER])
+
+        return repeat
 
     path = tmp_path / "x.secmoe"
     keep_small(path)

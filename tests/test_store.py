@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.small_runs import keep_small, run_small
 
 from sim.message import Message, chain
 from sim.ring import Ring, Spec
 from sim.role import CLIENT, SERVER, Role
 from sim.wire import BlobSpec
 from sim.world import Execution
+from tests.small_runs import keep_small, run_small
 from transcripts import layout
 from transcripts.layout import (
     AlteredTranscript,

@@ -33,9 +33,11 @@ class Start(Protocol):
     def __call__(self, services: Sequence[Service]) -> Session: ...
 
 
-# Repeats the recorded runs of one party: `rebuild(start, public, side)` calls start(services) once and then
-# session.run(...) once per recorded run, with the party's own inputs from its private side.
-Rebuild = Callable[[Start, Mapping[str, object], PrivateSide], None]
+# Repeats the recorded runs of one party: `repeat(start, side)` calls start(services) once and then session.run(...)
+# once per recorded run, with the party's own inputs from its private side. `rebuild(public)` gives it for the public
+# parameters of a transcript, and refuses those it does not understand.
+Repeat = Callable[[Start, PrivateSide], None]
+Rebuild = Callable[[Mapping[str, object]], Repeat]
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,14 @@ class ReplayReport:
 
 
 def replay(transcript: Transcript, rebuild: Rebuild, roles: Sequence[Role] = tuple(Role)) -> ReplayReport:
-    """Replay each party of `roles` alone. Raises PrivateFileError when a private side is missing or foreign."""
+    """Replay each party of `roles` alone. Raises PrivateFileError when a private side is missing or foreign, and what
+    `rebuild` raises on parameters that it cannot use."""
     sides = [read_private(private_path(transcript.path, role), role, transcript.seal) for role in roles]
-    return ReplayReport(tuple(_replay_party(transcript, rebuild, side) for side in sides))
+    repeat = rebuild(transcript.public)
+    return ReplayReport(tuple(_replay_party(transcript, repeat, side) for side in sides))
 
 
-def _replay_party(transcript: Transcript, rebuild: Rebuild, side: PrivateSide) -> PartyReplay:
+def _replay_party(transcript: Transcript, repeat: Repeat, side: PrivateSide) -> PartyReplay:
     record = _Record(transcript, side.role)
     sessions: list[Session] = []
 
@@ -103,7 +107,7 @@ def _replay_party(transcript: Transcript, rebuild: Rebuild, side: PrivateSide) -
 
     difference = None
     try:
-        rebuild(start, transcript.public, side)
+        repeat(start, side)
         difference = record.rest() or _draws(side, sessions)
     except (ValueError, RuntimeError) as error:  # Diverged, or what followed from an altered message
         reason = f"{type(error).__name__}: {error}"

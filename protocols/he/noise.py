@@ -57,8 +57,9 @@ def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
     aux = float(math.prod(params.primes[-len(params.auxiliary_bits):]))
     rounding = n / 18 + 1 / 12
     digits = [float(p) ** 2 * n * ERROR_VARIANCE / 12 / special**2 for p in params.primes[: len(params.q_bits)]]
-    switch0 = rounding + sum(digits)
-    switch1 = rounding + sum(digits[: params.kept])
+    divided = rounding if params.special_bits else 0.0  # the division by P rounds
+    switch0, switch1 = divided + sum(digits), divided + sum(digits[: params.kept])
+    dropped = rounding if params.kept < len(params.q_bits) else 0.0
     fresh = ERROR_VARIANCE + 2 / 12
     stages = [("fresh", fresh)]
     expanded = fresh
@@ -67,7 +68,7 @@ def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
     stages.append(("expansion", expanded))
     variance = fresh
     if plan.order == "linear":
-        variance = variance * (q1 / q0) ** 2 + rounding
+        variance = variance * (q1 / q0) ** 2 + dropped
         stages.append(("switch", variance))
         variance *= norm
         stages.append(("weights", variance))
@@ -79,7 +80,7 @@ def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
         phase = rounding + plan.d / 12  # quotient of the phase by q, and the message itself
         variance = modulus**2 * n * phase * (fresh + expanded + rounding * (q0 / aux) ** 2) + switch0
         stages.append(("product", variance))
-        variance = variance * (q1 / q0) ** 2 + rounding
+        variance = variance * (q1 / q0) ** 2 + dropped
         stages.append(("switch", variance))
         if plan.order == "R":
             variance *= norm
@@ -102,7 +103,7 @@ def noise_report(plan: Plan, norm: float) -> NoiseReport:
     response_room = 2.0 ** (params.response_total_bits - params.ring_bits - 1)
     tail = TAIL * math.sqrt(params.n / 18 + 1 / 12)
     return NoiseReport(
-        tuple((name, math.log2(variance) / 2) for name, variance in stages),
+        tuple((name, math.log2(variance) / 2 if variance else -math.inf) for name, variance in stages),
         math.log2(bound), math.log2(flood), math.log2(room), epsilon(bound, flood, math.prod(plan.outputs)),
         flood >= 2.0**params.kappa * bound, (flood + bound) / room + tail / response_room < 1)
 
@@ -131,7 +132,7 @@ def check_weights(plan: Plan, norm: float, largest: int) -> NoiseReport:
     """The load-time check. norm: largest squared block norm; largest: largest absolute weight. Raises
     WeightsOutOfBound.
     """
-    limit = min(plan.params.primes) // 2
+    limit = min(plan.params.primes[: len(plan.params.q_bits)]) // 2
     if largest * plan.factor > limit:
         raise WeightsOutOfBound(f"weights: expected absolute values up to {limit // plan.factor}, came {largest}: "
                                 "rescale the layer or use fewer fractional bits")
@@ -141,8 +142,8 @@ def check_weights(plan: Plan, norm: float, largest: int) -> NoiseReport:
         raise WeightsOutOfBound(
             f"weights: {plan.params.name} in order {plan.order} admits an output block of norm "
             f"2^{math.log2(max(admitted, 1)) / 2:.1f}, came 2^{math.log2(norm / plan.factor**2) / 2:.1f} (noise bound "
-            f"2^{report.bound:.1f}, flooding 2^{report.flood:.1f}, kappa {plan.params.kappa}): scale the weights down or "
-            "take parameters with a larger modulus")
+            f"2^{report.bound:.1f}, flooding 2^{report.flood:.1f}, kappa {plan.params.kappa}): scale the weights down "
+            "or take parameters with a larger modulus")
     return report
 
 

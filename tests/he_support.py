@@ -1,0 +1,98 @@
+"""Both ends of a homomorphic session in one place, for tests of the layer below the protocols."""
+
+import functools
+import hashlib
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from protocols.he.bfv import Shares
+from protocols.he.client import ClientKeys, Draw
+from protocols.he.ntt import Floats, Ints
+from protocols.he.packing import LinearPlan, Plan, SelectPlan, key_set
+from protocols.he.ring_q import Basis
+from protocols.he.server import Operand, Product, ServerKeys, prepare
+
+_scopes = itertools.count()
+
+
+def fresh_draw() -> Draw:
+    """A source of its own for one call: deterministic bytes, and an error when a label is used twice."""
+    scope, used = next(_scopes), set[str]()
+
+    def draw(label: str, nbytes: int) -> bytes:
+        assert label not in used, f"label {label} drawn twice"
+        used.add(label)
+        return hashlib.shake_128(f"{scope}/{label}".encode()).digest(nbytes)
+
+    return draw
+
+
+def words(rng: np.random.Generator, shape: tuple[int, ...], ring_bits: int) -> Shares:
+    """Uniform ring elements."""
+    return rng.integers(0, 1 << 64, shape, dtype=np.uint64) & np.uint64((1 << ring_bits) - 1)
+
+
+class Session:
+    """Keys of both parties for some plans, and the steps of a request."""
+
+    def __init__(self, *plans: Plan) -> None:
+        self.params = plans[0].params
+        self.mask = np.uint64((1 << self.params.ring_bits) - 1)
+        self.keys = key_set(self.params, plans)
+        self.client = ClientKeys.generate(self.keys, fresh_draw())
+        self.server = ServerKeys.from_bytes(self.keys, self.client.public_bytes)
+
+    def upload(self, plan: Plan, word: str, value: Shares, own: Shares) -> Operand:
+        """Share value as (value - own, own), upload the first part, absorb the second."""
+        layout = plan.operand(word)
+        data = self.client.encrypt(layout, (value - own) & self.mask, fresh_draw())
+        assert len(data) == layout.nbytes
+        return self.server.absorb(layout, data, own)
+
+    def product(self, plan: Plan, t: Shares | None, x: Shares, rng: np.random.Generator) -> Product:
+        """The product that meets the weights, from freshly shared operands."""
+        own = words(rng, x.shape, self.params.ring_bits)
+        operand = self.upload(plan, "x", x, own)
+        if isinstance(plan, LinearPlan):
+            return self.server.linear(plan, operand)
+        assert isinstance(plan, SelectPlan) and t is not None
+        selector = self.upload(plan, "t", t, words(rng, t.shape, self.params.ring_bits))
+        return self.server.tensor(plan, selector, operand)
+
+    def request(self, plan: Plan, w: Ints, t: Shares | None, x: Shares, mask: Shares, rng: np.random.Generator) -> Shares:
+        """What the client decrypts."""
+        result = self.server.apply(plan, prepare(plan, w), [self.product(plan, t, x, rng)])[0]
+        data = self.server.respond(plan, result, mask, fresh_draw())
+        assert len(data) == plan.response_nbytes
+        return self.client.decrypt(plan, data)
+
+
+@functools.lru_cache(maxsize=64)
+def session(*plans: Plan) -> Session:
+    """One session per set of plans, reused between examples."""
+    return Session(*plans)
+
+
+def expected(plan: Plan, w: Ints, t: Shares | None, x: Shares, mask: Shares) -> Shares:
+    """The ideal output mod 2^l: sum_i t_i W_i x + mask, or x W^T + mask."""
+    m = np.uint64((1 << plan.params.ring_bits) - 1)
+    if t is None:
+        return (x @ w.astype(np.uint64).T + mask) & m
+    selected = (t[:, None, None] * w.astype(np.uint64)).sum(axis=0, dtype=np.uint64)
+    return (selected @ x + mask) & m
+
+
+def largest_noise(s: Session, ciphertext: Floats, basis: Basis, positions: Ints, messages: Sequence[int],
+                  scale: int) -> float:
+    """log2 of the largest error of a transformed ciphertext at the positions: phase - q m / 2^scale, by exact integers."""
+    phase = s.client.secret.phase(s.server.ring.inverse(ciphertext, basis), basis)[:, positions].astype(np.int64)
+    units = [basis.modulus // p * pow(basis.modulus // p, -1, p) for p in basis.primes]
+    worst = 0
+    for column, message in zip(phase.T, messages, strict=True):
+        value = sum(int(v) * u for v, u in zip(column, units, strict=True))
+        error = (value - (basis.modulus * message + (1 << (scale - 1)) >> scale)) % basis.modulus
+        worst = max(worst, min(error, basis.modulus - error))
+    return math.log2(max(worst, 1))

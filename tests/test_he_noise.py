@@ -1,0 +1,198 @@
+"""The noise model against noise measured with the secret key, the load-time check, and the epsilon ledger."""
+
+import math
+
+import numpy as np
+import pytest
+
+from protocols.he.noise import (
+    EpsilonBudget,
+    EpsilonExhausted,
+    WeightsOutOfBound,
+    epsilon,
+    flood_target,
+    largest_norm,
+    noise_report,
+)
+from protocols.he.ntt import Floats, Ints
+from protocols.he.packing import LinearPlan, Plan, SelectPlan
+from protocols.he.params import INSECURE_TEST, PARAM_SETS
+from protocols.he.sampling import flooding_bound
+from protocols.he.ring_q import Basis
+from protocols.he.server import Operand, prepare
+from tests.he_support import Session, fresh_draw, largest_noise, session, words
+
+SLACK = 3.0  # bits by which a bound may exceed the largest measured error
+TAIL_BITS = 3.0  # 8 standard deviations
+
+
+class Trace:
+    """One request with the integers that the ciphertexts carry, and the error after each stage."""
+
+    def __init__(self, plan: Plan, seed: int, bits: int = 20) -> None:
+        self.plan, self.rng = plan, np.random.default_rng(seed)
+        self.s: Session = session(plan)
+        self.w: Ints = self.rng.integers(-(1 << bits), 1 << bits, (plan.experts, plan.f, plan.d))
+        self.report = prepare(plan, self.w).report
+        self.measured: dict[str, float] = {}
+        ring, server = self.s.server.ring, self.s.server
+        self.q0, self.q1 = ring.q0, ring.q1
+        self.x, x_operand = self._upload("x")
+        if isinstance(plan, LinearPlan):
+            product = server.linear(plan, x_operand)
+        else:
+            assert isinstance(plan, SelectPlan)
+            self.t, t_operand = self._upload("t")
+            product = server.tensor(plan, t_operand, x_operand)
+        self._operands([np.asarray(piece) for piece in product.units[0]])
+        units = [(unit, product.factor) for unit in product.units]
+        stage = {"R": "weights", "L": "switch", "linear": "weights"}[plan.order]
+        scale = plan.operand("x").scale - (plan.a if plan.order == "R" else 0)
+        outputs = self._outputs()
+        for block in range(min(plan.blocks, 8)):
+            chosen = outputs[block * plan.n_out: (block + 1) * plan.n_out]
+            ciphertext = server._block(plan, prepare(plan, self.w), block, units)[0]
+            self._record(stage, ciphertext, self.q1, np.arange(len(chosen)) * plan.spacing, chosen, scale)
+        result = server.apply(plan, prepare(plan, self.w), [product])[0]
+        first = 0
+        for part, places in zip(result.parts, plan.response_positions, strict=True):
+            self._record("packing", part, self.q1, places, outputs[first: first + places.size], plan.params.ring_bits)
+            first += places.size
+
+    def _upload(self, word: str) -> tuple[list[int], Operand]:
+        layout, ring = self.plan.operand(word), self.s.server.ring
+        theirs, own = (words(self.rng, layout.shape, self.plan.params.ring_bits) for _ in range(2))
+        operand = self.s.server.absorb(layout, self.s.client.encrypt(layout, theirs, fresh_draw()), own)
+        total = [int(a) + int(b) for a, b in zip(theirs.reshape(-1), own.reshape(-1), strict=True)]
+        self._everywhere("fresh", ring.forward(operand.parts[0], ring.q0), ring.q0,
+                         dict(zip(layout.positions(0).reshape(-1).tolist(), total, strict=True)), layout.scale)
+        return total, operand
+
+    def _record(self, stage: str, ciphertext: Floats, basis: Basis, positions: Ints, messages: list[int],
+                scale: int) -> None:
+        error = largest_noise(self.s, ciphertext, basis, positions, messages, scale)
+        self.measured[stage] = max(error, self.measured.get(stage, 0.0))
+
+    def _everywhere(self, stage: str, ciphertext: Floats, basis: Basis, message: dict[int, int], scale: int) -> None:
+        n = self.plan.params.n
+        self._record(stage, ciphertext, basis, np.arange(n), [message.get(place, 0) for place in range(n)], scale)
+
+    def _operands(self, pieces: list[Floats]) -> None:
+        plan = self.plan
+        if plan.order == "linear":
+            places = plan.operand("x").positions(0).reshape(-1).tolist()
+            self._everywhere("switch", pieces[0], self.q1, dict(zip(places, self.x, strict=True)),
+                             plan.operand("x").scale)
+        elif plan.order == "L":
+            for i, piece in enumerate(pieces):
+                if plan.a:
+                    self._everywhere("expansion", piece, self.q0, {0: self.t[i] << plan.a}, plan.operand("t").scale)
+        else:
+            for chunk, piece in zip(plan.chunks(), pieces, strict=True):
+                columns = range(plan.d)[chunk.columns]
+                message = {i + plan.stride * (j - columns[0]): self.t[i] * self.x[j]
+                           for i in range(plan.experts) for j in columns}
+                self._everywhere("switch", piece, self.q1, message, plan.operand("t").scale)
+
+    def _outputs(self) -> list[int]:
+        w, x = self.w.astype(object), np.array(self.x, dtype=object)
+        if self.plan.order == "linear":
+            return [int(v) for v in w[0] @ x]
+        return [int(v) for v in sum(t * matrix for t, matrix in zip(self.t, w, strict=True)) @ x]
+
+
+PLANS = [
+    SelectPlan(INSECURE_TEST, "R", 4, 64, 200), SelectPlan(INSECURE_TEST, "L", 4, 64, 200),
+    SelectPlan(INSECURE_TEST, "R", 4, 8, 8), SelectPlan(INSECURE_TEST, "L", 4, 8, 8),
+    LinearPlan(INSECURE_TEST, 1, 64, 128), SelectPlan(PARAM_SETS["P64tiny"], "R", 8, 32, 64),
+    SelectPlan(PARAM_SETS["P64tiny"], "L", 8, 32, 64), LinearPlan(PARAM_SETS["P64tiny"], 1, 32, 8),
+]
+WEIGHT_BITS = {"P64s": 20, "P64": 18, "P32": 11}
+REAL = [SelectPlan(PARAM_SETS[name], order, 8, 768, 3072) for name in ("P64s", "P64", "P32") for order in ("R", "L")]
+
+
+def check(trace: Trace) -> None:
+    stages = dict(trace.report.stages)
+    for stage, measured in trace.measured.items():
+        bound = stages[stage] + TAIL_BITS
+        assert measured <= bound, (stage, measured, bound)
+        assert bound - measured <= SLACK, (stage, measured, bound)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_measured_noise_is_within_the_bound_and_near_it(plan: Plan) -> None:
+    for seed in range(3):
+        check(Trace(plan, seed))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("plan", REAL, ids=str)
+def test_measured_noise_at_real_size(plan: Plan) -> None:
+    check(Trace(plan, 0, WEIGHT_BITS[plan.params.name]))
+
+
+@pytest.mark.parametrize("plan", [*PLANS, *REAL], ids=str)
+def test_the_largest_admitted_norm_is_the_exact_edge(plan: Plan) -> None:
+    edge = largest_norm(plan)
+    assert edge > 0
+    assert noise_report(plan, 0.999 * edge).hides and noise_report(plan, 0.999 * edge).decrypts
+    assert not noise_report(plan, 1.001 * edge).hides
+
+
+def test_weights_beyond_the_bound_are_refused_with_what_to_do() -> None:
+    plan = SelectPlan(PARAM_SETS["P32tiny"], "R", 4, 8, 8)
+    for order in ("R", "L"):
+        plan = SelectPlan(PARAM_SETS["P32tiny"], order, 4, 8, 8)
+        w = np.zeros((4, 8, 8), dtype=np.int64)
+        assert prepare(plan, w).report.hides
+        w[1, 2, 3] = int(math.sqrt(largest_norm(plan)) * 0.99)
+        prepare(plan, w)
+        w[1, 2, 3] = int(math.sqrt(largest_norm(plan)) * 1.01)
+        with pytest.raises(WeightsOutOfBound, match=r"admits an output block of norm 2\^.*scale the weights down"):
+            prepare(plan, w)
+    w[1, 2, 3] = 1 << 40
+    with pytest.raises(WeightsOutOfBound, match="expected absolute values up to"):
+        prepare(plan, w)
+
+
+def test_the_default_set_admits_every_21_bit_weight_up_to_128_experts() -> None:
+    for order in ("R", "L"):
+        for d, f in ((768, 3072), (3072, 768)):
+            for experts in (2, 8, 32, 128):
+                plan = SelectPlan(PARAM_SETS["P64s"], order, experts, d, f)
+                norm = 2.0**42 * experts * d * plan.n_out
+                assert noise_report(plan, norm).hides, plan
+
+
+def test_flooding_has_the_published_amplitude_and_epsilon_its_formula() -> None:
+    for params in PARAM_SETS.values():
+        q1 = math.prod(params.primes[: params.kept])
+        flood = flooding_bound(flood_target(params))[0]
+        assert flood * 5 << (params.ring_bits + 1) <= 4 * q1
+        assert flood > 0.8 * q1 / 2 ** (params.ring_bits + 1) * (1 - 2**-15)
+    assert epsilon(8.0, 2.0**20, 3) == 3 * 8.0 / 2.0**21
+    assert epsilon(2.0**30, 2.0**20, 1) == 1.0
+
+
+def test_epsilon_of_uniform_flooding_is_the_exact_distance() -> None:
+    """Total variation between uniform on 2F integers and its shift by v, by enumeration."""
+    flood = 50
+    for shift in range(0, 60, 7):
+        left = {u: 1 / (2 * flood) for u in range(-flood, flood)}
+        right = {u + shift: 1 / (2 * flood) for u in range(-flood, flood)}
+        distance = sum(abs(left.get(u, 0) - right.get(u, 0)) for u in left | right) / 2
+        assert distance == pytest.approx(epsilon(shift, flood, 1), abs=1e-12)
+
+
+def test_the_budget_refuses_the_response_that_would_exceed_it() -> None:
+    budget = EpsilonBudget(2.0**-30)
+    assert budget.bits == math.inf
+    for _ in range(3):
+        budget.charge(2.0**-32)
+    assert budget.bits == pytest.approx(32 - math.log2(3))
+    budget.admit(2.0**-32)
+    with pytest.raises(EpsilonExhausted, match="open a new session"):
+        budget.charge(1.01 * 2.0**-32)
+    assert budget.total == 3 * 2.0**-32
+    budget.charge(2.0**-32)
+    assert budget.remaining == 0

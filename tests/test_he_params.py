@@ -1,0 +1,148 @@
+"""Parameter sets: security caps, primes, and the byte counts that plans promise."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.he.packing import LinearPlan, Plan, SelectPlan, ShapeDoesNotFit, key_set
+from protocols.he.params import (
+    INSECURE_TEST,
+    PARAM_SETS,
+    InsecureParameters,
+    ParamSet,
+    UnknownParameters,
+    ntt_primes,
+    param_set,
+)
+
+ALL = [*PARAM_SETS.values(), INSECURE_TEST]
+
+
+def test_the_public_table() -> None:
+    rows = {p.name: (p.n, p.ring_bits, p.frac_bits, p.q_bits, p.q1_bits, p.special_bits, p.response_bits, p.kappa)
+            for p in PARAM_SETS.values()}
+    assert rows == {
+        "P64s": (16384, 64, 18, (42,) * 6, 168, 50, (39, 39), 48),
+        "P64": (16384, 64, 18, (50, 50, 50, 45, 45), 150, 50, (38, 38), 40),
+        "P64tiny": (8192, 64, 18, (43,) * 5, 215, 0, (38, 38), 40),
+        "P32": (8192, 32, 12, (40, 40, 40, 50), 120, 48, (22, 22), 40),
+        "P32tiny": (8192, 32, 12, (37,) * 4, 148, 0, (22, 22), 40),
+    }
+
+
+def test_the_insecure_set_cannot_be_reached_by_name() -> None:
+    assert INSECURE_TEST.name not in PARAM_SETS
+    assert not any(p.insecure_test for p in PARAM_SETS.values())
+    with pytest.raises(UnknownParameters, match="expected one of P64s, P64, P64tiny, P32, P32tiny, came 'INSECURE_TEST'"):
+        param_set("INSECURE_TEST")
+    assert param_set("P64s") is PARAM_SETS["P64s"]
+
+
+@pytest.mark.parametrize("params", ALL, ids=lambda p: p.name)
+def test_primes_are_distinct_ntt_primes_of_the_stated_length(params: ParamSet) -> None:
+    special = (params.special_bits,) if params.special_bits else ()
+    lengths = (*params.q_bits, *special, *params.response_bits, *params.auxiliary_bits)
+    assert len(set(params.primes)) == len(lengths)
+    for p, bits in zip(params.primes, lengths, strict=True):
+        assert p.bit_length() == bits <= 50 and p % (2 * params.n) == 1
+        assert all(pow(base, p - 1, p) == 1 for base in (2, 3, 5, 7, 11))
+    assert params.primes == ntt_primes(params.n, lengths)
+
+
+def test_parameters_below_128_bit_security_are_refused() -> None:
+    for name, cap in (("P64s", 438), ("P64tiny", 218), ("P32", 218)):
+        params = PARAM_SETS[name]
+        assert sum(params.q_bits) + params.special_bits <= cap
+        wider = (*params.q_bits, *(50,) * 4)
+        with pytest.raises(InsecureParameters, match=f"at most {cap} modulus bits"):
+            dataclasses.replace(params, q_bits=wider)
+    with pytest.raises(InsecureParameters, match="at most 109"):
+        dataclasses.replace(PARAM_SETS["P32tiny"], n=4096)
+    with pytest.raises(InsecureParameters, match="at most 0 modulus bits"):
+        dataclasses.replace(INSECURE_TEST, insecure_test=False)
+    with pytest.raises(InsecureParameters, match="special prime included"):
+        dataclasses.replace(PARAM_SETS["P64tiny"], special_bits=43)
+    with pytest.raises(InsecureParameters, match="above 50 bits"):
+        dataclasses.replace(PARAM_SETS["P64s"], special_bits=51)
+
+
+@pytest.mark.parametrize("order", ["R", "L"])
+def test_bytes_of_a_product_do_not_depend_on_the_number_of_experts(order: str) -> None:
+    for experts in range(2, 129):
+        for d, f, down in ((768, 3072, 189_696), (3072, 768, 167_232)):
+            plan = SelectPlan(PARAM_SETS["P64s"], order, experts, d, f)
+            assert plan.operand("t").nbytes + plan.operand("x").nbytes == 1_032_256
+            assert plan.response_nbytes == down
+
+
+def test_key_bytes_are_the_published_ones() -> None:
+    p64s = PARAM_SETS["P64s"]
+    wide, narrow = 6 * (32 + 16384 * 302 // 8), 4 * (32 + 16384 * 218 // 8)
+    for experts, levels in ((2, 1), (8, 3), (32, 5), (128, 7)):
+        first, second = (SelectPlan(p64s, "R", experts, d, f) for d, f in ((768, 3072), (3072, 768)))
+        zero = 32 + 16384 * 168 // 8
+        assert key_set(p64s, [first]).nbytes == zero + (1 + levels) * wide + 8 * narrow
+        assert key_set(p64s, [first, second]).nbytes == zero + (1 + levels) * wide + 10 * narrow
+    assert 21.9e6 < key_set(p64s, [SelectPlan(p64s, "R", 2, 768, 3072)]).nbytes < 22.1e6
+    assert 44.2e6 < key_set(p64s, [SelectPlan(p64s, "R", 128, 768, 3072)]).nbytes < 44.4e6
+    assert key_set(p64s, [LinearPlan(p64s, 4, 768, 8)]).nbytes == zero
+
+
+def test_one_upload_of_t_serves_both_layers() -> None:
+    p64s = PARAM_SETS["P64s"]
+    for order in ("R", "L"):
+        first, second = SelectPlan(p64s, order, 8, 768, 3072), SelectPlan(p64s, order, 8, 3072, 768)
+        assert first.b == second.b == 8 and first.operand("t") == second.operand("t")
+        assert first.operand("x") != second.operand("x")
+    shallow, deep = SelectPlan(p64s, "R", 8, 768, 40), SelectPlan(p64s, "R", 8, 768, 3072)
+    assert shallow.operand("t") != deep.operand("t")
+    assert SelectPlan(p64s, "R", 8, 768, 40, deep.b).operand("t") == deep.operand("t")
+
+
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 300))
+
+
+@given(st.sampled_from(ALL), st.sampled_from("RL"), shapes)
+def test_layouts_of_a_select_plan_do_not_collide(params: ParamSet, order: str, shape: tuple[int, int, int]) -> None:
+    _check_layouts(SelectPlan(params, order, *shape), ("t", "x"))
+
+
+@given(st.sampled_from(ALL), st.integers(1, 9), st.integers(1, 200), st.integers(1, 300))
+def test_layouts_of_a_linear_plan_do_not_collide(params: ParamSet, n: int, d: int, f: int) -> None:
+    _check_layouts(LinearPlan(params, n, d, f), ("x",))
+
+
+def _check_layouts(plan: Plan, operands: tuple[str, ...]) -> None:
+    for word in operands:
+        layout = plan.operand(word)
+        entries = 0
+        for k in range(layout.count):
+            places = layout.positions(k).reshape(-1)
+            entries += places.size
+            assert np.unique(places).size == places.size and 0 <= places.min() and places.max() < plan.params.n
+        assert entries == np.prod(layout.shape)
+    assert sum(places.size for places in plan.response_positions) == np.prod(plan.outputs)
+    for places in plan.response_positions:
+        assert np.unique(places).size == places.size and 0 <= places.min() and places.max() < plan.params.n
+    assert sum(len(range(plan.d)[c.columns]) * len(range(plan.experts)[c.experts]) for c in plan.chunks()) == (
+        plan.experts * plan.d)
+    for element in (*plan.expansion_elements, *plan.packing_elements):
+        assert element % 2 == 1 and 1 < element < 2 * plan.params.n
+    assert plan.params.galois or not (*plan.expansion_elements, *plan.packing_elements)
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: SelectPlan(PARAM_SETS["P64tiny"], "R", 8, 2048, 8), "set with Galois keys"),
+    (lambda: SelectPlan(PARAM_SETS["P64s"], "R", 8, 16385, 8), "a larger parameter set"),
+    (lambda: LinearPlan(PARAM_SETS["P64s"], 1, 16385, 8), "split the columns"),
+    (lambda: SelectPlan(PARAM_SETS["P64s"], "X", 8, 8, 8), "expected order R or L"),
+    (lambda: SelectPlan(PARAM_SETS["P64s"], "R", 0, 8, 8), "positive sizes"),
+    (lambda: LinearPlan(PARAM_SETS["P64s"], 0, 8, 8), "positive sizes"),
+])
+def test_shapes_that_do_not_fit_are_refused(make: object, words: str) -> None:
+    assert callable(make)
+    with pytest.raises(ShapeDoesNotFit, match=words):
+        make()

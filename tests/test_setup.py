@@ -1,0 +1,118 @@
+"""What a fresh clone relies on: the lock, the Makefile, the gate, the licence, and a README that resolves."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from secmoe.cli import _parser
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("sim", "protocols", "proofs", "transcripts", "secmoe")
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+# A tag of the bibliography: a capital, then letters and digits, not a shape such as [E, d] or [N].
+TAG = re.compile(r"^[A-Z][A-Za-z0-9]*[a-z0-9][A-Za-z0-9]*$")
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9_.-]", line)[0].lower().replace("_", "-") for line in requirements}
+
+
+def test_every_requirement_is_pinned_with_hashes() -> None:
+    blocks = re.findall(r"^([a-z0-9-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", LOCK, re.MULTILINE)
+    pinned = {name for name, _, _ in blocks}
+    stated = {line.split("==")[0] for line in LOCK.splitlines() if re.match(r"^[A-Za-z]", line)}
+    assert pinned == stated and len(pinned) > 20
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["test"]
+    assert names(wanted + project["build-system"]["requires"]) <= pinned
+
+
+def test_the_lock_names_no_host() -> None:
+    assert not re.search(r"://|^\s*-(?!-hash)|index|find-links|trusted|@ ", LOCK, re.MULTILINE)
+    assert "/" not in re.sub(r"# via.*", "", LOCK)
+
+
+def test_the_gate_runs_the_tests() -> None:
+    gate = ROOT / ".ci" / "run"
+    assert os.access(gate, os.X_OK)
+    assert re.search(r"^exec make test$", gate.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_every_target_of_the_makefile_is_listed_and_exists() -> None:
+    told = set(re.findall(r'@echo "make (\w+)', MAKEFILE))
+    targets = set(re.findall(r"^(\w+):", MAKEFILE, re.MULTILINE))
+    assert {"run", "test", "check", "nightly", "bench", "clean", "lock"} <= told <= targets
+    assert set(re.findall(r"`make (\w+)", README)) <= targets
+    assert {"run", "test", "check"} <= set(re.findall(r"`?make (\w+)", README))
+
+
+def test_the_licence_is_apache_2() -> None:
+    words = (ROOT / "LICENSE").read_text(encoding="utf-8").split()
+    digest = hashlib.sha256(" ".join(words).encode()).hexdigest()
+    assert digest == "0ffddef9e48f8a09aed5caf2d44f7ba1c1be2d9b8e0a6f693b1635b2d5566645"
+
+
+def commands() -> dict[str, set[str]]:
+    """Sub-commands with their options."""
+    (action,) = (a for a in _parser()._actions if a.dest == "==SUPPRESS==" or (hasattr(a, "choices") and a.choices))
+    assert isinstance(action.choices, dict)
+    return {
+        name: {option for a in sub._actions for option in a.option_strings if option.startswith("--")}
+        for name, sub in action.choices.items()
+    }
+
+
+def test_the_readme_names_commands_and_options_that_exist() -> None:
+    known = commands()
+    found = set()
+    for line in re.findall(r"secmoe ((?:run|inspect|replay|catalog|[a-z]+)\b[^\n`]*)", README):
+        word, _, rest = line.partition(" ")
+        if word in known:
+            found.add(word)
+            assert set(re.findall(r"(?<![\w-])--[a-z-]+", rest)) <= known[word], line
+    assert found == set(known)
+    for option in set().union(*known.values()) - {"--help"}:
+        assert option in README, f"README does not name {option}"
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Docstrings and `cites` of the packages."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                    yield path.name, ast.get_docstring(node) or ""
+                elif isinstance(node, ast.keyword) and node.arg == "cites" and isinstance(node.value, ast.Constant):
+                    yield path.name, str(node.value.value)
+
+
+def test_every_tag_resolves_in_the_references() -> None:
+    references = README.partition("## References")[2]
+    known = set(re.findall(r"^- \*\*\[(\w+)\]\*\*", references, re.MULTILINE))
+    used: dict[str, str] = {}
+    for where, text in texts():
+        for inside in re.findall(r"\[([^\[\]\n]+)\]", text):
+            for word in re.split(r"[,;]\s*", inside):
+                tag = word.split(" ")[0]
+                if len(tag) > 2 and TAG.match(tag):
+                    used[tag] = where
+    assert set(used) <= known, {tag: used[tag] for tag in set(used) - known}
+    assert known <= set(used) | set(re.findall(r"\[(\w+)\]", README.partition("## References")[0])), "unused reference"
+
+
+@pytest.mark.parametrize("name", ["README.md", "SECURITY.md", "CONTRIBUTING.md"])
+def test_links_resolve(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), f"{name}: {target}"
