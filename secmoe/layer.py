@@ -22,7 +22,7 @@ from protocols.model.tables import DEFAULT_TABLES, TABLES, Table
 from protocols.moe import LayerPlan, LayerWeights, moe_layer
 from protocols.ot.service import OtService
 from secmoe.version import program_version
-from sim.concrete import from_words
+from sim.concrete import from_words, to_words
 from sim.party import ProtocolDecl
 from sim.ring import Ring, RingArray, Spec
 from sim.role import CLIENT, SERVER, Role
@@ -202,4 +202,4 @@ def opened(run: LayerRun, execution: Execution) -> NDArray[np.uint64]:
     """The output, reconstructed from both parties' shares: words [n, d]."""
     ours: RingArray = execution.outputs[CLIENT]
     total = ours + execution.outputs[SERVER]
-    return np.asarray(total.value, dtype=np.uint64)
+    return to_words(total)

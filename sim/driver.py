@@ -114,6 +114,11 @@ class Driver:
             self._charge()
             self._current.scopes.pop()
 
+    def blame(self, error: Exception) -> None:
+        """Note party and scope on an error, where it passes the innermost scope."""
+        if self._current is not None and not getattr(error, "__notes__", None):
+            error.add_note(f"raised by {self._current.role.value} in scope {self._current.scopes[-1]!r}")
+
     def _task(self) -> _Task:
         if self._current is None:
             raise RuntimeError("a party handle was used outside its driver")
@@ -149,7 +154,7 @@ class Driver:
             self._finish(task, stop.value, results)
             return
         except Exception as error:
-            error.add_note(f"raised by {task.role.value} in scope {task.scopes[-1]!r}")
+            self.blame(error)
             raise
         finally:
             self._current = None

@@ -80,6 +80,9 @@ class Party:
             self._driver.enter(child.scope)
             try:
                 return await body(child, *args, **kwargs)
+            except Exception as error:
+                self._driver.blame(error)
+                raise
             finally:
                 self._driver.leave()
 
@@ -118,7 +121,10 @@ class Party:
         return constant(self.backend, ring, words)
 
     def draw_bytes(self, word: str, n: int) -> bytes:
-        """n uniform bytes from this party's own tape; for the kernels below the OT and HE interfaces."""
+        """n uniform bytes from this party's own tape (zeros in the shapes interpretation); for the kernels below the OT
+        and HE interfaces."""
+        if self.backend is SHAPES:
+            return bytes(n)
         return self.endpoint.tape.bytes(self.label(word), n)
 
     def const(self, ring: Ring, value: Any, shape: Shape | None = None) -> RingArray:

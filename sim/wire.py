@@ -6,6 +6,7 @@ interpretation uses as well, so that priced and recorded sizes are one number.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 
 from sim.concrete import CONCRETE
 from sim.ring import Ring, RingArray, Spec
+
+_RING = re.compile(r"z2\^([1-9][0-9]?)")
 
 
 class WireMismatch(RuntimeError):
@@ -103,8 +106,10 @@ def spec_to_json(spec: AnySpec) -> dict[str, Any]:
 
 def spec_from_json(kind: str, dtype: str, shape: list[int]) -> AnySpec:
     """Inverse of `spec_to_json`; raises WireMismatch on anything else."""
-    if kind == "ring" and dtype.startswith("z2^") and dtype[3:].isdigit() and 1 <= int(dtype[3:]) <= 64:
-        return Spec(Ring(int(dtype[3:])), tuple(int(v) for v in shape))
-    if dtype == "bytes" and len(shape) == 1:
-        return BlobSpec(kind, int(shape[0]))
+    sizes = isinstance(shape, list) and all(type(v) is int and v >= 0 for v in shape)
+    if sizes and isinstance(kind, str) and isinstance(dtype, str):
+        if kind == "ring" and (width := _RING.fullmatch(dtype)) and 1 <= int(width[1]) <= 64:
+            return Spec(Ring(int(width[1])), tuple(shape))
+        if dtype == "bytes" and len(shape) == 1:
+            return BlobSpec(kind, shape[0])
     raise WireMismatch(f"expected a ring array or a byte string, got kind {kind!r}, dtype {dtype!r}, shape {shape!r}")

@@ -20,8 +20,8 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
-# A tag of the bibliography: a capital, then letters and digits, not a shape such as [E, d] or [N].
-TAG = re.compile(r"^[A-Z][A-Za-z0-9]*[a-z0-9][A-Za-z0-9]*$")
+# A tag of the bibliography, not a shape such as [E, d] or [N].
+TAG = re.compile(r"^[A-Z][A-Za-z0-9]{3,}$")
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -103,10 +103,9 @@ def test_every_tag_resolves_in_the_references() -> None:
     used: dict[str, str] = {}
     for where, text in texts():
         for inside in re.findall(r"\[([^\[\]\n]+)\]", text):
-            for word in re.split(r"[,;]\s*", inside):
-                tag = word.split(" ")[0]
-                if len(tag) > 2 and TAG.match(tag):
-                    used[tag] = where
+            tags = [part.split(" ")[0] for part in re.split(r"[,;]\s*", inside)]
+            if all(TAG.match(tag) for tag in tags):
+                used |= dict.fromkeys(tags, where)
     assert set(used) <= known, {tag: used[tag] for tag in set(used) - known}
     assert known <= set(used) | set(re.findall(r"\[(\w+)\]", README.partition("## References")[0])), "unused reference"
 
