@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from protocols import functionalities as F
 from protocols.convert import b2a
+from protocols.he.interface import Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
 from protocols.linear import linear
@@ -127,6 +128,8 @@ async def moe_layer(
     Returns (n, d). Faithful mode: bit for bit the fixed-point oracle. Error mode one-ulp: see truncate.
     """
     a, shape = plan.arithmetic, plan.shape
+    if weights is not None:
+        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
     products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
     logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
     winners, hot = await top_k(p, logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
@@ -139,6 +142,10 @@ async def moe_layer(
     wide = prob.reshape(*prob.shape, 1).broadcast(*y.shape)
     mixed = (await mul(p, wide, y)).sum(1)
     return residual + await truncate(p, mixed, f=a.s, mode=a.mode, w=a.w)
+
+
+def _admit(he: Engine, weights: LayerWeights, plan: LayerPlan) -> None:
+    he.admit([(weights.router, 1), *weights.experts.responses(plan.tokens * plan.shape.k)])
 
 
 async def _experts(p: Party, hot: RingArray, x: RingArray, weights: LayerWeights | None, plan: LayerPlan) -> RingArray:

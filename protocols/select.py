@@ -44,6 +44,10 @@ class ExpertWeights:
     v: Any
     w2: Any
 
+    def responses(self, rows: int) -> list[tuple[Any, int]]:
+        """What an engine answers for so many selections: (prepared weights, rows)."""
+        return [(weights, rows) for weights in (self.w1, self.v, self.w2) if weights is not None]
+
 
 def _select_cost(t: RingArray, x: RingArray, weights: object, *, plan: SelectPlan) -> Cost:
     uploads = a2h.declared(t, layout=plan.operand("t")) | a2h.declared(x, layout=plan.operand("x"))
@@ -127,6 +131,8 @@ async def select_then_compute(
     n, k = x.shape[0], t.shape[1]
     rows = n * k
     flat_t = t.reshape(rows, t.shape[2])
+    if weights is not None:
+        p.local(_admit, he, weights, rows)
     ct_t, ct_x = await p.gather(a2h(p, flat_t, layout=up.operand("t")), a2h(p, x, layout=up.operand("x")))
     ct_h = ct_v = None
     if ct_t is not None and weights is not None:
@@ -149,6 +155,10 @@ async def select_then_compute(
         ct_y = p.local(_product, he, down, weights.w2, again[0] if again else ct_t, ct_g)
     y = await h2a(p, ct_y, plan=down, count=rows)
     return (await _floor(p, y, arithmetic)).reshape(n, k, *down.outputs)
+
+
+def _admit(he: Engine, weights: ExpertWeights, rows: int) -> None:
+    he.admit(weights.responses(rows))
 
 
 async def activate(p: Party, x: RingArray, activation: Table | str, a: Arithmetic) -> RingArray:

@@ -41,6 +41,11 @@ class Progress:
         self._scope = f"{role.value} {'/'.join(scope.split('/')[:3])}"
         self._update()
 
+    @property
+    def line(self) -> str:
+        """What is shown."""
+        return f"{self._what}  {self._messages} messages, {self._nbytes:,} bytes  {self._scope}"
+
     def _update(self) -> None:
         if self._enabled:
-            self._status.update(f"{self._what}  {self._messages} messages, {self._nbytes:,} bytes  {self._scope}")
+            self._status.update(self.line)

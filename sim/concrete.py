@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.ring import Index, Ring, RingArray, Shape, constant
+from sim.ring import Index, Ring, RingArray, Shape, Spec, constant
+from sim.tape import Tape, draw_nbytes, words_from_bytes
 
 Words = NDArray[Any]
 
@@ -31,6 +32,10 @@ class Concrete:
     def const(self, ring: Ring, shape: Shape, value: Words) -> Words:
         words = np.array(np.broadcast_to(value, shape), dtype=np.uint64) & np.uint64(ring.mask)
         return np.asarray(words.astype(_dtype(ring)))
+
+    def draw(self, spec: Spec, tape: Tape, label: str) -> Words:
+        """Uniform elements from a tape, under a label used once."""
+        return words_from_bytes(tape.bytes(label, draw_nbytes(spec.ring, spec.shape)), spec)
 
     def add(self, ring: Ring, a: Words, b: Words) -> Words:
         return np.asarray(a ^ b if ring.l == 1 else _reduce(ring, a + b))

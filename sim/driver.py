@@ -10,13 +10,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sim.concrete import CONCRETE
 from sim.message import Message
-from sim.party import Fork, Receive
-from sim.ring import RingArray
+from sim.party import Fork, Ideal, Receive
+from sim.ring import Ring, RingArray, Shape
 from sim.role import Role
-from sim.shapes import SHAPES, blank
+from sim.shapes import blank
 from sim.wire import AnySpec, Blob, BlobSpec, Payload, WireMismatch, decode, describe, encode, spec_of
 
 if TYPE_CHECKING:
@@ -54,6 +56,14 @@ class _Task:
     waiting: Receive | None = None
 
 
+# Randomness of ideal functionalities: (label of the call, word, ring, shape) -> uniform elements.
+FunctionalityDraw = Callable[[str, str, Ring, Shape], RingArray]
+
+
+def _no_ideal(label: str, word: str, ring: Ring, shape: Shape) -> RingArray:
+    raise RuntimeError(f"{label!r}: ideal functionalities exist in hybrid sessions only")
+
+
 class Driver:
     """Runs one coroutine per party present; collects messages, CPU seconds and final values."""
 
@@ -61,20 +71,24 @@ class Driver:
         self,
         sources: Mapping[Role, Source] | None = None,
         wait: Wait | None = None,
+        functionality: FunctionalityDraw | None = None,
         on_send: Callable[[Message], None] | None = None,
         on_scope: Callable[[Role, str], None] | None = None,
     ) -> None:
         self.messages: list[Message] = []
+        self.ideals: list[tuple[str, dict[Role, Any]]] = []
         self.cpu_by_scope: dict[tuple[Role, str], float] = {}
         self.cpu_by_depth: dict[tuple[Role, int], float] = {}
         self._sources = sources or {}
         self._wait_for_peer = wait
+        self._functionality: FunctionalityDraw = functionality or _no_ideal
         self._on_send = on_send
         self._on_scope = on_scope
         self._inbox: dict[tuple[Role, str], tuple[Message, Payload]] = {}
         self._sent: set[tuple[Role, str]] = set()
         self._ready: dict[Role, deque[tuple[_Task, Any]]] = {role: deque() for role in Role}
         self._blocked: dict[tuple[Role, str], _Task] = {}
+        self._meeting: dict[str, tuple[_Task, Ideal]] = {}
         self._current: _Task | None = None
         self._mark = 0.0
 
@@ -87,7 +101,7 @@ class Driver:
         content: bytes | None = None
         if isinstance(payload, Blob):
             content = payload.data if isinstance(payload.data, bytes) else None
-        elif payload.backend is not SHAPES:
+        elif payload.backend is CONCRETE:
             content = encode(payload)
             payload = decode(content, payload.spec)
         if content is not None and len(content) != payload.spec.nbytes:
@@ -95,7 +109,7 @@ class Driver:
                 f"{role.value} sent {len(content)} bytes under {label!r} for {describe(payload.spec)}: "
                 "the sender's declared size is wrong"
             )
-        message = Message(role, label, scope, task.depth + 1, spec_of(payload), content)
+        message = Message(role, label, scope, task.depth + 1, spec_of(payload), content, payload)
         self.messages.append(message)
         if self._on_send is not None:
             self._on_send(message)
@@ -116,7 +130,8 @@ class Driver:
 
     def blame(self, error: Exception) -> None:
         """Note party and scope on an error, where it passes the innermost scope."""
-        if self._current is not None and not getattr(error, "__notes__", None):
+        noted = any(note.startswith("raised by ") for note in getattr(error, "__notes__", ()))
+        if self._current is not None and not noted:
             error.add_note(f"raised by {self._current.role.value} in scope {self._current.scopes[-1]!r}")
 
     def _task(self) -> _Task:
@@ -161,6 +176,8 @@ class Driver:
         self._charge(task)
         if isinstance(effect, Fork):
             self._fork(task, effect)
+        elif isinstance(effect, Ideal):
+            self._meet(task, effect)
         else:
             self._wait(task, effect)
 
@@ -181,6 +198,21 @@ class Driver:
             self._ready[task.role].append((_Task(task.role, coro, task.depth, list(task.scopes), task, slot), None))
         if not fork.children:
             self._ready[task.role].append((task, []))
+
+    def _meet(self, task: _Task, call: Ideal) -> None:
+        """Rendezvous at an ideal functionality: the second party's call answers both."""
+        other = self._meeting.pop(call.label, None)
+        if other is None:
+            self._meeting[call.label] = (task, call)
+            return
+        first, mine = other
+        if first.role is task.role:
+            raise DuplicateLabel(f"{task.role.value} called the ideal functionality {call.label!r} twice")
+        inputs = {first.role: mine.mine, task.role: call.mine}
+        outputs = call.step(partial(self._functionality, call.label), inputs[Role.CLIENT], inputs[Role.SERVER])
+        self.ideals.append((call.label, dict(zip((Role.CLIENT, Role.SERVER), outputs, strict=True))))
+        for party, output in zip((Role.CLIENT, Role.SERVER), outputs, strict=True):
+            self._ready[party].append((first if first.role is party else task, output))
 
     def _finish(self, task: _Task, value: Any, results: dict[Role, Any]) -> None:
         parent = task.parent
@@ -243,11 +275,14 @@ class Driver:
             f"{role.value} waits for {label!r} ({describe(task.waiting.spec) if task.waiting else ''})"
             for (role, label), task in sorted(self._blocked.items())
         ]
+        lines += [
+            f"{task.role.value} waits at the functionality {label!r}" for label, (task, _) in self._meeting.items()
+        ]
         unread = [f"{m.sender.value} sent {label!r}, unread" for (_, label), (m, _) in sorted(self._inbox.items())]
         return "; ".join(lines + unread) or "no party can go on"
 
     def _close(self, roots: Mapping[Role, Coroutine[Any, Any, Any]]) -> None:
-        for task in self._blocked.values():
+        for task in [*self._blocked.values(), *(task for task, _ in self._meeting.values())]:
             task.coro.close()
         for queue in self._ready.values():
             for task, _ in queue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sim.role import Role
 from sim.wire import AnySpec, spec_to_json
@@ -12,7 +12,10 @@ from sim.wire import AnySpec, spec_to_json
 
 @dataclass(frozen=True)
 class Message:
-    """One message. depth: causal depth, 1 if it waits for none. payload: None where there is no byte content."""
+    """One message. depth: causal depth, 1 if it waits for none. payload: None where there is no byte content.
+
+    content: the array or blob itself, as the receiver gets it in this process; no part of digest or equality.
+    """
 
     sender: Role
     label: str
@@ -20,6 +23,7 @@ class Message:
     depth: int
     spec: AnySpec
     payload: bytes | None
+    content: object = field(default=None, compare=False, repr=False)
 
     @property
     def nbytes(self) -> int:
@@ -35,8 +39,8 @@ class Message:
         header = spec_to_json(self.spec)
         fields = [self.sender.value, self.label, str(self.depth), header["kind"], header["dtype"], str(header["shape"])]
         h = hashlib.blake2b(digest_size=32)
-        for field in [*(f.encode() for f in fields), self.payload or b""]:
-            h.update(len(field).to_bytes(8, "little") + field)
+        for part in [*(f.encode() for f in fields), self.payload or b""]:
+            h.update(len(part).to_bytes(8, "little") + part)
         return h.digest()
 
 

@@ -18,7 +18,6 @@ from sim.functionality import Functionality
 from sim.ring import Backend, Ring, RingArray, Shape, Spec, constant
 from sim.role import Role
 from sim.shapes import SHAPES, blank
-from sim.tape import draw_nbytes, words_from_bytes
 from sim.wire import AnySpec, Blob, BlobSpec, Payload, WireMismatch, describe, spec_of
 
 if TYPE_CHECKING:
@@ -36,6 +35,19 @@ class Receive:
     spec: AnySpec
 
 
+# What an ideal functionality does: (its own draws, the client's input, the server's input) -> both outputs.
+IdealStep = Callable[[Callable[[str, Ring, Shape], RingArray], Any, Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Ideal:
+    """Effect: hand an input to an ideal functionality, wait for the peer's, get this party's output."""
+
+    label: str
+    step: IdealStep
+    mine: Any
+
+
 @dataclass(frozen=True)
 class Fork:
     """Effect: run these coroutines side by side, join when all are done."""
@@ -43,8 +55,11 @@ class Fork:
     children: tuple[Coroutine[Any, Any, Any], ...]
 
 
+Effect = Receive | Fork | Ideal
+
+
 @coroutine
-def _perform(effect: Receive | Fork) -> Generator[Receive | Fork, Any, Any]:
+def _perform(effect: Effect) -> Generator[Effect, Any, Any]:
     return (yield effect)
 
 
@@ -106,6 +121,10 @@ class Party:
         theirs: RingArray = await self.recv(word, x.spec)
         return theirs
 
+    async def ideal(self, word: str, step: IdealStep, mine: Any) -> Any:
+        """Call an ideal functionality. For proofs and hybrid tests only; real protocols never do."""
+        return await _perform(Ideal(self.label(word), step, mine))
+
     async def gather(self, *children: Awaitable[Any]) -> list[Any]:
         """Run protocols side by side; their messages share rounds. Results in the order given."""
         result: list[Any] = await _perform(Fork(tuple(children)))  # type: ignore[arg-type]  # protocol calls are coroutines
@@ -114,11 +133,8 @@ class Party:
     # -- local -------------------------------------------------------------------------------------------------
     def draw(self, word: str, ring: Ring, shape: Shape) -> RingArray:
         """Uniform ring elements from this party's own tape, under a label used once."""
-        n = draw_nbytes(ring, shape)
-        if self.backend is SHAPES:
-            return blank(Spec(ring, shape))
-        words = words_from_bytes(self.endpoint.tape.bytes(self.label(word), n), Spec(ring, shape))
-        return constant(self.backend, ring, words)
+        value = self.backend.draw(Spec(ring, shape), self.endpoint.tape, self.label(word))
+        return RingArray(self.backend, ring, shape, value)
 
     def draw_bytes(self, word: str, n: int) -> bytes:
         """n uniform bytes from this party's own tape (zeros in the shapes interpretation); for the kernels below the OT
@@ -170,8 +186,11 @@ class ProtocolDecl(Generic[T]):
     realises: Functionality
     cites: str
     cost: Callable[..., Cost] | None
+    ideal: Callable[..., Coroutine[Any, Any, T]] | None = None
 
     def __call__(self, p: Party, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
+        if self.ideal is not None and p.endpoint.hybrid:
+            return p.scoped(self.name, self.ideal, *args, **kwargs)
         return p.scoped(self.name, self.run, *args, **kwargs)
 
     def declared(self, *args: Any, **kwargs: Any) -> Cost:
@@ -182,12 +201,21 @@ class ProtocolDecl(Generic[T]):
 
 
 def protocol(
-    *, realises: Functionality, cites: str = "", cost: Callable[..., Cost] | None = None, name: str | None = None
+    *,
+    realises: Functionality,
+    cites: str = "",
+    cost: Callable[..., Cost] | None = None,
+    name: str | None = None,
+    ideal: Callable[..., Coroutine[Any, Any, Any]] | None = None,
 ) -> Callable[[Callable[..., Coroutine[Any, Any, T]]], ProtocolDecl[T]]:
-    """Declare an interactive protocol. `cost` takes the protocol's arguments (without p) and gives its closed form."""
+    """Declare an interactive protocol. `cost` takes the protocol's arguments (without p) and gives its closed form.
+
+    `ideal` is the same protocol with its functionality called instead of realised: same labels, order and sizes. It is
+    what runs in a hybrid session; only protocols at the OT interface have one.
+    """
 
     def declare(run: Callable[..., Coroutine[Any, Any, T]]) -> ProtocolDecl[T]:
-        declared: ProtocolDecl[T] = ProtocolDecl(run, name or run.__name__, realises, cites, cost)
+        declared: ProtocolDecl[T] = ProtocolDecl(run, name or run.__name__, realises, cites, cost, ideal)
         functools.update_wrapper(declared, run, updated=())
         return declared
 

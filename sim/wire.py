@@ -34,16 +34,21 @@ class BlobSpec:
         return (self.nbytes,)
 
 
+AnySpec = Spec | BlobSpec
+
+
 @dataclass(frozen=True)
 class Blob:
     """Opaque content of a message or of a local kernel. `data` is None in the shapes interpretation.
 
-    `data` is bytes for everything real. A sealed box of an ideal functionality carries its content as an object;
-    it has a wire size but no byte representation, and is recorded by its public header only.
+    `data` is bytes for everything real. In the world of ideal functionalities a blob stands for a real message of the
+    same label and size: it has no byte representation and is recorded by its public header only. Its content is an
+    object or nothing; `sealed` says that the receiver's view does not contain it (a ciphertext at the server).
     """
 
-    spec: BlobSpec
+    spec: AnySpec
     data: Any
+    sealed: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -51,7 +56,6 @@ class Blob:
 
 
 Payload = RingArray | Blob
-AnySpec = Spec | BlobSpec
 
 
 def encode(x: RingArray) -> bytes:

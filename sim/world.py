@@ -18,10 +18,12 @@ from sim.driver import Driver, Source, Wait
 from sim.message import Message, chain
 from sim.network import Network
 from sim.party import Party, ProtocolDecl
-from sim.ring import Backend, RingArray
+from sim.ring import Backend, Ring, RingArray, Shape, Spec
 from sim.role import CLIENT, SERVER, Role
 from sim.shapes import SHAPES, blank
 from sim.tape import Tape, derive_key
+
+FUNCTIONALITY = "functionality"
 
 
 class ReservationError(RuntimeError):
@@ -53,6 +55,7 @@ class Endpoint:
     tape: Tape
     states: dict[str, Any] = field(default_factory=dict)
     prefix: str = ""
+    hybrid: bool = False
     plan: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)
 
@@ -88,6 +91,7 @@ class Execution:
     cpu_by_depth: dict[tuple[Role, int], float]
     reserved: dict[str, int]
     prefix: str
+    ideals: tuple[tuple[str, dict[Role, Any]], ...] = ()
 
     @property
     def cost(self) -> Cost:
@@ -128,6 +132,7 @@ class Session:
 
     seed: None draws the tape keys from the operating system. keys: explicit tape keys (replay, two processes).
     sources: for each ABSENT party, where its messages come from; wait: blocks until more of them may be there.
+    hybrid: protocols that have an ideal form run it (proofs and hybrid tests only; give ideal services as well).
     on_send sees every message as it is sent. An absent party's inputs are given by shape (`sim.shapes.blank`).
     """
 
@@ -141,6 +146,7 @@ class Session:
         keys: Mapping[Role, bytes] | None = None,
         sources: Peer | None = None,
         wait: Wait | None = None,
+        hybrid: bool = False,
         on_send: Callable[[Message], None] | None = None,
         on_scope: Callable[[Role, str], None] | None = None,
     ) -> None:
@@ -148,9 +154,12 @@ class Session:
         self.backend = backend
         keys = keys or {}
         self.endpoints = {
-            role: Endpoint(role, backend, Tape(keys.get(role) or derive_key(seed, role.value), role.value))
+            role: Endpoint(
+                role, backend, Tape(keys.get(role) or derive_key(seed, role.value), role.value), hybrid=hybrid
+            )
             for role in roles
         }
+        self._functionality = Tape(derive_key(seed, FUNCTIONALITY), FUNCTIONALITY) if hybrid else None
         self._sources, self._wait = sources or {}, wait
         self._on_send, self._on_scope = on_send, on_scope
         self._runs = 0
@@ -238,13 +247,24 @@ class Session:
         return both
 
     def _execute(self, prefix: str, mains: Mapping[Role, Main], reserved: dict[str, int]) -> Execution:
-        driver = Driver(self._sources, self._wait, self._on_send, self._on_scope)
+        driver = Driver(
+            self._sources,
+            self._wait,
+            self._ideal_draw if self._functionality is not None else None,
+            self._on_send,
+            self._on_scope,
+        )
         for endpoint in self.endpoints.values():
             endpoint.prefix = prefix
         handles = {role: Party(driver, self.endpoints[role], prefix) for role in mains}
         outputs = driver.run({role: mains[role](handles[role]) for role in mains})
         messages = tuple(sorted(driver.messages, key=lambda m: m.order))
-        return Execution(outputs, messages, driver.cpu_by_scope, driver.cpu_by_depth, reserved, prefix)
+        ideals = tuple(driver.ideals)
+        return Execution(outputs, messages, driver.cpu_by_scope, driver.cpu_by_depth, reserved, prefix, ideals)
+
+    def _ideal_draw(self, label: str, word: str, ring: Ring, shape: Shape) -> RingArray:
+        value = self.backend.draw(Spec(ring, shape), self._functionality, f"{label}/{word}")
+        return RingArray(self.backend, ring, shape, value)
 
 
 def _key(proto: ProtocolDecl[Any], blanks: Mapping[Role, Sequence[Any]], public: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from protocols.catalog import Case, Entry, Secret
 from protocols.he.ideal import IdealHeService
 from protocols.he.interface import Plan
 from protocols.he.service import HeService
+from protocols.ot.ideal import IdealOtService
 from protocols.ot.service import OtService
 from sim.concrete import from_words, to_signed, to_words
 from sim.ring import Ring, RingArray
@@ -28,16 +29,17 @@ TEST_BUDGET = 2.0**-16  # a test session answers far more often than one that is
 
 @cache
 def services(plans: tuple[Plan, ...], ideal: bool = False) -> tuple[Service, ...]:
-    """What a case needs: oblivious transfer, and the homomorphic layer for its plans."""
+    """What a case needs: oblivious transfer, and the homomorphic layer for its plans; both ideal in a hybrid world."""
+    transfer: Service = IdealOtService() if ideal else OtService()
     if not plans:
-        return (OtService(),)
-    return OtService(), IdealHeService(plans) if ideal else HeService(plans, TEST_BUDGET)
+        return (transfer,)
+    return transfer, IdealHeService(plans) if ideal else HeService(plans, TEST_BUDGET)
 
 
 @cache
 def session(plans: tuple[Plan, ...] = (), ideal: bool = False) -> Session:
     """One session per set of plans for a whole test process; randomness from the operating system."""
-    return Session(services(plans, ideal))
+    return Session(services(plans, ideal), hybrid=ideal)
 
 
 def words(secret: Secret) -> st.SearchStrategy[Ints]:

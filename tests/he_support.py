@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.he.bfv import Shares
 from protocols.he.client import ClientKeys, Draw
@@ -15,12 +16,14 @@ from protocols.he.packing import LinearPlan, Plan, SelectPlan, key_set
 from protocols.he.ring_q import Basis
 from protocols.he.server import Operand, Product, ServerKeys, prepare
 
+Weights = NDArray[np.signedinteger]
 _scopes = itertools.count()
 
 
-def fresh_draw() -> Draw:
-    """A source of its own for one call: deterministic bytes, and an error when a label is used twice."""
-    scope, used = next(_scopes), set[str]()
+def fresh_draw(scope: str | None = None) -> Draw:
+    """A source of its own for one call: bytes fixed by the scope, and an error when a label is used twice."""
+    used = set[str]()
+    scope = scope if scope is not None else str(next(_scopes))
 
     def draw(label: str, nbytes: int) -> bytes:
         assert label not in used, f"label {label} drawn twice"
@@ -42,7 +45,7 @@ class Session:
         self.params = plans[0].params
         self.mask = np.uint64((1 << self.params.ring_bits) - 1)
         self.keys = key_set(self.params, plans)
-        self.client = ClientKeys.generate(self.keys, fresh_draw())
+        self.client = ClientKeys.generate(self.keys, fresh_draw(str(plans)))
         self.server = ServerKeys.from_bytes(self.keys, self.client.public_bytes)
 
     def upload(self, plan: Plan, word: str, value: Shares, own: Shares) -> Operand:
@@ -62,7 +65,8 @@ class Session:
         selector = self.upload(plan, "t", t, words(rng, t.shape, self.params.ring_bits))
         return self.server.tensor(plan, selector, operand)
 
-    def request(self, plan: Plan, w: Ints, t: Shares | None, x: Shares, mask: Shares, rng: np.random.Generator) -> Shares:
+    def request(self, plan: Plan, w: Weights, t: Shares | None, x: Shares, mask: Shares,
+                rng: np.random.Generator) -> Shares:
         """What the client decrypts."""
         result = self.server.apply(plan, prepare(plan, w), [self.product(plan, t, x, rng)])[0]
         data = self.server.respond(plan, result, mask, fresh_draw())
@@ -76,18 +80,19 @@ def session(*plans: Plan) -> Session:
     return Session(*plans)
 
 
-def expected(plan: Plan, w: Ints, t: Shares | None, x: Shares, mask: Shares) -> Shares:
+def expected(plan: Plan, w: Weights, t: Shares | None, x: Shares, mask: Shares) -> Shares:
     """The ideal output mod 2^l: sum_i t_i W_i x + mask, or x W^T + mask."""
     m = np.uint64((1 << plan.params.ring_bits) - 1)
     if t is None:
         return (x @ w.astype(np.uint64).T + mask) & m
     selected = (t[:, None, None] * w.astype(np.uint64)).sum(axis=0, dtype=np.uint64)
-    return (selected @ x + mask) & m
+    out: Shares = (selected @ x + mask) & m
+    return out
 
 
 def largest_noise(s: Session, ciphertext: Floats, basis: Basis, positions: Ints, messages: Sequence[int],
                   scale: int) -> float:
-    """log2 of the largest error of a transformed ciphertext at the positions: phase - q m / 2^scale, by exact integers."""
+    """log2 of the largest |phase - q m / 2^scale| of a transformed ciphertext at the positions, by exact integers."""
     phase = s.client.secret.phase(s.server.ring.inverse(ciphertext, basis), basis)[:, positions].astype(np.int64)
     units = [basis.modulus // p * pow(basis.modulus // p, -1, p) for p in basis.primes]
     worst = 0

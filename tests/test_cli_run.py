@@ -15,6 +15,13 @@ import secmoe.run
 from protocols.model.oracle import LayerTrace, sparse_moe_layer
 from secmoe.cli import main
 from secmoe.layer import PROTOCOLS
+from secmoe.progress import Progress
+from sim.message import Message
+from sim.role import CLIENT, SERVER, Role
+from sim.wire import BlobSpec
+from sim.world import Execution
+from transcripts.private import private_path, read_private
+from transcripts.record import Recorder
 from transcripts.store import Transcript
 
 TEXT = "Free entry in a weekly competition, text WIN now"
@@ -149,6 +156,19 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "lan s" not in told
 
 
+def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
+    messages = [Message(CLIENT, f"r1/a/{i}", "r1/a", 1, BlobSpec("x", 5), bytes(5)) for i in range(3)]
+    for enabled in (None, False, True):
+        progress = Progress("three", enabled)
+        with progress:
+            for message in messages:
+                progress.on_send(message)
+            progress.on_scope(SERVER, "r1/a/b/c/d")
+            assert progress.line == "three  3 messages, 15 bytes  server r1/a/b"
+        told = capsys.readouterr()
+        assert told.out == "" and (enabled or told.err == "")
+
+
 def test_a_wrong_result_is_exit_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison can fail: against an oracle that is one ulp off in one word, it does."""
 
@@ -208,3 +228,33 @@ def test_a_hundred_held_out_items_are_exact(capsys: pytest.CaptureFixture[str], 
         found = run(capsys, "--model", model, "--input", str(item), "--layer", str(item % 2))
         assert found["exact_match"], f"{model} {item}"
         Path(found["transcript"]).unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "word", ["he/keys", "top_k/maximum/drelu/less_than/choose/masked", "select_then_compute/h2a/ct"]
+)
+def test_replay_finds_an_alteration_that_was_sealed(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    """One bit of one message of a real run is changed and all is sealed afresh: digests agree, replay does not."""
+    run(capsys, "hi", "--record-private", "--out", "kept.secmoe")
+    with Transcript("kept.secmoe") as kept, Recorder("forged.secmoe", kept.public, seeded=False) as recorder:
+        (altered,) = (h for h in kept.headers if h.label.endswith(f"/{word}"))
+        for phase in kept.phases:
+            messages = []
+            for header in kept.phase(phase.name):
+                message = kept.message(header)
+                if header is altered:
+                    assert message.payload is not None
+                    content = bytearray(message.payload)
+                    content[len(content) // 2] ^= 1
+                    message = replace(message, payload=bytes(content))
+                messages.append(message)
+            recorder.add(Execution({}, tuple(messages), {}, {}, dict(phase.reserved), phase.name))
+        recorder.seal([read_private(private_path(kept.path, role), role, kept.seal) for role in Role])
+    assert main(["replay", "forged.secmoe", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert not told["confirmed"]
+    first = told["first_difference"]
+    assert (first["role"], first["seq"], first["label"]) == (altered.sender.value, altered.seq, altered.label)
+    assert main(["replay", "forged.secmoe"]) == 1
+    assert f"DIFFERENT: {altered.sender.value}: message {altered.seq}, {altered.label}" in capsys.readouterr().out

@@ -176,7 +176,7 @@ def test_a_deadlock_lists_every_blocked_party_and_label() -> None:
 
 
 def test_waiting_for_a_finished_party_is_a_deadlock() -> None:
-    with pytest.raises(Deadlock, match="^server waits for 's/ping'"):
+    with pytest.raises(Deadlock, match=r"^server waits for 's/ping'"):
         drive(nothing, pong)
 
 
@@ -185,7 +185,7 @@ def test_every_message_must_be_received() -> None:
         p.send("x", word(p))
         p.child("sub").send("y", word(p))
 
-    with pytest.raises(UnreceivedMessage, match="never received: server: 's/sub/y'; server: 's/x'$"):
+    with pytest.raises(UnreceivedMessage, match=r"never received: server: 's/sub/y'; server: 's/x'$"):
         drive(nothing, server)
 
 
@@ -246,7 +246,7 @@ def test_a_blob_has_the_size_it_declares() -> None:
     async def client(p: Party) -> None:
         p.send("x", Blob(BlobSpec("keys", 3), b"ab"))
 
-    with pytest.raises(WireMismatch, match="client sent 2 bytes under 's/x' for keys of 3 bytes.*declared size"):
+    with pytest.raises(WireMismatch, match=r"client sent 2 bytes under 's/x' for keys of 3 bytes.*declared size"):
         drive(client, nothing)
 
 
@@ -337,8 +337,9 @@ def test_an_error_keeps_its_type_and_names_party_and_scope(nested: bool) -> None
         await p.scoped("mine", waiting)
 
     driver = Driver()
-    with pytest.raises(Broken, match="^original$") as caught:
+    with pytest.raises(Broken, match="original") as caught:
         drive(client, server, driver)
+    assert caught.value.args == ("original",)
     assert caught.value.__notes__ == ["raised by server in scope 's/outer/deep'"]
     assert sorted(closed) == (["client", "server"] if nested else ["client"])
     with pytest.raises(RuntimeError, match="outside its driver"):
@@ -368,10 +369,11 @@ def test_cpu_is_charged_to_party_scope_and_depth() -> None:
     drive(text, text, driver)
     whole = time.process_time() - start
     scopes, depths = driver.cpu_by_scope, driver.cpu_by_depth
-    assert 0.08 <= scopes[SERVER, "s/heavy"] < 0.12
-    assert 0.02 <= scopes[CLIENT, ""] < 0.05
-    assert scopes[SERVER, "s/light"] < 0.02
-    assert 0.04 <= depths[SERVER, 0] < 0.08 and 0.04 <= depths[SERVER, 1] < 0.08
+    assert scopes[SERVER, "s/heavy"] >= 0.08
+    assert scopes[CLIENT, ""] >= 0.02
+    assert scopes[SERVER, "s/light"] < 0.04 > scopes[CLIENT, "s/heavy"]
+    assert depths[SERVER, 0] >= 0.04 <= depths[SERVER, 1]
+    assert depths[CLIENT, 0] < 0.04
     for role in Role:
         by_scope = sum(t for (who, _), t in scopes.items() if who is role)
         by_depth = sum(t for (who, _), t in depths.items() if who is role)

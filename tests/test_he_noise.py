@@ -17,10 +17,10 @@ from protocols.he.noise import (
 from protocols.he.ntt import Floats, Ints
 from protocols.he.packing import LinearPlan, Plan, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
-from protocols.he.sampling import flooding_bound
 from protocols.he.ring_q import Basis
+from protocols.he.sampling import flooding_bound
 from protocols.he.server import Operand, prepare
-from tests.he_support import Session, fresh_draw, largest_noise, session, words
+from tests.he_support import Session, fresh_draw, largest_noise, words
 
 SLACK = 3.0  # bits by which a bound may exceed the largest measured error
 TAIL_BITS = 3.0  # 8 standard deviations
@@ -31,7 +31,8 @@ class Trace:
 
     def __init__(self, plan: Plan, seed: int, bits: int = 20) -> None:
         self.plan, self.rng = plan, np.random.default_rng(seed)
-        self.s: Session = session(plan)
+        self.s = Session(plan)
+        self.seed = seed
         self.w: Ints = self.rng.integers(-(1 << bits), 1 << bits, (plan.experts, plan.f, plan.d))
         self.report = prepare(plan, self.w).report
         self.measured: dict[str, float] = {}
@@ -62,7 +63,7 @@ class Trace:
     def _upload(self, word: str) -> tuple[list[int], Operand]:
         layout, ring = self.plan.operand(word), self.s.server.ring
         theirs, own = (words(self.rng, layout.shape, self.plan.params.ring_bits) for _ in range(2))
-        operand = self.s.server.absorb(layout, self.s.client.encrypt(layout, theirs, fresh_draw()), own)
+        operand = self.s.server.absorb(layout, self.s.client.encrypt(layout, theirs, fresh_draw(f"{word}{self.seed}")), own)
         total = [int(a) + int(b) for a, b in zip(theirs.reshape(-1), own.reshape(-1), strict=True)]
         self._everywhere("fresh", ring.forward(operand.parts[0], ring.q0), ring.q0,
                          dict(zip(layout.positions(0).reshape(-1).tolist(), total, strict=True)), layout.scale)
@@ -111,24 +112,23 @@ WEIGHT_BITS = {"P64s": 20, "P64": 18, "P32": 11}
 REAL = [SelectPlan(PARAM_SETS[name], order, 8, 768, 3072) for name in ("P64s", "P64", "P32") for order in ("R", "L")]
 
 
-def check(trace: Trace) -> None:
-    stages = dict(trace.report.stages)
-    for stage, measured in trace.measured.items():
-        bound = stages[stage] + TAIL_BITS
-        assert measured <= bound, (stage, measured, bound)
-        assert bound - measured <= SLACK, (stage, measured, bound)
+def check(traces: list[Trace]) -> None:
+    """Every error within its bound; the largest of each stage within SLACK bits of it."""
+    for stage in traces[0].measured:
+        gaps = [dict(trace.report.stages)[stage] + TAIL_BITS - trace.measured[stage] for trace in traces]
+        assert min(gaps) >= 0, (stage, gaps)
+        assert min(gaps) <= SLACK, (stage, gaps)
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_measured_noise_is_within_the_bound_and_near_it(plan: Plan) -> None:
-    for seed in range(3):
-        check(Trace(plan, seed))
+    check([Trace(plan, seed) for seed in range(6)])
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("plan", REAL, ids=str)
 def test_measured_noise_at_real_size(plan: Plan) -> None:
-    check(Trace(plan, 0, WEIGHT_BITS[plan.params.name]))
+    check([Trace(plan, 0, WEIGHT_BITS[plan.params.name])])
 
 
 @pytest.mark.parametrize("plan", [*PLANS, *REAL], ids=str)

@@ -1,9 +1,11 @@
 """The ring kernels against python-flint, against Python integers, and engine against engine."""
 
 import math
+import platform
 import threading
 
 import flint
+import llvmlite.binding
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,7 +45,7 @@ def test_integer_mulmod(p: int, data: st.DataObject) -> None:
 @given(st.sampled_from([128, 256, 512, 1024]), seeds, kinds)
 @settings(max_examples=60)
 def test_forward_values_and_round_trip(n: int, seed: int, kind: str) -> None:
-    """Slot k holds the value at psi^exponents[k] (flint evaluates); the inverse undoes it; the numpy reference agrees."""
+    """Slot k holds the value at psi^exponents[k] (flint evaluates); the inverse undoes it; the reference agrees."""
     tables = TABLES[n]
     x = rows(tables, seed, kind)
     y = copied(x)
@@ -121,8 +123,8 @@ def test_the_self_test_sees_an_inexact_engine(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_machine_without_fma_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines.llvmlite.binding, "get_host_cpu_features", dict)
-    monkeypatch.setattr(engines.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", dict)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     engines._fma_is_usable.cache_clear()
     assert isinstance(engine_for(TABLES[128]), NumpyEngine)
     monkeypatch.undo()

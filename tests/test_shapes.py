@@ -13,7 +13,8 @@ from sim.ring import Backend, Ring, RingArray, Shape, Spec, constant
 from sim.shapes import SHAPES, Shapes, blank
 from tests.operations import OPERATIONS, Operation
 
-METHODS = {name for name, member in vars(Backend).items() if callable(member) and not name.startswith("_")}
+MEMBERS = {name for name, member in vars(Backend).items() if callable(member) and not name.startswith("_")}
+METHODS = MEMBERS - {"draw"}  # draws have no operands: tests/test_party.py holds them against the tape
 WIDTHS = (1, 2, 7, 8, 33, 63, 64)
 
 
@@ -38,7 +39,7 @@ def uncovered(operations: tuple[Operation, ...]) -> set[str]:
 def test_the_table_covers_the_closed_set_exactly() -> None:
     assert uncovered(OPERATIONS) == set()
     for backend in (Concrete, Shapes):
-        assert {name for name in vars(backend) if not name.startswith("_")} - {"name"} == METHODS
+        assert {name for name in vars(backend) if not name.startswith("_")} - {"name"} == MEMBERS
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

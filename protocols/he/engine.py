@@ -21,6 +21,7 @@ from protocols.he.ntt import Floats, Ints, Tables, mulmod, reference_forward, re
 from protocols.he.params import ntt_primes
 
 Weights = NDArray[np.signedinteger]
+_TERMS = 6  # products of up to 0.75 p that may be summed before a reduction
 
 
 class ConversionTables:
@@ -51,9 +52,10 @@ class Engine(Protocol):
 
     def forward(self, x: Floats, limbs: Ints) -> None: ...
     def inverse(self, x: Floats, limbs: Ints) -> None: ...
-    def transform_small(self, x: Floats, limbs: Ints) -> Floats: ...
+    def transform_small(self, out: Floats, x: Floats, limbs: Ints) -> None: ...
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
-    def multiply_add(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None: ...
+    def multiply_sum(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None: ...
+    def accumulate(self, out: Floats, a: Floats, limbs: Ints) -> None: ...
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
     def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
     def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
@@ -90,18 +92,20 @@ class FmaEngine:
     def inverse(self, x: Floats, limbs: Ints) -> None:
         pointwise.inverse(_rows(x), _repeat(limbs, x), self.tables.inverse_roots, self.tables.modulus)
 
-    def transform_small(self, x: Floats, limbs: Ints) -> Floats:
-        out = empty(limbs.size, x.size)
+    def transform_small(self, out: Floats, x: Floats, limbs: Ints) -> None:
         pointwise.transform_small(out, x, limbs, self.tables.roots, self.tables.modulus)
-        return out
 
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         out = empty(*a.shape)
         pointwise.multiply(_rows(out), _rows(a), _rows(b), _repeat(limbs, a), self.tables.modulus)
         return out
 
-    def multiply_add(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None:
-        pointwise.multiply_add(_rows(out), _rows(a), _rows(b), _repeat(limbs, a), self.tables.modulus)
+    def multiply_sum(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None:
+        for low in range(0, len(a), _TERMS):
+            pointwise.multiply_sum(out, a[low: low + _TERMS], b[low: low + _TERMS], limbs, self.tables.modulus)
+
+    def accumulate(self, out: Floats, a: Floats, limbs: Ints) -> None:
+        pointwise.add(_rows(out), _rows(out), _rows(a), _repeat(limbs, a), self.tables.modulus)
 
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         out = empty(*a.shape)
@@ -185,16 +189,19 @@ class NumpyEngine:
             values = x[..., row, :].astype(np.int64)
             x[..., row, :] = reference_inverse(values, self.tables.inverse_plain[k], self.tables.primes[k])
 
-    def transform_small(self, x: Floats, limbs: Ints) -> Floats:
-        out = (x.astype(np.int64) % self._primes(limbs)).astype(np.float64)
+    def transform_small(self, out: Floats, x: Floats, limbs: Ints) -> None:
+        out[:] = x.astype(np.int64) % self._primes(limbs)
         self.forward(out, limbs)
-        return out
 
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         return self._product(a, b, limbs).astype(np.float64)
 
-    def multiply_add(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None:
-        out[:] = (out.astype(np.int64) + self._product(a, b, limbs)) % self._primes(limbs)
+    def multiply_sum(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None:
+        for left, right in zip(a, b, strict=True):
+            out[:] = (out.astype(np.int64) + self._product(left, right, limbs)) % self._primes(limbs)
+
+    def accumulate(self, out: Floats, a: Floats, limbs: Ints) -> None:
+        out[:] = self.add(out, a, limbs)
 
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         return ((a.astype(np.int64) + b.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
@@ -248,7 +255,7 @@ class NumpyEngine:
             lifted = (centred % p).astype(np.float64)
             self.forward(lifted, key_limbs)
             for component in range(2):
-                self.multiply_add(out[component], lifted, key[component, i], key_limbs)
+                self.accumulate(out[component], self.multiply(lifted, key[component, i], key_limbs), key_limbs)
         return out
 
     def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats:
@@ -280,7 +287,8 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
         forth, back, total = x.copy(), y.copy(), x.copy()
         engine.forward(forth, limbs)
         engine.inverse(back, limbs)
-        engine.multiply_add(total, x, y, limbs)
+        engine.multiply_sum(total[None], np.stack([x, y, forth] * 3)[:, None], np.stack([y, y, x] * 3), limbs)
+        engine.accumulate(back, x, limbs)
         results.append([
             forth, back, total, engine.multiply(x, y, limbs), engine.add(x, y, limbs),
             *engine.twist_pair(x, y, y, limbs),

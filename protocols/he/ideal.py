@@ -23,7 +23,7 @@ class IdealHe:
     """Contents are ring arrays in a box; see `protocols.he.interface.Engine`."""
 
     def encrypt(self, p: Party, x: RingArray, layout: Layout) -> Blob:
-        return Blob(BlobSpec("ciphertexts", x.shape[0] * layout.nbytes), x)
+        return Blob(BlobSpec("ciphertexts", x.shape[0] * layout.nbytes), x, sealed=True)
 
     def absorb(self, content: RingArray, x: RingArray, layout: Layout) -> list[Any]:
         value = content + x
@@ -42,6 +42,9 @@ class IdealHe:
         E, f, d = weights.shape
         flat = weights.transpose(1, 0, 2).reshape(f, E * d)
         return [(flat @ (t.reshape(E, 1) @ x.reshape(1, d)).reshape(E * d, 1)).reshape(f) for t, x in rows]
+
+    def admit(self, responses: Sequence[tuple[Any, int]]) -> None:
+        """A sealed box has no budget."""
 
     def respond(self, p: Party, rows: Sequence[Any], mask: RingArray, plan: Plan) -> Blob:
         return Blob(BlobSpec("response", len(rows) * plan.response_nbytes), stack(*rows) + mask)

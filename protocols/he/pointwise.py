@@ -34,23 +34,27 @@ def multiply(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> 
 
 
 @kernel
-def multiply_add(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
-    """out = out + a * b; the rows of b repeat when there are fewer."""
-    for row in range(out.shape[0]):
-        modulus = primes[limbs[row]]
-        p, p_inverse, x, y, z = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row % b.shape[0]], out[row]
-        for j in range(0, z.size, 8):
-            total = v.add(v.load(z, j), product(v.load(x, j), v.load(y, j), p, p_inverse))
-            v.store(z, j, canonical(total, p, p_inverse))
-
-
-@kernel
 def add(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
     """out = a + b."""
     for row in range(out.shape[0]):
         p, x, y, z = v.splat(primes[limbs[row]]), a[row], b[row], out[row]
         for j in range(0, z.size, 8):
             v.store(z, j, v.lift(v.add(v.load(x, j), v.sub(v.load(y, j), p)), p))
+
+
+@kernel
+def multiply_sum(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
+    """out[c, k] = out[c, k] + sum_i a[i, c, k] * b[i, k] over at most six terms, with one reduction."""
+    for k in range(limbs.size):
+        modulus = primes[limbs[k]]
+        p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
+        for c in range(out.shape[0]):
+            row = out[c, k]
+            for j in range(0, row.size, 8):
+                total = v.load(row, j)
+                for i in range(a.shape[0]):
+                    total = v.add(total, product(v.load(a[i, c, k], j), v.load(b[i, k], j), p, p_inverse))
+                v.store(row, j, canonical(total, p, p_inverse))
 
 
 @kernel

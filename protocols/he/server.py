@@ -19,6 +19,7 @@ from protocols.he.bfv import Multiplier, Shares, automorphism, encode
 from protocols.he.bits import MalformedMessage, pack, packed_nbytes, unpack
 from protocols.he.buffers import empty
 from protocols.he.client import Draw, ShapeMismatch, check_share, encoded
+from protocols.he.merging import Packer
 from protocols.he.noise import NoiseReport, check_weights, flood_target
 from protocols.he.ntt import Floats
 from protocols.he.packing import KeySet, Layout, LinearPlan, Plan, SelectPlan
@@ -26,6 +27,7 @@ from protocols.he.ring_q import Basis, Ring, ring_for
 from protocols.he.sampling import SEED_NBYTES, error, flooding, ternary, uniform_residues
 
 PackedWeights = NDArray[np.signedinteger]
+_CHUNKS = 6  # weight polynomials that are transformed before they meet the operands
 Unit = tuple[Floats, Floats | None]  # operand ciphertexts, and the factor of order L
 
 
@@ -230,54 +232,39 @@ class ServerKeys:
         ring, engine = self.ring, self.ring.engine
         basis = ring.q0 if plan.order == "L" else ring.q1
         totals = [np.zeros((2, basis.size, ring.n)) for _ in units]
-        rows = slice(block * plan.n_out, (block + 1) * plan.n_out)
-        for index, chunk in enumerate(plan.chunks()):
-            chosen = weights.values[chunk.experts, rows, chunk.columns]
-            polynomial = engine.place_weights(chosen, plan.stride, plan.spacing, plan.factor)
-            transformed = engine.transform_small(polynomial, basis.limbs)
+        rows, chunks = slice(block * plan.n_out, (block + 1) * plan.n_out), plan.chunks()
+        for low in range(0, len(chunks), _CHUNKS):
+            batch = chunks[low: low + _CHUNKS]
+            transformed = empty(len(batch), basis.size, ring.n)
+            for row, chunk in zip(transformed, batch, strict=True):
+                chosen = weights.values[chunk.experts, rows, chunk.columns]
+                engine.transform_small(row, engine.place_weights(chosen, plan.stride, plan.spacing, plan.factor),
+                                       basis.limbs)
             for total, (unit, _) in zip(totals, units, strict=True):
-                engine.multiply_add(total, unit[index], transformed, basis.limbs)
+                engine.multiply_sum(total, unit[low: low + _CHUNKS], transformed, basis.limbs)
         if plan.order != "L":
             return totals
         multiplier = self._multiplier(plan.operand("x").scale)
         return [multiplier.product(multiplier.lifted(ring.inverse(total, basis)), factor)
                 for total, (_, factor) in zip(totals, units, strict=True) if factor is not None]
 
-    def _packed(self, plan: Plan, weights: Weights, start: int, count: int,
-                units: list[Unit]) -> list[Floats]:
+    def _packed(self, plan: Plan, weights: Weights, start: int, count: int, units: list[Unit]) -> list[Floats]:
         """`count` blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the top levels."""
 
-        def merge(level: int, even: list[Floats], odd: list[Floats] | None) -> list[Floats]:
-            if odd is None:
-                return [self._merge(plan, level, a, None) for a in even]
-            return [self._merge(plan, level, a, b) for a, b in zip(even, odd, strict=True)]
+        def blocks(leaf: int) -> list[Floats]:
+            return self._block(plan, weights, start + leaf, units)
 
-        def subtree(level: int, leaf: int) -> list[Floats]:
-            if level == plan.b:
-                return self._block(plan, weights, start + leaf, units)
-            even, other = subtree(level + 1, leaf), leaf + (1 << (plan.b - level - 1))
-            return merge(level, even, subtree(level + 1, other) if other < count else None)
-
+        if plan.b == 0:
+            return blocks(0)
+        packer = Packer(self.ring, plan, self.packing)
         split = min(plan.b, (_workers() - 1).bit_length())
-        width = 1 << (plan.b - split)
-        layer = [job.result() for job in [_pool().submit(subtree, split, leaf) for leaf in range(0, count, width)]]
+        jobs = [_pool().submit(packer.subtree, split, leaf, count, blocks)
+                for leaf in range(0, count, 1 << (plan.b - split))]
+        layer = [job.result() for job in jobs]
         for level in reversed(range(split)):
             others = [*layer[1::2], None][: len(layer[::2])]
-            layer = [merge(level, even, odd) for even, odd in zip(layer[::2], others, strict=True)]
-        return layer[0]
-
-    def _merge(self, plan: Plan, level: int, even: Floats, odd: Floats | None) -> Floats:
-        """(even + X^shift odd) + sigma(even - X^shift odd), where sigma maps X^shift to -X^shift and fixes the
-        outputs of even.
-        """
-        ring, basis = self.ring, self.ring.q1
-        element = plan.packing_elements[level]
-        total, gap = even, even
-        if odd is not None:
-            twist = ring.monomial(plan.h << level, basis)
-            total, gap = ring.engine.twist_pair(even, odd, twist, basis.limbs)
-        moved = automorphism(ring, gap, element, self.packing[element], basis, ring.q1p)
-        return ring.engine.add(total, moved, basis.limbs)
+            layer = [packer.layer(level, even, odd) for even, odd in zip(layer[::2], others, strict=True)]
+        return [packer.lowered(raised) for raised in layer[0]]
 
     def respond(self, plan: Plan, result: Result, mask: Shares, draw: Draw) -> bytes:
         """The answer: result + mask for the client, plan.response_nbytes bytes. The server's share of the product is

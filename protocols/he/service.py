@@ -76,6 +76,10 @@ class BfvServer:
     def apply(self, plan: Plan, weights: Weights, rows: Sequence[Product]) -> list[Masked]:
         return [Masked(result, weights.epsilon) for result in self._keys.apply(plan, weights, rows)]
 
+    def admit(self, responses: Sequence[tuple[Weights, int]]) -> None:
+        """Raises EpsilonExhausted, and spends nothing, if these responses together would exceed the budget."""
+        self.budget.admit(sum(weights.epsilon * rows for weights, rows in responses))
+
     def respond(self, p: Party, rows: Sequence[Masked], mask: RingArray, plan: Plan) -> bytes:
         """Raises EpsilonExhausted before anything leaves, if the session's budget would be exceeded."""
         self.budget.charge(sum(row.epsilon for row in rows))

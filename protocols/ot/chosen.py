@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from protocols.ot import ideal
 from protocols.ot.functionalities import BIT_TRIPLES, CHOOSE, CORRELATE
 from protocols.ot.kernels import U64, Bits, mask_tables, stream_fields, unmask_choices
 from protocols.ot.service import CotSlice, slice_of
@@ -62,7 +63,7 @@ def _choose_cost(receiver: Role, index: object, table: object, *, shape: Shape, 
     return choose_cost(receiver, shape=shape, n_choices=n_choices, width=width)
 
 
-@protocol(realises=CHOOSE, cites="[KK13, NP99, CrypTFlow2]", cost=_choose_cost)
+@protocol(realises=CHOOSE, cites="[KK13, NP99, CrypTFlow2]", cost=_choose_cost, ideal=ideal.choose)
 async def choose(
     p: Party,
     receiver: Role,
@@ -157,7 +158,7 @@ def _narrow_cost(receiver: Role, bit: object, delta: object, *, shape: Shape, ri
     return correlate_cost(receiver, shape=shape, rings=(ring,))
 
 
-@protocol(realises=CORRELATE, cites="[ALSZ13, CrypTFlow2]", cost=_wide_cost)
+@protocol(realises=CORRELATE, cites="[ALSZ13, CrypTFlow2]", cost=_wide_cost, ideal=ideal.correlate_wide)
 async def correlate_wide(
     p: Party,
     receiver: Role,
@@ -267,7 +268,7 @@ def bit_triples_cost(*, shape: Shape, right: int) -> Cost:
     return cots(CLIENT, math.prod(shape)) + cots(SERVER, math.prod(shape))
 
 
-@protocol(realises=BIT_TRIPLES, cites="[ALSZ13, CrypTFlow2]", cost=bit_triples_cost)
+@protocol(realises=BIT_TRIPLES, cites="[ALSZ13, CrypTFlow2]", cost=bit_triples_cost, ideal=ideal.bit_triples)
 async def bit_triples(p: Party, *, shape: Shape, right: int) -> tuple[RingArray, RingArray, RingArray]:
     """XOR shares of random a (`shape`), b and c (*shape, right) over Z_2 with a & b = c: one left, many right factors.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from protocols.ot import ideal
 from protocols.ot.chosen import OperandMismatch, _checked, _random_choices, _unpack
 from protocols.ot.functionalities import CORRELATE
 from protocols.ot.kernels import U64, Bits, stream_fields
@@ -27,7 +28,7 @@ def _ragged_cost(receiver: Role, bits: object, deltas: object, *, shape: Shape, 
     return cots(receiver, n * m) + message(receiver, n * m) + down
 
 
-@protocol(realises=CORRELATE, cites="[ALSZ13, Gilboa]", cost=_ragged_cost)
+@protocol(realises=CORRELATE, cites="[ALSZ13, Gilboa]", cost=_ragged_cost, ideal=ideal.correlate_ragged)
 async def correlate_ragged(
     p: Party,
     receiver: Role,

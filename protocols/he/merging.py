@@ -1,0 +1,73 @@
+"""Merging of output blocks under encryption: the packing tree. [SecMoE, CDKS21]
+
+Inside the tree the first component stays multiplied by the special prime P: only the second one is decomposed at each
+level, so the first is divided by P once at the end. Such a raised ciphertext is one array [2 L + 1, N] over q1 P and
+then q1, transformed.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from protocols.he.buffers import empty
+from protocols.he.ntt import Floats
+from protocols.he.packing import Plan
+from protocols.he.ring_q import Basis, Ring
+
+Leaf = Callable[[int], list[Floats]]  # block number -> its ciphertexts at q1, one for each unit
+
+
+class Packer:
+    """The merging levels of one plan, with the client's packing keys."""
+
+    def __init__(self, ring: Ring, plan: Plan, keys: dict[int, Floats]) -> None:
+        self.ring, self.plan, self.keys = ring, plan, keys
+        self.rows = Basis(ring.params.primes, tuple(int(k) for k in (*ring.q1p.limbs, *ring.q1.limbs)))
+        self.factor = np.array([ring.special % p for p in ring.q1.primes], dtype=np.float64)
+
+    def raised(self, ciphertext: Floats) -> Floats:
+        """P times the first component over q1 P, and the second component."""
+        size, out = self.ring.q1.size, empty(self.rows.size, self.ring.n)
+        out[:size] = self.ring.engine.subtract_scale(ciphertext[0], np.zeros_like(ciphertext[0]), self.factor,
+                                                     self.ring.q1.limbs)
+        out[size] = 0.0
+        out[size + 1:] = ciphertext[1]
+        return out
+
+    def lowered(self, raised: Floats) -> Floats:
+        """The ciphertext at q1 again."""
+        size, out = self.ring.q1.size, empty(2, self.ring.q1.size, self.ring.n)
+        out[0] = self.ring.drop(raised[: size + 1], self.ring.q1p, self.ring.q1)
+        out[1] = raised[size + 1:]
+        return out
+
+    def merge(self, level: int, even: Floats, odd: Floats | None) -> Floats:
+        """(even + X^shift odd) + sigma(even - X^shift odd): sigma maps X^shift to -X^shift and fixes even's outputs."""
+        ring, engine, split = self.ring, self.ring.engine, self.ring.q1.size + 1
+        element = self.plan.packing_elements[level]
+        total, gap = even, even
+        if odd is not None:
+            twist = ring.monomial(self.plan.h << level, self.rows)
+            total, gap = engine.twist_pair(even, odd, twist, self.rows.limbs)
+        moved = engine.permute(gap, ring.permutation(element))
+        switched = engine.switch_products(moved[split:], self.keys[element], ring.q1.limbs, ring.q1p.limbs)
+        engine.accumulate(total[:split], moved[:split], ring.q1p.limbs)
+        engine.accumulate(total[:split], switched[0], ring.q1p.limbs)
+        engine.accumulate(total[split:], ring.drop(switched[1], ring.q1p, ring.q1), ring.q1.limbs)
+        return total
+
+    def subtree(self, level: int, leaf: int, count: int, blocks: Leaf) -> list[Floats]:
+        """The raised merge of the leaves below a node whose leftmost one is `leaf`; leaves from `count` on are absent.
+
+        Depth first: at most one ciphertext for each level and unit is alive.
+        """
+        if level == self.plan.b:
+            return [self.raised(ciphertext) for ciphertext in blocks(leaf)]
+        even, other = self.subtree(level + 1, leaf, count, blocks), leaf + (1 << (self.plan.b - level - 1))
+        return self.layer(level, even, self.subtree(level + 1, other, count, blocks) if other < count else None)
+
+    def layer(self, level: int, even: list[Floats], odd: list[Floats] | None) -> list[Floats]:
+        """One merge for each unit; the even operands are consumed."""
+        if odd is None:
+            return [self.merge(level, a, None) for a in even]
+        return [self.merge(level, a, b) for a, b in zip(even, odd, strict=True)]

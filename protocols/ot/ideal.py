@@ -1,0 +1,139 @@
+"""Ideal oblivious transfer: the same labels, order and sizes as the real protocols, around the functionality itself.
+
+NOT oblivious transfer: nothing is hidden from the process that runs it. It exists for proofs and hybrid tests, where
+`Session(hybrid=True)` calls these texts instead of the real ones. Every message becomes a sealed blob of its size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+from protocols.ot.service import OtState
+from sim.party import IdealStep, Party
+from sim.ring import Z2, Ring, RingArray, Shape, Spec, stack
+from sim.role import CLIENT, SERVER, Role
+from sim.wire import AnySpec, Blob
+
+
+def sealed(spec: AnySpec) -> Blob:
+    """A message of this size without content."""
+    return Blob(spec, None, sealed=True)
+
+
+async def _transfer(p: Party, receiver: Role, cots: int, up: Spec, down: Spec, step: IdealStep, mine: Any) -> Any:
+    """The two flights of an OT around a call to its functionality."""
+    p.reserve("cots", f"cot.{receiver.value}", cots)
+    if p.role is receiver:
+        p.send("choice", sealed(up))
+        await p.recv("masked", down)
+        return await p.ideal("functionality", step, mine)
+    await p.recv("choice", up)
+    p.send("masked", sealed(down))
+    return await p.ideal("functionality", step, mine)
+
+
+async def choose(
+    p: Party,
+    receiver: Role,
+    index: RingArray | None,
+    table: RingArray | None,
+    *,
+    shape: Shape,
+    n_choices: int,
+    width: int,
+) -> RingArray:
+    """Uniform r to the sender, table[index] xor r to the receiver."""
+    w = n_choices.bit_length() - 1
+
+    def step(draw: Any, client: RingArray, server: RingArray) -> tuple[RingArray, RingArray]:
+        chosen, rows = (client, server) if receiver is CLIENT else (server, client)
+        r: RingArray = draw("r", Z2, (*shape, width))
+        hits = [chosen.equals(i).reshape(*shape, 1).broadcast(*shape, width) for i in range(n_choices)]
+        out = reduce(lambda a, b: a ^ b, (hit & rows[..., i, :] for i, hit in enumerate(hits))) ^ r
+        return (out, r) if receiver is CLIENT else (r, out)
+
+    mine = index if p.role is receiver else table
+    up, down = Spec(Z2, (*shape, w)), Spec(Z2, (*shape, n_choices - 1, width))
+    got: RingArray = await _transfer(p, receiver, math.prod(shape) * w, up, down, step, mine)
+    return got
+
+
+def _products(receiver: Role, bits: list[Any], shape: Shape, rings: Sequence[Ring]) -> IdealStep:
+    """Per ring: uniform r to the sender, r + bit delta to the receiver; bits says which input holds which bit."""
+
+    def step(draw: Any, client: Any, server: Any) -> tuple[list[RingArray], list[RingArray]]:
+        chosen, deltas = (client, server) if receiver is CLIENT else (server, client)
+        sent = [draw(f"r{i}", ring, shape) for i, ring in enumerate(rings)]
+        took = [
+            r + (chosen if at is None else chosen[at]).cast(ring) * delta
+            for r, at, ring, delta in zip(sent, bits, rings, deltas, strict=True)
+        ]
+        return (took, sent) if receiver is CLIENT else (sent, took)
+
+    return step
+
+
+async def correlate_wide(
+    p: Party,
+    receiver: Role,
+    bits: RingArray | None,
+    deltas: tuple[RingArray, ...] | None,
+    *,
+    shape: Shape,
+    rings: tuple[Ring, ...],
+) -> tuple[RingArray, ...]:
+    """Uniform r to the sender, r + bit delta to the receiver, in every ring."""
+    down = Spec(rings[0], shape) if len(rings) == 1 else Spec(Z2, (*shape, sum(ring.l for ring in rings)))
+    step = _products(receiver, [None] * len(rings), shape, rings)
+    mine = bits if p.role is receiver else deltas
+    return tuple(await _transfer(p, receiver, math.prod(shape), Spec(Z2, shape), down, step, mine))
+
+
+async def correlate_ragged(
+    p: Party,
+    receiver: Role,
+    bits: RingArray | None,
+    deltas: Sequence[RingArray] | None,
+    *,
+    shape: Shape,
+    rings: Sequence[Ring],
+) -> list[RingArray]:
+    """Uniform r to the sender, r + bit_i delta_i to the receiver, ring by ring."""
+    up = Spec(Z2, (len(rings), *shape))
+    down = Spec(Z2, (math.prod(shape) * sum(ring.l for ring in rings),))
+    step = _products(receiver, list(range(len(rings))), shape, rings)
+    mine = bits if p.role is receiver else deltas
+    got: list[RingArray] = await _transfer(p, receiver, up.size, up, down, step, mine)
+    return got
+
+
+async def bit_triples(p: Party, *, shape: Shape, right: int) -> tuple[RingArray, RingArray, RingArray]:
+    """Shares of uniform a, b and of c = a & b: one party's are uniform, the other's complete them."""
+    wide = (*shape, right)
+    for role in (CLIENT, SERVER):
+        p.reserve(f"to-{role.value}", f"cot.{role.value}", math.prod(shape))
+
+    def step(draw: Any, client: None, server: None) -> tuple[Any, Any]:
+        a, b = (stack(draw(f"{name}0", Z2, s), draw(f"{name}1", Z2, s)) for name, s in (("a", shape), ("b", wide)))
+        c: RingArray = draw("c", Z2, wide)
+        both = (a[0] ^ a[1]).reshape(*shape, 1).broadcast(*wide) & (b[0] ^ b[1])
+        return (a[0], b[0], c), (a[1], b[1], both ^ c)
+
+    got: tuple[RingArray, RingArray, RingArray] = await p.ideal("functionality", step, None)
+    return got
+
+
+class IdealOtService:
+    """Session service in place of the real one: no keys and no pools, so no set-up and no provisioning messages."""
+
+    name = "ot"
+
+    async def setup(self, p: Party) -> OtState:
+        """Nothing to set up: there are no keys, and pools without content."""
+        return OtState({CLIENT: None, SERVER: None})
+
+    async def provision(self, p: Party, state: OtState, amounts: Mapping[str, int]) -> None:
+        """Nothing to extend: the functionality draws what it needs."""
