@@ -87,11 +87,11 @@ def _floor_shift(x: Ints, *, f: int, **_: Any) -> Ints:
     return x >> np.int64(f)
 
 
-def _floor_shift_one_ulp(x_client: Ints, x_server: Ints, *, f: int, **_: Any) -> Ints:
+def _floor_shift_one_ulp(x_client: Ints, x_server: Ints, *, f: int, l: int = 64, **_: Any) -> Ints:
     """A function of the SHARES: the client's is offset by 2^(l-1), which leaves its low f bits alone."""
     mask = np.int64((1 << f) - 1)
     carry = ((x_client & mask) + (x_server & mask)) >> np.int64(f)
-    return ((x_client + x_server) >> np.int64(f)) - carry
+    return (wrap(x_client + x_server, l) >> np.int64(f)) - carry
 
 
 def _look_up(index: Ints, table: Ints, **_: Any) -> Ints:

@@ -9,6 +9,7 @@ differ.
 import functools
 import math
 import platform
+from collections.abc import Sequence
 from typing import Protocol
 
 import llvmlite.binding
@@ -21,7 +22,6 @@ from protocols.he.ntt import Floats, Ints, Tables, mulmod, reference_forward, re
 from protocols.he.params import ntt_primes
 
 Weights = NDArray[np.signedinteger]
-_TERMS = 6  # products of up to 0.75 p that may be summed before a reduction
 
 
 class ConversionTables:
@@ -52,20 +52,20 @@ class Engine(Protocol):
 
     def forward(self, x: Floats, limbs: Ints) -> None: ...
     def inverse(self, x: Floats, limbs: Ints) -> None: ...
-    def transform_small(self, out: Floats, x: Floats, limbs: Ints) -> None: ...
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
-    def multiply_sum(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None: ...
-    def accumulate(self, out: Floats, a: Floats, limbs: Ints) -> None: ...
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
     def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
     def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
-    def twist_pair(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]: ...
+    def twist_difference(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> Floats: ...
+    def merge_rows(self, out: Floats, gap: Floats, extra: Floats, order: Ints, limbs: Ints) -> None: ...
     def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
     def permute(self, x: Floats, order: Ints) -> Floats: ...
     def convert(self, x: Floats, constants: ConversionTables) -> Floats: ...
     def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats: ...
     def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats: ...
-    def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats: ...
+    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int, factor: int) -> None: ...
+    def weight_products(self, out: Sequence[Floats], polynomials: Floats, operands: Sequence[Floats],
+                        limbs: Ints) -> None: ...
 
 
 def _rows(x: Floats) -> Floats:
@@ -92,20 +92,10 @@ class FmaEngine:
     def inverse(self, x: Floats, limbs: Ints) -> None:
         pointwise.inverse(_rows(x), _repeat(limbs, x), self.tables.inverse_roots, self.tables.modulus)
 
-    def transform_small(self, out: Floats, x: Floats, limbs: Ints) -> None:
-        pointwise.transform_small(out, x, limbs, self.tables.roots, self.tables.modulus)
-
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         out = empty(*a.shape)
         pointwise.multiply(_rows(out), _rows(a), _rows(b), _repeat(limbs, a), self.tables.modulus)
         return out
-
-    def multiply_sum(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None:
-        for low in range(0, len(a), _TERMS):
-            pointwise.multiply_sum(out, a[low: low + _TERMS], b[low: low + _TERMS], limbs, self.tables.modulus)
-
-    def accumulate(self, out: Floats, a: Floats, limbs: Ints) -> None:
-        pointwise.add(_rows(out), _rows(out), _rows(a), _repeat(limbs, a), self.tables.modulus)
 
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         out = empty(*a.shape)
@@ -124,11 +114,13 @@ class FmaEngine:
         pointwise.scale_add(_rows(out), _rows(a), _rows(b), scales, repeated, self.tables.modulus)
         return out
 
-    def twist_pair(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]:
-        total, gap = empty(*a.shape), empty(*a.shape)
-        pointwise.twist_pair(_rows(total), _rows(gap), _rows(a), _rows(b), twist, _repeat(limbs, a),
-                             self.tables.modulus)
-        return total, gap
+    def twist_difference(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> Floats:
+        out = empty(*a.shape)
+        pointwise.twist_difference(out, a, b, twist, limbs, self.tables.modulus)
+        return out
+
+    def merge_rows(self, out: Floats, gap: Floats, extra: Floats, order: Ints, limbs: Ints) -> None:
+        pointwise.merge_rows(out, gap, extra, order, limbs, self.tables.modulus, empty(self.tables.n))
 
     def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         out = empty(3, *a.shape[1:])
@@ -160,10 +152,17 @@ class FmaEngine:
                                   empty(*x.shape), empty(*x.shape))
         return out
 
-    def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats:
-        out = empty(self.tables.n)
+    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int, factor: int) -> None:
         pointwise.place_weights(out, weights, stride, spacing, float(factor))
-        return out
+
+    def weight_products(self, out: Sequence[Floats], polynomials: Floats, operands: Sequence[Floats],
+                        limbs: Ints) -> None:
+        transformed = empty(*polynomials.shape)
+        for row, k in enumerate(limbs):
+            modulus = self.tables.modulus[k]
+            pointwise.transform_rows(transformed, polynomials, self.tables.roots[k], modulus)
+            for total, operand in zip(out, operands, strict=True):
+                pointwise.multiply_sum(total, operand, transformed, row, modulus)
 
 
 class NumpyEngine:
@@ -189,19 +188,8 @@ class NumpyEngine:
             values = x[..., row, :].astype(np.int64)
             x[..., row, :] = reference_inverse(values, self.tables.inverse_plain[k], self.tables.primes[k])
 
-    def transform_small(self, out: Floats, x: Floats, limbs: Ints) -> None:
-        out[:] = x.astype(np.int64) % self._primes(limbs)
-        self.forward(out, limbs)
-
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         return self._product(a, b, limbs).astype(np.float64)
-
-    def multiply_sum(self, out: Floats, a: Floats, b: Floats, limbs: Ints) -> None:
-        for left, right in zip(a, b, strict=True):
-            out[:] = (out.astype(np.int64) + self._product(left, right, limbs)) % self._primes(limbs)
-
-    def accumulate(self, out: Floats, a: Floats, limbs: Ints) -> None:
-        out[:] = self.add(out, a, limbs)
 
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         return ((a.astype(np.int64) + b.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
@@ -213,9 +201,14 @@ class NumpyEngine:
     def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
         return ((self._product(a, scale[:, None], limbs) + b.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
 
-    def twist_pair(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]:
-        left, right, p = a.astype(np.int64), self._product(b, twist, limbs), self._primes(limbs)
-        return ((left + right) % p).astype(np.float64), ((left - right) % p).astype(np.float64)
+    def twist_difference(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> Floats:
+        return ((a.astype(np.int64) - self._product(b, twist, limbs)) % self._primes(limbs)).astype(np.float64)
+
+    def merge_rows(self, out: Floats, gap: Floats, extra: Floats, order: Ints, limbs: Ints) -> None:
+        total = 2 * out.astype(np.int64) - gap.astype(np.int64) + extra.astype(np.int64)
+        if order.size:
+            total += gap[:, order].astype(np.int64)
+        out[:] = total % self._primes(limbs)
 
     def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         cross = self.add(self.multiply(a[0], b[1], limbs), self.multiply(a[1], b[0], limbs), limbs)
@@ -255,15 +248,23 @@ class NumpyEngine:
             lifted = (centred % p).astype(np.float64)
             self.forward(lifted, key_limbs)
             for component in range(2):
-                self.accumulate(out[component], self.multiply(lifted, key[component, i], key_limbs), key_limbs)
+                product = self.multiply(lifted, key[component, i], key_limbs)
+                out[component] = self.add(out[component], product, key_limbs)
         return out
 
-    def place_weights(self, weights: Weights, stride: int, spacing: int, factor: int) -> Floats:
-        out, n = np.zeros(self.tables.n), self.tables.n
+    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int, factor: int) -> None:
         i, o, j = np.indices(weights.shape)
         exponent = o * spacing - i - stride * j
-        out[exponent % n] = np.where(exponent < 0, -1.0, 1.0) * weights * float(factor)
-        return out
+        out[:] = 0.0
+        out[exponent % out.size] = np.where(exponent < 0, -1.0, 1.0) * weights * float(factor)
+
+    def weight_products(self, out: Sequence[Floats], polynomials: Floats, operands: Sequence[Floats],
+                        limbs: Ints) -> None:
+        for i, row in enumerate(polynomials):
+            transformed = (row.astype(np.int64) % self._primes(limbs)).astype(np.float64)
+            self.forward(transformed, limbs)
+            for total, operand in zip(out, operands, strict=True):
+                total[:] = self.add(total, self.multiply(operand[i], transformed, limbs), limbs)
 
 
 def engines_agree(n: int = 128) -> bool:
@@ -284,14 +285,14 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
     key = np.stack([np.stack([x, y]), np.stack([y, x])])
     results: list[list[Floats]] = []
     for engine in (left, right):
-        forth, back, total = x.copy(), y.copy(), x.copy()
+        forth, back, total, merged = x.copy(), y.copy(), np.stack([x, y]), x.copy()
         engine.forward(forth, limbs)
         engine.inverse(back, limbs)
-        engine.multiply_sum(total[None], np.stack([x, y, forth] * 3)[:, None], np.stack([y, y, x] * 3), limbs)
-        engine.accumulate(back, x, limbs)
+        engine.merge_rows(merged, y, back, engine.tables.automorphism(5), limbs)
+        engine.weight_products([total], x[:2] - y[:2], [np.stack([total, total])], limbs)
         results.append([
-            forth, back, total, engine.multiply(x, y, limbs), engine.add(x, y, limbs),
-            *engine.twist_pair(x, y, y, limbs),
+            forth, back, total, merged, engine.multiply(x, y, limbs), engine.add(x, y, limbs),
+            engine.twist_difference(x, y, y, limbs),
             engine.subtract_scale(x, y, x[:, 0], limbs), engine.scale_add(x, y, y[:, 0], limbs),
             engine.tensor(np.stack([x, y]), np.stack([y, y]), limbs), engine.convert(x[:2], constants),
             engine.divide(x, limbs, division), engine.switch_products(x[:2], key, limbs[:2], limbs)])

@@ -45,16 +45,16 @@ class Packer:
         """(even + X^shift odd) + sigma(even - X^shift odd): sigma maps X^shift to -X^shift and fixes even's outputs."""
         ring, engine, split = self.ring, self.ring.engine, self.ring.q1.size + 1
         element = self.plan.packing_elements[level]
-        total, gap = even, even
+        gap, order = even, ring.permutation(element)
         if odd is not None:
-            twist = ring.monomial(self.plan.h << level, self.rows)
-            total, gap = engine.twist_pair(even, odd, twist, self.rows.limbs)
-        moved = engine.permute(gap, ring.permutation(element))
-        switched = engine.switch_products(moved[split:], self.keys[element], ring.q1.limbs, ring.q1p.limbs)
-        engine.accumulate(total[:split], moved[:split], ring.q1p.limbs)
-        engine.accumulate(total[:split], switched[0], ring.q1p.limbs)
-        engine.accumulate(total[split:], ring.drop(switched[1], ring.q1p, ring.q1), ring.q1.limbs)
-        return total
+            gap = engine.twist_difference(even, odd, ring.monomial(self.plan.h << level, self.rows), self.rows.limbs)
+        moved = engine.permute(gap[split:], order)
+        switched = engine.switch_products(moved, self.keys[element], ring.q1.limbs, ring.q1p.limbs)
+        # even + X^shift odd = 2 even - gap; the second component of sigma(gap) is already in the switched sum.
+        engine.merge_rows(even[:split], gap[:split], switched[0], order, ring.q1p.limbs)
+        lowered = ring.drop(switched[1], ring.q1p, ring.q1)
+        engine.merge_rows(even[split:], gap[split:], lowered, order[:0], ring.q1.limbs)
+        return even
 
     def subtree(self, level: int, leaf: int, count: int, blocks: Leaf) -> list[Floats]:
         """The raised merge of the leaves below a node whose leftmost one is `leaf`; leaves from `count` on are absent.

@@ -43,18 +43,16 @@ def add(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
 
 
 @kernel
-def multiply_sum(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
-    """out[c, k] = out[c, k] + sum_i a[i, c, k] * b[i, k] over at most six terms, with one reduction."""
-    for k in range(limbs.size):
-        modulus = primes[limbs[k]]
-        p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
-        for c in range(out.shape[0]):
-            row = out[c, k]
-            for j in range(0, row.size, 8):
-                total = v.load(row, j)
-                for i in range(a.shape[0]):
-                    total = v.add(total, product(v.load(a[i, c, k], j), v.load(b[i, k], j), p, p_inverse))
-                v.store(row, j, canonical(total, p, p_inverse))
+def multiply_sum(out: Floats, a: Floats, b: Floats, limb: int, modulus: float) -> None:
+    """out[c, limb] = out[c, limb] + sum_i a[i, c, limb] * b[i] over at most six terms, with one reduction."""
+    p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
+    for c in range(out.shape[0]):
+        row = out[c, limb]
+        for j in range(0, row.size, 8):
+            total = v.load(row, j)
+            for i in range(a.shape[0]):
+                total = v.add(total, product(v.load(a[i, c, limb], j), v.load(b[i], j), p, p_inverse))
+            v.store(row, j, canonical(total, p, p_inverse))
 
 
 @kernel
@@ -80,17 +78,31 @@ def scale_add(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints, pri
 
 
 @kernel
-def twist_pair(total: Floats, difference: Floats, a: Floats, b: Floats, twist: Floats, limbs: Ints,
-               primes: Floats) -> None:
-    """total = a + twist * b and difference = a - twist * b; the rows of twist repeat for each component."""
+def twist_difference(out: Floats, a: Floats, b: Floats, twist: Floats, limbs: Ints, primes: Floats) -> None:
+    """out = a - twist * b."""
     for row in range(a.shape[0]):
         modulus = primes[limbs[row]]
-        p, p_inverse, x, y = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row]
-        t, high, low = twist[row % twist.shape[0]], total[row], difference[row]
+        p, p_inverse, x, y, t, z = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row], twist[row], out[row]
         for j in range(0, x.size, 8):
-            left, right = v.load(x, j), product(v.load(y, j), v.load(t, j), p, p_inverse)
-            v.store(high, j, canonical(v.add(left, right), p, p_inverse))
-            v.store(low, j, canonical(v.sub(left, right), p, p_inverse))
+            right = product(v.load(y, j), v.load(t, j), p, p_inverse)
+            v.store(z, j, canonical(v.sub(v.load(x, j), right), p, p_inverse))
+
+
+@kernel
+def merge_rows(out: Floats, gap: Floats, extra: Floats, order: Ints, limbs: Ints, primes: Floats,
+               moved: Floats) -> None:
+    """out = 2 out - gap + extra + (gap permuted by order, when order is not empty); gap may be out itself."""
+    for row in range(out.shape[0]):
+        modulus = primes[limbs[row]]
+        p, p_inverse, x, y, z = v.splat(modulus), v.splat(1.0 / modulus), out[row], gap[row], extra[row]
+        for j in range(order.size):
+            moved[j] = y[order[j]]
+        for j in range(0, x.size, 8):
+            a = v.load(x, j)
+            total = v.add(v.sub(v.add(a, a), v.load(y, j)), v.load(z, j))
+            if order.size > 0:
+                total = v.add(total, v.load(moved, j))
+            v.store(x, j, canonical(total, p, p_inverse))
 
 
 @kernel
@@ -204,18 +216,16 @@ def permute(out: Floats, x: Floats, order: Ints) -> None:
 
 
 @kernel
-def transform_small(out: Floats, x: Floats, limbs: Ints, roots: Floats, primes: Floats) -> None:
-    """out[k] = NTT of one signed row, below every prime in absolute value."""
-    for k in range(limbs.size):
-        out[k, :] = x
-        forward_row(out[k], roots[limbs[k]], primes[limbs[k]])
+def transform_rows(out: Floats, x: Floats, roots: Floats, modulus: float) -> None:
+    """NTT modulo one prime of every signed row of x, below the prime in absolute value."""
+    for row in range(x.shape[0]):
+        out[row, :] = x[row]
+        forward_row(out[row], roots, modulus)
 
 
 @kernel
 def place_weights(out: Floats, weights: Ints, stride: int, spacing: int, factor: float) -> None:
-    """The weight polynomial of one block: weights[i, o, j] * factor at exponent o * spacing - (i + stride * j),
-    negacyclic.
-    """
+    """weights[i, o, j] * factor at exponent o * spacing - (i + stride * j), negacyclic: a block's weight polynomial."""
     n = out.size
     out[:] = 0.0
     for o in range(weights.shape[1]):
@@ -224,6 +234,6 @@ def place_weights(out: Floats, weights: Ints, stride: int, spacing: int, factor:
                 exponent = o * spacing - i - stride * j
                 value = factor * float(weights[i, o, j])
                 if exponent >= 0:
-                    out[exponent] += value
+                    out[exponent] = value
                 else:
-                    out[exponent + n] -= value
+                    out[exponent + n] = -value

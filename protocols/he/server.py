@@ -27,7 +27,7 @@ from protocols.he.ring_q import Basis, Ring, ring_for
 from protocols.he.sampling import SEED_NBYTES, error, flooding, ternary, uniform_residues
 
 PackedWeights = NDArray[np.signedinteger]
-_CHUNKS = 6  # weight polynomials that are transformed before they meet the operands
+_CHUNKS = 6  # weight polynomials summed before one reduction: their products stay below 0.75 p each
 Unit = tuple[Floats, Floats | None]  # operand ciphertexts, and the factor of order L
 
 
@@ -235,13 +235,12 @@ class ServerKeys:
         rows, chunks = slice(block * plan.n_out, (block + 1) * plan.n_out), plan.chunks()
         for low in range(0, len(chunks), _CHUNKS):
             batch = chunks[low: low + _CHUNKS]
-            transformed = empty(len(batch), basis.size, ring.n)
-            for row, chunk in zip(transformed, batch, strict=True):
+            polynomials = empty(len(batch), ring.n)
+            for polynomial, chunk in zip(polynomials, batch, strict=True):
                 chosen = weights.values[chunk.experts, rows, chunk.columns]
-                engine.transform_small(row, engine.place_weights(chosen, plan.stride, plan.spacing, plan.factor),
-                                       basis.limbs)
-            for total, (unit, _) in zip(totals, units, strict=True):
-                engine.multiply_sum(total, unit[low: low + _CHUNKS], transformed, basis.limbs)
+                engine.place_weights(polynomial, chosen, plan.stride, plan.spacing, plan.factor)
+            operands = [unit[low: low + _CHUNKS] for unit, _ in units]
+            engine.weight_products(totals, polynomials, operands, basis.limbs)
         if plan.order != "L":
             return totals
         multiplier = self._multiplier(plan.operand("x").scale)

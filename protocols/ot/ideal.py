@@ -13,7 +13,7 @@ from typing import Any
 
 from protocols.ot.service import OtState
 from sim.party import IdealStep, Party
-from sim.ring import Z2, Ring, RingArray, Shape, Spec, stack
+from sim.ring import Z2, Ring, RingArray, Shape, Spec
 from sim.role import CLIENT, SERVER, Role
 from sim.wire import AnySpec, Blob
 
@@ -117,10 +117,11 @@ async def bit_triples(p: Party, *, shape: Shape, right: int) -> tuple[RingArray,
         p.reserve(f"to-{role.value}", f"cot.{role.value}", math.prod(shape))
 
     def step(draw: Any, client: None, server: None) -> tuple[Any, Any]:
-        a, b = (stack(draw(f"{name}0", Z2, s), draw(f"{name}1", Z2, s)) for name, s in (("a", shape), ("b", wide)))
+        a_client, a_server = draw("a_client", Z2, shape), draw("a_server", Z2, shape)
+        b_client, b_server = draw("b_client", Z2, wide), draw("b_server", Z2, wide)
         c: RingArray = draw("c", Z2, wide)
-        both = (a[0] ^ a[1]).reshape(*shape, 1).broadcast(*wide) & (b[0] ^ b[1])
-        return (a[0], b[0], c), (a[1], b[1], both ^ c)
+        product = (a_client ^ a_server).reshape(*shape, 1).broadcast(*wide) & (b_client ^ b_server)
+        return (a_client, b_client, c), (a_server, b_server, product ^ c)
 
     got: tuple[RingArray, RingArray, RingArray] = await p.ideal("functionality", step, None)
     return got
