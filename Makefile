@@ -51,13 +51,13 @@ test: lint types
 	$(BIN)/python -m pytest $(SUITE) -m "not nightly" -n $(WORKERS)
 
 check: lint types
-	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not slow" -n $(WORKERS)
+	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not slow and not bench" -n $(WORKERS)
 
 nightly: $(READY)
 	$(BIN)/python -m pytest $(SUITE) -m nightly
 
 bench: $(READY)
-	$(BIN)/python -m pytest tests/benchmarks
+	$(BIN)/python -m pytest -m bench tests/benchmarks
 
 lock: $(READY)
 	@test -x .venv/lock/bin/pip-compile || { $(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet pip-tools; }

@@ -158,7 +158,7 @@ def test_the_receiver_sees_a_fresh_pad_on_every_message_it_did_not_choose() -> N
 
 @pytest.mark.parametrize("n", [0, 1, 3, 12, 512])
 def test_choose_refuses_other_numbers_of_choices(n: int) -> None:
-    args = [CLIENT, from_words(Z2, np.zeros(1)), None], [CLIENT, None, from_words(Z2, np.zeros((1, n, 1)))]
+    args = [CLIENT, from_words(Z2, np.zeros(1, np.uint8)), None], [CLIENT, None, from_words(Z2, np.zeros((1, n, 1), np.uint8))]
     with pytest.raises(ChoiceCount, match=f"from 2 to 256, got {n}\\b"):
         _session().run(choose, *args, shape=(1,), n_choices=n, width=1)
 
@@ -199,8 +199,8 @@ def test_one_choice_serves_several_deltas(receiver: Role, widths: list[int], sha
 
 def test_pads_of_one_element_are_independent_over_rings_and_blocks() -> None:
     """Five rings of 64 bits take three blocks; equal streams would show as equal sender outputs."""
-    rings, zero = (Ring(64),) * 5, from_words(Ring(64), np.zeros(50))
-    bits = from_words(Z2, np.zeros(50))
+    rings, zero = (Ring(64),) * 5, from_words(Ring(64), np.zeros(50, np.uint8))
+    bits = from_words(Z2, np.zeros(50, np.uint8))
     e = _session().run(correlate_wide, [CLIENT, bits, None], [CLIENT, None, (zero,) * 5], shape=(50,), rings=rings)
     assert len(np.unique(np.concatenate([to_words(x) for x in e.outputs[SERVER]]))) == 250
 
@@ -247,19 +247,19 @@ def test_bit_triples_are_uniform_and_independent() -> None:
     ("index", "table", "who"),
     [
         (None, None, "index is client's input"),
-        (from_words(Ring(3), np.zeros(2)), None, "expected index over Z_2\\^2 of shape \\(2,\\)"),
-        (from_words(Ring(2), np.zeros(3)), None, "expected index over Z_2\\^2 of shape \\(2,\\)"),
-        (from_words(Ring(2), np.zeros(2)), from_words(Z2, np.zeros((2, 4, 1))), "table is server's input, and client"),
+        (from_words(Ring(3), np.zeros(2, np.uint8)), None, "expected index over Z_2\\^2 of shape \\(2,\\)"),
+        (from_words(Ring(2), np.zeros(3, np.uint8)), None, "expected index over Z_2\\^2 of shape \\(2,\\)"),
+        (from_words(Ring(2), np.zeros(2, np.uint8)), from_words(Z2, np.zeros((2, 4, 1), np.uint8)), "table is server's input, and client"),
     ],
 )
 def test_choose_names_a_wrong_input(index: RingArray | None, table: RingArray | None, who: str) -> None:
-    good = [CLIENT, None, from_words(Z2, np.zeros((2, 4, 1)))]
+    good = [CLIENT, None, from_words(Z2, np.zeros((2, 4, 1), np.uint8))]
     with pytest.raises(OperandMismatch, match=who):
         _session().run(choose, [CLIENT, index, table], good, shape=(2,), n_choices=4, width=1)
 
 
 def test_correlate_names_a_wrong_input() -> None:
-    bit, delta, r8 = from_words(Z2, np.zeros(2)), from_words(Ring(9), np.zeros(2)), Ring(8)
+    bit, delta, r8 = from_words(Z2, np.zeros(2, np.uint8)), from_words(Ring(9), np.zeros(2, np.uint8)), Ring(8)
     with pytest.raises(OperandMismatch, match="expected delta over Z_2\\^8"):
         _session().run(correlate, [CLIENT, bit, None], [CLIENT, None, delta], shape=(2,), ring=r8)
     with pytest.raises(OperandMismatch, match="expected 1 deltas from server, got None"):

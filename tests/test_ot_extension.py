@@ -243,8 +243,8 @@ def test_no_tweak_is_used_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = {id(_pool(session, role, receiver).hash): role is receiver for role in Role for receiver in Role}
     monkeypatch.setattr("protocols.ot.service.BATCH", 64)
     ledger = _ledger(monkeypatch)
-    index, table = from_words(Ring(4), np.arange(16)), from_words(Z2, np.zeros((16, 16, 20)))
-    bit, delta = from_words(Z2, np.ones(300)), from_words(Ring(40), np.arange(300))
+    index, table = from_words(Ring(4), np.arange(16)), from_words(Z2, np.zeros((16, 16, 20), np.uint8))
+    bit, delta = from_words(Z2, np.ones(300, np.uint8)), from_words(Ring(40), np.arange(300))
     for _ in range(2):
         for receiver in Role:
             for proto, mine, theirs, public in (

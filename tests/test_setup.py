@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,30 +82,6 @@ def test_the_readme_names_commands_and_options_that_exist() -> None:
     assert found == set(known)
     for option in set().union(*known.values()) - {"--help"}:
         assert option in README, f"README does not name {option}"
-
-
-def texts() -> Iterator[tuple[str, str]]:
-    """Docstrings and `cites` of the packages."""
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                    yield path.name, ast.get_docstring(node) or ""
-                elif isinstance(node, ast.keyword) and node.arg == "cites" and isinstance(node.value, ast.Constant):
-                    yield path.name, str(node.value.value)
-
-
-def test_every_tag_resolves_in_the_references() -> None:
-    references = README.partition("## References")[2]
-    known = set(re.findall(r"^- \*\*\[(\w+)\]\*\*", references, re.MULTILINE))
-    used: dict[str, str] = {}
-    for where, text in texts():
-        for inside in re.findall(r"\[([^\[\]\n]+)\]", text):
-            tags = [part.split(" ")[0] for part in re.split(r"[,;]\s*", inside)]
-            if all(TAG.match(tag) for tag in tags):
-                used |= dict.fromkeys(tags, where)
-    assert set(used) <= known, {tag: used[tag] for tag in set(used) - known}
-    assert known <= set(used) | set(re.findall(r"\[(\w+)\]", README.partition("## References")[0])), "unused reference"
 
 
 @pytest.mark.parametrize("name", ["README.md", "SECURITY.md", "CONTRIBUTING.md"])

@@ -1,38 +1,29 @@
-"""Reused float64 buffers: fresh pages cost more than the arithmetic on them (an NTT row is 64-128 KiB, a ciphertext
-about 1 MiB).
-"""
+"""Reused float64 buffers: a fresh page costs more than the arithmetic on it, and a ciphertext has about 256 of them."""
 
 import math
-import threading
 import weakref
+from collections import deque
 
 import numpy as np
 
 from protocols.he.ntt import Floats
 
-_POOL_LIMIT = 1 << 28  # bytes kept for reuse
+_KEPT_BYTES = 1 << 26  # for each size
 _ALIGNMENT = 64
-_lock = threading.Lock()
-_free: dict[int, list[bytearray]] = {}
-_kept = 0
+# No lock: deque operations are atomic, and a finaliser may run in the middle of any statement of its thread.
+_free: dict[int, deque[bytearray]] = {}
 
 
 def _release(memory: bytearray) -> None:
-    global _kept
-    with _lock:
-        if _kept + len(memory) <= _POOL_LIMIT:
-            _free.setdefault(len(memory), []).append(memory)
-            _kept += len(memory)
+    size = len(memory)
+    _free.setdefault(size, deque(maxlen=1 + _KEPT_BYTES // size)).append(memory)
 
 
 def _take(nbytes: int) -> bytearray:
-    global _kept
-    with _lock:
-        pile = _free.get(nbytes)
-        if pile:
-            _kept -= nbytes
-            return pile.pop()
-    return bytearray(nbytes)
+    try:
+        return _free[nbytes].pop()
+    except (KeyError, IndexError):
+        return bytearray(nbytes)
 
 
 def empty(*shape: int) -> Floats:

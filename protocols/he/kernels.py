@@ -8,8 +8,7 @@ lie within 0.75 p of zero for |a| <= 4 p and |w| <= p/2; the transforms reduce s
 return canonical residues in [0, p).
 
 Transform order: the usual bit-reversed order with every group of 64 slots transposed as an 8 x 8 matrix, which saves
-the last shuffles. `ntt.reference_forward` computes the same numbers the slow way. [Harvey14; van der Hoeven, Lecerf,
-Quintin 2016]
+the last shuffles. `ntt.reference_forward` computes the same numbers the slow way. [Harvey14, HLQ16]
 """
 
 import numpy as np
@@ -25,23 +24,27 @@ BLOCK = 4096  # elements; below this a sub-transform stays in the first-level ca
 
 @kernel
 def mulmod(a: v.Vector, w: v.Vector, w_over_p: v.Vector, p: v.Vector) -> v.Vector:
+    """a * w mod p near zero, for a fixed w with its quotient factor w / p."""
     high = v.mul(a, w)
     return v.add(v.fnma(v.quotient(a, w_over_p), p, high), v.fms(a, w, high))
 
 
 @kernel
 def product(a: v.Vector, b: v.Vector, p: v.Vector, p_inverse: v.Vector) -> v.Vector:
+    """a * b mod p near zero."""
     high = v.mul(a, b)
     return v.add(v.fnma(v.quotient(high, p_inverse), p, high), v.fms(a, b, high))
 
 
 @kernel
 def reduce(a: v.Vector, p: v.Vector, p_inverse: v.Vector) -> v.Vector:
+    """a mod p within half a p of zero."""
     return v.fnma(v.quotient(a, p_inverse), p, a)
 
 
 @kernel
 def canonical(a: v.Vector, p: v.Vector, p_inverse: v.Vector) -> v.Vector:
+    """a mod p in [0, p)."""
     return v.lift(reduce(a, p, p_inverse), p)
 
 

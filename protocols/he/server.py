@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +36,6 @@ class MissingKey(ValueError):
 
 def _workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_workers(), thread_name_prefix="he")
 
 
 @dataclass(frozen=True)
@@ -257,9 +251,9 @@ class ServerKeys:
             return blocks(0)
         packer = Packer(self.ring, plan, self.packing)
         split = min(plan.b, (_workers() - 1).bit_length())
-        jobs = [_pool().submit(packer.subtree, split, leaf, count, blocks)
-                for leaf in range(0, count, 1 << (plan.b - split))]
-        layer = [job.result() for job in jobs]
+        with ThreadPoolExecutor(1 << split, thread_name_prefix="he") as pool:
+            leaves = range(0, count, 1 << (plan.b - split))
+            layer = list(pool.map(lambda leaf: packer.subtree(split, leaf, count, blocks), leaves))
         for level in reversed(range(split)):
             others = [*layer[1::2], None][: len(layer[::2])]
             layer = [packer.layer(level, even, odd) for even, odd in zip(layer[::2], others, strict=True)]

@@ -20,6 +20,8 @@ from sim.network import LAN, WAN
 from sim.role import CLIENT, SERVER
 from sim.world import Session
 
+pytestmark = pytest.mark.bench
+
 CASES = [
     (64, 128, 8, 1, REASSOCIATED),
     (64, 128, 16, 8, REASSOCIATED),

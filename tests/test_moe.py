@@ -1,0 +1,334 @@
+"""The sparse MoE layer over the ideal homomorphic engine: bit for bit the independent oracle, for every kind of shape,
+tie and extreme; and its bytes at real size, which do not depend on the number of experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from protocols import functionalities as F
+from protocols.he.ideal import IdealHeService
+from protocols.he.params import INSECURE_TEST, PARAM_SETS
+from protocols.model.config import MoeConfig, MoeWeights
+from protocols.model.fixed_point import FixedPoint
+from protocols.model.oracle import LayerTrace, sparse_moe_layer
+from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED, SILU_MINIMAX, Table
+from protocols.moe import LITERAL, ORDERS, REASSOCIATED, LayerPlan, LayerWeights, UnknownOrder, moe_layer
+from protocols.ot.service import OtService
+from protocols.polynomial import FORMS
+from protocols.select import select_then_compute
+from secmoe.interval import one_ulp_bound
+from sim.concrete import from_words, to_words
+from sim.cost import Cost
+from sim.message import Message
+from sim.ring import Ring, Spec
+from sim.role import CLIENT, SERVER
+from sim.shapes import SHAPES, blank
+from sim.world import Execution, Session
+
+Ints = NDArray[np.int64]
+TINY, TINY32 = PARAM_SETS["P64tiny"], PARAM_SETS["P32tiny"]
+
+
+@cache
+def opened_session(plan: LayerPlan) -> tuple[Session, IdealHeService]:
+    service = IdealHeService(plan.plans)
+    return Session([OtService(), service]), service
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A plan with its inputs: signed integers at s fractional bits."""
+
+    plan: LayerPlan
+    x: Ints
+    residual: Ints
+    weights: MoeWeights
+
+    @property
+    def fp(self) -> FixedPoint:
+        return FixedPoint(self.plan.params.ring_bits, self.plan.params.frac_bits)
+
+    def trace(self) -> LayerTrace:
+        """The independent oracle."""
+        w = self.weights
+        as_words = MoeWeights(*(None if m is None else self._words(m) for m in (w.router, w.w1, w.v, w.w2)))
+        table = self.plan.activation if isinstance(self.plan.activation, Table) else None
+        return sparse_moe_layer(
+            self._words(self.x), self._words(self.residual), as_words, self.plan.shape, self.fp, table
+        )
+
+    def _words(self, v: Ints) -> NDArray[np.uint64]:
+        return self.fp.wrap(np.ascontiguousarray(v, np.int64).view(np.uint64))
+
+    def run(self) -> Execution:
+        """On uniform shares, with real oblivious transfer and the ideal homomorphic engine."""
+        session, service = opened_session(self.plan)
+        rng, ring = np.random.default_rng(), self.plan.ring
+        parts = []
+        for value in (self.x, self.residual):
+            mine = from_words(ring, rng.integers(0, ring.mask, value.shape, np.uint64, endpoint=True))
+            parts.append((mine, from_words(ring, value) - mine))
+        weights = LayerWeights.prepare(service.prepare, self.plan, self.weights)
+        client, server = ([pair[i] for pair in parts] for i in (0, 1))
+        return session.run(moe_layer, [*client, None], [*server, weights], plan=self.plan)
+
+    def output(self) -> NDArray[np.uint64]:
+        execution = self.run()
+        return to_words(execution.outputs[CLIENT] + execution.outputs[SERVER])
+
+
+def layer(
+    shape: MoeConfig,
+    tokens: int = 2,
+    activation: Table | str = GELU_MINIMAX,
+    seed: int = 0,
+    params: Any = TINY,
+    **plan: Any,
+) -> Layer:
+    """A layer with weights in [-1, 1] and states in [-4, 4]."""
+    rng = np.random.default_rng(seed)
+    one, d, f, E = 1 << params.frac_bits, shape.d, shape.f, shape.E
+
+    def draw(limit: int, *size: int) -> Ints:
+        return rng.integers(-limit * one, limit * one, size, endpoint=True)
+
+    v = draw(1, E, f, d) if shape.gated else None
+    weights = MoeWeights(draw(1, E, d), draw(1, E, f, d), v, draw(1, E, d, f))
+    plan_ = LayerPlan(shape, tokens, params, activation, **plan)
+    return Layer(plan_, draw(4, tokens, d), draw(4, tokens, d), weights)
+
+
+def check(case: Layer) -> LayerTrace:
+    """Protocol, oracle and functionality agree bit for bit."""
+    trace, w = case.trace(), case.weights
+    experts = [m for m in (w.w1, w.v, w.w2) if m is not None]
+    ideal = F.SPARSE_MOE.compute(case.x, case.residual, w.router, *experts, plan=case.plan)
+    assert np.array_equal(case._words(ideal), trace.output)
+    assert np.array_equal(case.output(), trace.output)
+    return trace
+
+
+ACTIVATIONS: dict[str, Any] = {"gelu": st.sampled_from([GELU_MINIMAX, GELU_PUBLISHED]), "silu": st.just(SILU_MINIMAX)}
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> Layer:
+    E = draw(st.integers(2, 16))
+    k = draw(st.integers(1, 2))
+    activation = draw(st.sampled_from(["gelu", "relu", "silu"]))
+    shape = MoeConfig(
+        d=draw(st.integers(1, 5)),
+        f=draw(st.integers(1, 6)),
+        E=E,
+        k=k,
+        gated=draw(st.booleans()),
+        activation=activation,
+        renormalise=k > 1 and draw(st.booleans()),
+    )
+    table = "relu" if activation == "relu" else draw(ACTIVATIONS[activation])
+    return layer(
+        shape,
+        draw(st.integers(1, 3)),
+        table,
+        draw(st.integers(0, 2**32)),
+        draw(st.sampled_from([TINY, TINY32])),
+        order=draw(st.sampled_from(list(ORDERS))),
+        form=draw(st.sampled_from(FORMS)),
+        w=draw(st.integers(2, 5)),
+    )
+
+
+@settings(max_examples=8)
+@given(layers())
+def test_any_layer_equals_the_oracle(case: Layer) -> None:
+    check(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=80)
+@given(layers())
+def test_many_layers_equal_the_oracle(case: Layer) -> None:
+    check(case)
+
+
+SHAPES_: dict[str, tuple[MoeConfig, Table | str]] = {
+    "gated GeLU, top-1": (MoeConfig(d=4, f=8, E=5), GELU_PUBLISHED),
+    "ReLU, top-1": (MoeConfig(d=4, f=8, E=5, gated=False, activation="relu"), "relu"),
+    "gated GeLU, top-2": (MoeConfig(d=4, f=8, E=6, k=2), GELU_MINIMAX),
+    "ReLU, top-2 renormalised": (
+        MoeConfig(d=3, f=5, E=7, k=2, gated=False, activation="relu", renormalise=True),
+        "relu",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES_)
+def test_ties_in_the_router_go_to_the_lower_index(name: str) -> None:
+    """Equal router rows: every expert scores alike, for every token."""
+    shape, activation = SHAPES_[name]
+    case = layer(shape, 3, activation, 1)
+    case.weights.router[:] = case.weights.router[0]
+    assert (check(case).routes == np.arange(shape.k)).all()
+
+
+def test_a_tie_for_the_first_place_behind_a_lower_expert() -> None:
+    """Experts 1 to E - 1 tie: expert 1 wins where expert 0 scores less, and comes second where it scores more."""
+    shape, activation = SHAPES_["gated GeLU, top-2"]
+    case = layer(shape, 2, activation, 1, order=LITERAL)
+    case.weights.router[:] = 0
+    case.weights.router[0] = 1 << 18
+    case.x[0], case.x[1] = 1 << 18, -(1 << 18)
+    assert check(case).routes.tolist() == [[0, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("name", SHAPES_)
+def test_all_equal_hidden_states(name: str) -> None:
+    """States whose entries are all one value: zero, one ulp, and the largest usual ones."""
+    shape, activation = SHAPES_[name]
+    case = layer(shape, 6, activation, 2)
+    case.x[:] = np.array([0, 0, 1, -1, (4 << 18) - 1, -(4 << 18)])[:, None]
+    assert (check(case).routes[:2] == np.arange(shape.k)).all()
+
+
+@pytest.mark.parametrize("name", SHAPES_)
+def test_extreme_hidden_states(name: str) -> None:
+    """States up to 2^40 and residuals at the edge of the ring: logits stay comparable, everything after may wrap."""
+    shape, activation = SHAPES_[name]
+    case = layer(shape, 4, activation, 3)
+    case.x[:] = np.array([2**40, -(2**40), 2**40 - 1, 1])[:, None]
+    case.x[2, ::2] *= -1
+    case.residual[:] = np.array([2**63 - 1, -(2**63), -1, 0])[:, None]
+    check(case)
+
+
+def test_every_expert_is_reached() -> None:
+    """One token per expert, E not a power of two: token e points along router row e."""
+    E = 11
+    shape = MoeConfig(d=E, f=3, E=E)
+    case = layer(shape, E, GELU_MINIMAX, 4)
+    case.weights.router[:] = np.eye(E, dtype=np.int64) << 18
+    case.x[:] = np.eye(E, dtype=np.int64) << 20
+    assert check(case).routes[:, 0].tolist() == list(range(E))
+
+
+@pytest.mark.parametrize("E", [33, pytest.param(64, marks=pytest.mark.slow), 128])
+def test_many_experts(E: int) -> None:
+    check(layer(MoeConfig(d=2, f=2, E=E, k=2), 1, GELU_MINIMAX, E))
+
+
+def test_galois_layouts() -> None:
+    """With expansion and packing, at different depths in the two directions: the selector is uploaded once all the
+    same."""
+    for order in ORDERS:
+        case = layer(MoeConfig(d=4, f=128, E=5), 1, GELU_MINIMAX, 5, INSECURE_TEST, order=order)
+        up, down = case.plan.up, case.plan.down
+        assert min(up.a, up.b, down.a, down.b) > 0
+        assert (up.b != down.b) == (order == REASSOCIATED)
+        assert up.operand("t") == down.operand("t")
+        check(case)
+
+
+@settings(max_examples=3)
+@given(layers())
+def test_one_ulp_mode_stays_within_its_bound(case: Layer) -> None:
+    shape, params = case.plan.shape, case.plan.params
+    assume(shape.activation != "silu")
+    plan = LayerPlan(shape, case.plan.tokens, params, case.plan.activation, case.plan.order, "one-ulp")
+    rough = Layer(plan, case.x, case.residual, case.weights)
+    words = MoeWeights(*(None if m is None else case._words(m) for m in vars(case.weights).values()))
+    table = plan.activation if isinstance(plan.activation, Table) else None
+    bound = one_ulp_bound(case._words(case.x), case._words(case.residual), words, shape, case.fp, table)
+    assert bound.admits(rough.output())
+
+
+def test_an_unknown_order_is_refused() -> None:
+    with pytest.raises(UnknownOrder, match="expected one of reassociated, literal, got 'fast'"):
+        LayerPlan(MoeConfig(d=2, f=2, E=2), 1, TINY, "relu", "fast")
+
+
+def headers(messages: tuple[Message, ...]) -> list[Any]:
+    return [(m.depth, m.sender, m.label.partition("/")[2], m.spec) for m in messages]
+
+
+def test_traffic_does_not_depend_on_the_route() -> None:
+    """Same shape, tokens forced to different experts, ties included: same labels, sizes, order and depths."""
+    shape = MoeConfig(d=5, f=3, E=5, k=2)
+    seen = []
+    for expert in (0, 3):
+        case = layer(shape, 1, GELU_MINIMAX, 6)
+        case.weights.router[:] = np.eye(5, dtype=np.int64) << 18
+        case.x[:] = np.eye(5, dtype=np.int64)[expert] << 20
+        seen.append(headers(case.run().messages))
+    case.weights.router[:] = 0
+    seen.append(headers(case.run().messages))  # every expert ties
+    assert all(other == seen[0] for other in seen[1:])
+
+
+# -- bytes at real size, from the shapes interpretation --------------------------------------------------------
+
+REAL = PARAM_SETS["P64s"]
+
+
+def priced(
+    E: int, order: str, tokens: int, activation: Table | str = GELU_MINIMAX, gated: bool = True, run: bool = True
+) -> Cost:
+    """Steps 4 to 9 at d = 768, f = 3072: the closed form, held against a run without content when `run`."""
+    shape = MoeConfig(d=768, f=3072, E=E, gated=gated, activation="gelu" if gated else "relu")
+    plan = LayerPlan(shape, tokens, REAL, activation, order)
+    t, x = blank(Spec(Ring(64), (tokens, 1, E))), blank(Spec(Ring(64), (tokens, 768)))
+    public = {
+        "up": plan.up,
+        "down": plan.down,
+        "activation": activation,
+        "gated": gated,
+        "arithmetic": plan.arithmetic,
+    }
+    declared = select_then_compute.declared(t, x, None, **public)
+    if run:
+        session = Session([OtService(), IdealHeService(plan.plans)], backend=SHAPES)
+        counted = session.price(select_then_compute, [t, x, None], [t, x, None], **public).cost
+        assert counted.row() == declared.row()
+    return declared
+
+
+SOME = (2, 3, 5, 8, 16, 31, 32, 33, 64, 100, 127, 128)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_bytes_at_real_size_do_not_depend_on_the_number_of_experts(order: str) -> None:
+    """Every E from 2 to 128 by the closed form, some of them by a run."""
+    assert len({priced(E, order, 1, run=E in SOME).row() for E in range(2, 129)}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_closed_form_holds_for_every_number_of_experts(order: str) -> None:
+    assert len({priced(E, order, 1).row() for E in range(2, 129)}) == 1
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_bytes_of_several_tokens(order: str) -> None:
+    """n tokens: n times the bytes of one (up to the padding of bit messages), still flat in E, in the same rounds."""
+    one = priced(2, order, 1)
+    for tokens in (2, 5):
+        several = [priced(E, order, tokens) for E in (2, 3, 8, 32, 100, 128)]
+        assert len({cost.row() for cost in several}) == 1
+        assert abs(several[0].nbytes - tokens * one.nbytes) < several[0].messages * tokens
+        assert several[0].rounds == one.rounds
+
+
+def test_the_non_gated_relu_layer_is_flat_as_well() -> None:
+    for order in ORDERS:
+        assert len({priced(E, order, 1, "relu", False).row() for E in (2, 3, 8, 32, 64, 65, 128)}) == 1
+
+
+def test_both_orders_send_the_same_bytes() -> None:
+    assert priced(8, REASSOCIATED, 1).row() == priced(8, LITERAL, 1).row()
