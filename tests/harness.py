@@ -7,10 +7,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from protocols.catalog import Case, Entry, Secret
+from protocols.catalog import CATALOG, Case, Entry, Secret
 from protocols.he.ideal import IdealHeService
 from protocols.he.interface import Plan
 from protocols.he.service import HeService
@@ -21,6 +22,7 @@ from sim.ring import Ring, RingArray
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution, Service, Session
 
+HEAVY = {"moe_layer", "select_then_compute", "probabilities"}  # their property tests are left out of `make check`
 Ints = NDArray[np.int64]
 
 
@@ -144,3 +146,17 @@ def agree(
     for a, b in zip(got, want, strict=True):
         assert np.array_equal(to_words(a), to_words(from_words(a.ring, b))), f"{entry.name}, {case.name}"
     return execution
+
+
+def rows(*, heavy_is_slow: bool = False) -> list[Any]:
+    """Every (entry, case) of the catalog as a pytest parameter."""
+    return [
+        pytest.param(
+            entry,
+            case,
+            id=f"{entry.name}: {case.name}",
+            marks=[pytest.mark.slow] if heavy_is_slow and entry.name in HEAVY else [],
+        )
+        for entry in CATALOG
+        for case in entry.cases
+    ]

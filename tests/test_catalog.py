@@ -10,17 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.catalog import CATALOG, Case, Entry, declared_cost
+from protocols.catalog import Case, Entry, declared_cost
 from sim.message import Message
 from sim.role import CLIENT, SERVER
 from sim.wire import AnySpec
-from tests.harness import adjusted, agree, inputs, session, shares, words
-
-ROWS = [(entry, case) for entry in CATALOG for case in entry.cases]
-IDS = [f"{entry.name}: {case.name}" for entry, case in ROWS]
+from tests.harness import adjusted, agree, inputs, rows, session, shares, words
 
 
-@pytest.mark.parametrize(("entry", "case"), ROWS, ids=IDS)
+@pytest.mark.parametrize(("entry", "case"), rows(heavy_is_slow=True))
 @settings(max_examples=10)
 @given(data=st.data())
 def test_protocol_equals_functionality(entry: Entry, case: Case, data: st.DataObject) -> None:
@@ -43,7 +40,7 @@ def headers(messages: Sequence[Message]) -> list[tuple[int, str, str, AnySpec]]:
     )
 
 
-@pytest.mark.parametrize(("entry", "case"), ROWS, ids=IDS)
+@pytest.mark.parametrize(("entry", "case"), rows())
 def test_shapes_cost_is_wire_cost_is_declared_cost(entry: Entry, case: Case) -> None:
     client, server = zeros(case)
     priced = session(case.plans).price(entry.proto, client, server, **case.public)

@@ -51,26 +51,34 @@ class Trace:
         scale = plan.operand("x").scale - (plan.a if plan.order == "R" else 0)
         outputs = self._outputs()
         for block in range(min(plan.blocks, 8)):
-            chosen = outputs[block * plan.n_out: (block + 1) * plan.n_out]
+            chosen = outputs[block * plan.n_out : (block + 1) * plan.n_out]
             ciphertext = server._block(plan, prepare(plan, self.w), block, units)[0]
             self._record(stage, ciphertext, self.q1, np.arange(len(chosen)) * plan.spacing, chosen, scale)
         result = server.apply(plan, prepare(plan, self.w), [product])[0]
         first = 0
         for part, places in zip(result.parts, plan.response_positions, strict=True):
-            self._record("packing", part, self.q1, places, outputs[first: first + places.size], plan.params.ring_bits)
+            self._record("packing", part, self.q1, places, outputs[first : first + places.size], plan.params.ring_bits)
             first += places.size
 
     def _upload(self, word: str) -> tuple[list[int], Operand]:
         layout, ring = self.plan.operand(word), self.s.server.ring
         theirs, own = (words(self.rng, layout.shape, self.plan.params.ring_bits) for _ in range(2))
-        operand = self.s.server.absorb(layout, self.s.client.encrypt(layout, theirs, fresh_draw(f"{word}{self.seed}")), own)
+        operand = self.s.server.absorb(
+            layout, self.s.client.encrypt(layout, theirs, fresh_draw(f"{word}{self.seed}")), own
+        )
         total = [int(a) + int(b) for a, b in zip(theirs.reshape(-1), own.reshape(-1), strict=True)]
-        self._everywhere("fresh", ring.forward(operand.parts[0], ring.q0), ring.q0,
-                         dict(zip(layout.positions(0).reshape(-1).tolist(), total, strict=True)), layout.scale)
+        self._everywhere(
+            "fresh",
+            ring.forward(operand.parts[0], ring.q0),
+            ring.q0,
+            dict(zip(layout.positions(0).reshape(-1).tolist(), total, strict=True)),
+            layout.scale,
+        )
         return total, operand
 
-    def _record(self, stage: str, ciphertext: Floats, basis: Basis, positions: Ints, messages: list[int],
-                scale: int) -> None:
+    def _record(
+        self, stage: str, ciphertext: Floats, basis: Basis, positions: Ints, messages: list[int], scale: int
+    ) -> None:
         error = largest_noise(self.s, ciphertext, basis, positions, messages, scale)
         self.measured[stage] = max(error, self.measured.get(stage, 0.0))
 
@@ -82,8 +90,9 @@ class Trace:
         plan = self.plan
         if plan.order == "linear":
             places = plan.operand("x").positions(0).reshape(-1).tolist()
-            self._everywhere("switch", pieces[0], self.q1, dict(zip(places, self.x, strict=True)),
-                             plan.operand("x").scale)
+            self._everywhere(
+                "switch", pieces[0], self.q1, dict(zip(places, self.x, strict=True)), plan.operand("x").scale
+            )
         elif plan.order == "L":
             for i, piece in enumerate(pieces):
                 if plan.a:
@@ -91,8 +100,11 @@ class Trace:
         else:
             for chunk, piece in zip(plan.chunks(), pieces, strict=True):
                 columns = range(plan.d)[chunk.columns]
-                message = {i + plan.stride * (j - columns[0]): self.t[i] * self.x[j]
-                           for i in range(plan.experts) for j in columns}
+                message = {
+                    i + plan.stride * (j - columns[0]): self.t[i] * self.x[j]
+                    for i in range(plan.experts)
+                    for j in columns
+                }
                 self._everywhere("switch", piece, self.q1, message, plan.operand("t").scale)
 
     def _outputs(self) -> list[int]:
@@ -103,10 +115,14 @@ class Trace:
 
 
 PLANS = [
-    SelectPlan(INSECURE_TEST, "R", 4, 64, 200), SelectPlan(INSECURE_TEST, "L", 4, 64, 200),
-    SelectPlan(INSECURE_TEST, "R", 4, 8, 8), SelectPlan(INSECURE_TEST, "L", 4, 8, 8),
-    LinearPlan(INSECURE_TEST, 1, 64, 128), SelectPlan(PARAM_SETS["P64tiny"], "R", 8, 32, 64),
-    SelectPlan(PARAM_SETS["P64tiny"], "L", 8, 32, 64), LinearPlan(PARAM_SETS["P64tiny"], 1, 32, 8),
+    SelectPlan(INSECURE_TEST, "R", 4, 64, 200),
+    SelectPlan(INSECURE_TEST, "L", 4, 64, 200),
+    SelectPlan(INSECURE_TEST, "R", 4, 8, 8),
+    SelectPlan(INSECURE_TEST, "L", 4, 8, 8),
+    LinearPlan(INSECURE_TEST, 1, 64, 128),
+    SelectPlan(PARAM_SETS["P64tiny"], "R", 8, 32, 64),
+    SelectPlan(PARAM_SETS["P64tiny"], "L", 8, 32, 64),
+    LinearPlan(PARAM_SETS["P64tiny"], 1, 32, 8),
 ]
 WEIGHT_BITS = {"P64s": 20, "P64": 18, "P32": 11}
 REAL = [SelectPlan(PARAM_SETS[name], order, 8, 768, 3072) for name in ("P64s", "P64", "P32") for order in ("R", "L")]

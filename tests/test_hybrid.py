@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.catalog import CATALOG, Case, Entry
-from sim.message import Message
+from protocols.catalog import Case, Entry
 from sim.wire import AnySpec
-from tests.harness import adjusted, agree, shares, words
-
-ROWS = [(entry, case) for entry in CATALOG for case in entry.cases]
-IDS = [f"{entry.name}: {case.name}" for entry, case in ROWS]
+from sim.world import Execution
+from tests.harness import adjusted, agree, rows, session, shares, words
 
 
-@pytest.mark.parametrize(("entry", "case"), ROWS, ids=IDS)
+@pytest.mark.parametrize(("entry", "case"), rows(heavy_is_slow=True))
 @settings(max_examples=10)
 @given(data=st.data())
 def test_hybrid_protocol_equals_functionality(entry: Entry, case: Case, data: st.DataObject) -> None:
@@ -27,20 +22,16 @@ def test_hybrid_protocol_equals_functionality(entry: Entry, case: Case, data: st
     agree(entry, case, values, masks, ideal=True)
 
 
-def headers(messages: Sequence[Message]) -> list[tuple[int, str, str, AnySpec]]:
-    first = min((m.depth for m in messages), default=0)
-    found = [(m.depth - first, m.sender.value, m.label.partition("/")[2], m.spec) for m in messages]
-    return sorted(found, key=lambda header: header[:3])
+def headers(execution: Execution) -> list[tuple[tuple[int, str, str], AnySpec]]:
+    """Canonical order and sizes, the session's run number left out."""
+    return [((m.depth, m.sender.value, m.label.partition("/")[2]), m.spec) for m in execution.messages]
 
 
-@pytest.mark.parametrize(("entry", "case"), ROWS, ids=IDS)
+@pytest.mark.parametrize(("entry", "case"), rows())
 def test_real_and_hybrid_runs_agree_in_labels_order_and_sizes(entry: Entry, case: Case) -> None:
     values = adjusted(case, [np.full(s.shape, s.range[0], dtype=np.int64) for s in case.secrets])
     masks = [np.zeros(s.shape, dtype=np.uint64) for s in case.secrets]
     real, hybrid = (agree(entry, case, values, masks, ideal=ideal) for ideal in (False, True))
-    scopes = (run.scope(f"{run.prefix}/{entry.name}") for run in (real, hybrid))
-    ours, theirs = (headers(scope) for scope in scopes)
-    assert [h[1:] for h in ours] == [h[1:] for h in theirs] or sorted(h[1:3] for h in ours) == sorted(
-        h[1:3] for h in theirs
-    )
-    assert {h[1:3]: h[3] for h in ours} == {h[1:3]: h[3] for h in theirs}
+    assert sorted(headers(real), key=str) == sorted(headers(hybrid), key=str)
+    setups = [session(case.plans, ideal).setup for ideal in (False, True)]
+    assert headers(setups[0]) == headers(setups[1])

@@ -158,7 +158,10 @@ def test_the_receiver_sees_a_fresh_pad_on_every_message_it_did_not_choose() -> N
 
 @pytest.mark.parametrize("n", [0, 1, 3, 12, 512])
 def test_choose_refuses_other_numbers_of_choices(n: int) -> None:
-    args = [CLIENT, from_words(Z2, np.zeros(1, np.uint8)), None], [CLIENT, None, from_words(Z2, np.zeros((1, n, 1), np.uint8))]
+    args = (
+        [CLIENT, from_words(Z2, np.zeros(1, np.uint8)), None],
+        [CLIENT, None, from_words(Z2, np.zeros((1, n, 1), np.uint8))],
+    )
     with pytest.raises(ChoiceCount, match=f"from 2 to 256, got {n}\\b"):
         _session().run(choose, *args, shape=(1,), n_choices=n, width=1)
 
@@ -249,7 +252,11 @@ def test_bit_triples_are_uniform_and_independent() -> None:
         (None, None, "index is client's input"),
         (from_words(Ring(3), np.zeros(2, np.uint8)), None, "expected index over Z_2\\^2 of shape \\(2,\\)"),
         (from_words(Ring(2), np.zeros(3, np.uint8)), None, "expected index over Z_2\\^2 of shape \\(2,\\)"),
-        (from_words(Ring(2), np.zeros(2, np.uint8)), from_words(Z2, np.zeros((2, 4, 1), np.uint8)), "table is server's input, and client"),
+        (
+            from_words(Ring(2), np.zeros(2, np.uint8)),
+            from_words(Z2, np.zeros((2, 4, 1), np.uint8)),
+            "table is server's input, and client",
+        ),
     ],
 )
 def test_choose_names_a_wrong_input(index: RingArray | None, table: RingArray | None, who: str) -> None:

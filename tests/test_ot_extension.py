@@ -275,7 +275,7 @@ def test_two_runs_of_a_session_share_no_pad() -> None:
 
 @pytest.mark.parametrize("role", list(Role))
 def test_each_party_alone_sends_the_same_bytes(role: Role) -> None:
-    index, table = from_words(Ring(3), np.arange(8)), from_words(Z2, np.eye(8)[None].repeat(8, 0))
+    index, table = from_words(Ring(3), np.arange(8)), from_words(Z2, np.eye(8, dtype=np.uint8)[None].repeat(8, 0))
     public = {"shape": (8,), "n_choices": 8, "width": 8}
     both = Session([OtService()], seed=b"alone")
     record = {(m.sender, m.label): m for m in both.setup.messages}

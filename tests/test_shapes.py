@@ -126,7 +126,7 @@ REFUSED: dict[str, Any] = {
     "add": lambda x: x + x[0],
     "float constant": lambda x: x.const(1.5),
     "float operand": lambda x: x + 1.5,
-    "tuple operand": lambda x: x + (1,),
+    "set operand": lambda x: x + {1},
     "truth operand": lambda x: x + True,
     "matmul with an integer": lambda x: x @ 2,
 }

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from protocols.ot.service import OtState
+from protocols.ot.base import POINT_BYTES
+from protocols.ot.service import NONCE, NONCE_WORDS, OtState
+from protocols.ot.softspoken import BASE_OTS, TREE_BYTES, extension_bits
 from sim.party import IdealStep, Party
 from sim.ring import Z2, Ring, RingArray, Shape, Spec
 from sim.role import CLIENT, SERVER, Role
-from sim.wire import AnySpec, Blob
+from sim.wire import AnySpec, Blob, BlobSpec
 
 
 def sealed(spec: AnySpec) -> Blob:
@@ -127,14 +129,42 @@ async def bit_triples(p: Party, *, shape: Shape, right: int) -> tuple[RingArray,
     return got
 
 
+async def _message(p: Party, sender: Role, word: str, spec: AnySpec) -> None:
+    if p.role is sender:
+        p.send(word, sealed(spec))
+    else:
+        await p.recv(word, spec)
+
+
+async def _base_ot(p: Party, sender: Role) -> None:
+    await _message(p, sender, "A", BlobSpec("point", POINT_BYTES))
+    await _message(p, sender.peer, "B", BlobSpec("points", POINT_BYTES * BASE_OTS))
+
+
+async def _set_up(p: Party, receiver: Role) -> None:
+    await p.scoped("base_ot", _base_ot, receiver)
+    await _message(p, receiver, "sums", BlobSpec("tree sums", TREE_BYTES))
+
+
 class IdealOtService:
-    """Session service in place of the real one: no keys and no pools, so no set-up and no provisioning messages."""
+    """Session service in place of the real one: its messages with their labels and sizes, no keys, empty pools."""
 
     name = "ot"
 
     async def setup(self, p: Party) -> OtState:
-        """Nothing to set up: there are no keys, and pools without content."""
+        """The messages of the real set-up, without content."""
+        nonce = Spec(NONCE, (NONCE_WORDS,))
+        p.send("nonce", sealed(nonce))
+        await p.recv("nonce", nonce)
+        await p.gather(*[p.scoped("set_up", _set_up, receiver) for receiver in (CLIENT, SERVER)])
         return OtState({CLIENT: None, SERVER: None})
 
     async def provision(self, p: Party, state: OtState, amounts: Mapping[str, int]) -> None:
-        """Nothing to extend: the functionality draws what it needs."""
+        """The extension messages, without content: the functionality draws what it needs."""
+        sizes = {role: amounts.get(f"cot.{role.value}", 0) for role in (CLIENT, SERVER)}
+        calls = [
+            p.scoped("extend", _message, role, "d", BlobSpec("cot", extension_bits(n) // 8))
+            for role, n in sizes.items()
+            if n
+        ]
+        await p.gather(*calls)
