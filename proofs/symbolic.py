@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from sim.role import Role
 
 INPUT, DRAW, CONST = "input", "draw", "const"
 LEAVES = frozenset({INPUT, DRAW, CONST})
-_FRONT_END = ("sim", "proofs")  # packages whose frames are not protocol text
+_FRONT_END = ("sim.", "proofs.")  # packages whose frames are not protocol text
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,11 @@ class Node:
 
 
 def _source_line() -> str:
-    """module.py:line of the innermost frame of protocol text."""
+    """package.module:line of the innermost frame of protocol text."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and PurePath(frame.f_code.co_filename).parent.name in _FRONT_END:
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(_FRONT_END):
         frame = frame.f_back
-    path = PurePath(frame.f_code.co_filename)
-    return f"{path.parent.name}/{path.name}:{frame.f_lineno}"
+    return f"{frame.f_globals['__name__']}:{frame.f_lineno}"
 
 
 def _frozen(where: Index) -> Any:

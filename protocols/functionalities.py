@@ -2,7 +2,8 @@
 
 Every argument is a reconstructed secret as signed int64 representatives (Z_2: 0 or 1); results are read modulo the
 output ring. Nothing here imports a protocol or a kernel: this is the second opinion that tests, proofs and audits
-compare with. Each functionality outputs fresh uniform shares, so its leakage is empty unless stated.
+compare with. A functionality hands each party a share of the result: the corrupted party's may be any function of its
+own view, the honest party's completes it. Its leakage is empty unless stated.
 """
 
 from __future__ import annotations
@@ -248,6 +249,11 @@ LINEAR = Functionality("product with the server's matrix", _linear)
 SELECTED_PRODUCT = Functionality("product with the selected matrix", _selected_product)
 SELECTED_EXPERT = Functionality("the selected expert", _selected_expert)
 SPARSE_MOE = Functionality("sparse Mixture-of-Experts layer", _sparse_moe)
+SPARSE_MOE_ONE_ULP = Functionality(
+    "sparse Mixture-of-Experts layer, inner products rounded by the shares",
+    _sparse_moe,
+    leaks_client=("low bits of inner values, over repeated queries: their rounding depends on the shares",),
+)
 REVEAL = Functionality("reveal", _reveal, leaks_client=("the value",), leaks_server=("the value",))
 PRODUCT = Functionality("product", _product)
 SQUARE = Functionality("square", _square)

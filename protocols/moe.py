@@ -100,6 +100,14 @@ class LayerWeights:
         return cls(prepare(plan.router, weights.router), experts)
 
 
+def query_epsilon(weights: LayerWeights, plan: LayerPlan) -> float:
+    """Statistical distance that one run of the layer costs: all responses of all tokens. For BFV weights."""
+    experts = weights.experts
+    per_row = sum(w.epsilon for w in (experts.w1, experts.v, experts.w2) if w is not None)
+    total: float = weights.router.epsilon + plan.tokens * plan.shape.k * per_row
+    return total
+
+
 def _moe_cost(x: RingArray, residual: RingArray, weights: object, *, plan: LayerPlan) -> Cost:
     shape, a, n = plan.shape, plan.arithmetic, plan.tokens
     logits = blank(Spec(plan.ring, (n, shape.E)))
@@ -115,7 +123,7 @@ def _moe_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Layer
     prob = probabilities.declared(
         logits, winners, s=a.s, l=plan.params.ring_bits, renormalise=shape.renormalise, mode=a.mode, w=a.w
     )
-    return cost + (prob | chosen) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, mode=a.mode, w=a.w)
+    return cost + (prob | chosen) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, w=a.w)
 
 
 @protocol(realises=F.SPARSE_MOE, cites="[SecMoE] Protocol 1", cost=_moe_cost)
@@ -125,7 +133,8 @@ async def moe_layer(
     """residual + sum over the k selected experts of p_j expert_j(x). Neither party learns which experts they are.
 
     x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
-    Returns (n, d). Faithful mode: bit for bit the fixed-point oracle. Error mode one-ulp: see truncate.
+    Returns (n, d). Faithful mode: bit for bit the fixed-point oracle. One-ulp mode: inner truncations lose their share
+    carries (see truncate); the last one is faithful in both modes, because its output may be opened.
     """
     a, shape = plan.arithmetic, plan.shape
     if weights is not None:
@@ -141,7 +150,7 @@ async def moe_layer(
     )
     wide = prob.reshape(*prob.shape, 1).broadcast(*y.shape)
     mixed = (await mul(p, wide, y)).sum(1)
-    return residual + await truncate(p, mixed, f=a.s, mode=a.mode, w=a.w)
+    return residual + await truncate(p, mixed, f=a.s, w=a.w)
 
 
 def _admit(he: Engine, weights: LayerWeights, plan: LayerPlan) -> None:
@@ -161,3 +170,6 @@ async def _experts(p: Party, hot: RingArray, x: RingArray, weights: LayerWeights
         gated=plan.shape.gated,
         arithmetic=plan.arithmetic,
     )
+
+
+moe_layer_one_ulp = protocol(realises=F.SPARSE_MOE_ONE_ULP, cites="[SecMoE] Protocol 1", cost=_moe_cost)(moe_layer.run)

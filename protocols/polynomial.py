@@ -71,8 +71,9 @@ async def piecewise(
 ) -> RingArray:
     """The table's polynomial at a shared x, s fractional bits, over Z_{2^l}; degree at least 1.
 
-    Range: |x| < 2^(l-2), and x^2 < 2^(l-1) (as ring elements) wherever the selected row has degree 2 or more; beyond,
-    the square is undefined but cancels. Faithful: bit for bit F.PIECEWISE (powers floored one by one, then one floor).
+    Range: the selected row's value before its floor, at 2 s fractional bits, is below 2^(l-1) (for a row of slope 1:
+    |x| < 2^(l-1-s) as a ring element), and x^2 < 2^(l-1) wherever the selected row has degree 2 or more; beyond, the
+    square is undefined but cancels. Faithful: bit for bit F.PIECEWISE (powers floored one by one, then one floor).
     """
     if form not in FORMS:
         raise PolynomialForm(f"form of Protocol 2: expected one of {', '.join(FORMS)}, got {form!r}")

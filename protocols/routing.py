@@ -15,7 +15,7 @@ from protocols.convert import mux
 from protocols.nonlinear import exp, reciprocal
 from protocols.products import mul
 from protocols.sharing import invert, public_share
-from protocols.truncate import FAITHFUL, truncate_known_sign
+from protocols.truncate import FAITHFUL, truncate, truncate_known_sign
 from sim.cost import FREE, Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec, concat, stack
@@ -42,7 +42,7 @@ def _top_k_cost(values: RingArray, *, k: int, l: int, w: int = DIGIT) -> Cost:
 
 @protocol(realises=F.TOP_K, cites="[SecMoE] Protocol 1", cost=_top_k_cost)
 async def top_k(p: Party, values: RingArray, *, k: int, l: int, w: int = DIGIT) -> tuple[RingArray, RingArray]:
-    """The k largest of each row with their one-hot rows. values: (n, E) over Z_{2^l}, differences below 2^(l-1).
+    """The k largest of each row with their one-hot rows. values: (n, E) over Z_{2^l}, inside (-2^(l-2), 2^(l-2)).
 
     Returns winners (n, k) over the same ring, and Boolean one-hot rows (n, k, E). Ties: the lower index. After each
     selection the winner's value becomes -2^(l-2). Exact.
@@ -139,8 +139,8 @@ def _probabilities_cost(
     cost += reciprocal.declared(row, scale=scale, spread=spread_of(k if renormalise else E), mode=mode, w=w)
     if k == 1:
         return cost + truncate_known_sign.declared(winners, f=scale - s, mode=mode, w=w)
-    cost += mul.declared(winners, winners)
-    return cost + truncate_known_sign.declared(winners, f=2 * scale - s, mode=mode, w=w)
+    floor = truncate_known_sign if mode == FAITHFUL else truncate
+    return cost + mul.declared(winners, winners) + floor.declared(winners, f=2 * scale - s, mode=mode, w=w)
 
 
 @protocol(realises=F.PROBABILITIES, cites="[Switch]", cost=_probabilities_cost)
@@ -176,4 +176,5 @@ async def probabilities(
         return await truncate_known_sign(p, inverse, f=scale - s, mode=mode, w=w)
     chosen = exps if renormalise else exps[:, E:]
     product = await mul(p, chosen, inverse.broadcast(batch, k))
-    return await truncate_known_sign(p, product, f=2 * scale - s, mode=mode, w=w)
+    floor = truncate_known_sign if mode == FAITHFUL else truncate  # one-ulp exponentials may be an ulp below zero
+    return await floor(p, product, f=2 * scale - s, mode=mode, w=w)

@@ -1,7 +1,8 @@
 """Protocol 1 of SecMoE, steps 4 to 9: select the expert's weights under encryption, then compute with them.
 
-Everything here depends on the number of experts through the server's work only: one ciphertext of the selector, one of
-the vector, one response per matrix, whatever E is.
+With a parameter set that has Galois keys everything here depends on the number of experts through the server's work
+only: one ciphertext of the selector, one of the vector, one response per matrix, whatever E is. A set without them
+answers small shapes in several responses instead of one packed one.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _select_cost(t: RingArray, x: RingArray, weights: object, *, plan: SelectPla
 async def select_product(p: Party, t: RingArray, x: RingArray, weights: Any, *, plan: SelectPlan) -> RingArray:
     """(sum_i t_i W_i) x, row by row. t: shared (n, E); x: shared (n, d); W: the server's (E, f, d), prepared.
 
-    Returns (n, f), not truncated. Exact mod 2^l for any t and x. 2 flights; bytes do not depend on E.
+    Returns (n, f), not truncated. Exact mod 2^l for any t and x. 2 flights.
     """
     he: Engine = p.service("he")
     ct_t, ct_x = await p.gather(a2h(p, t, layout=plan.operand("t")), a2h(p, x, layout=plan.operand("x")))

@@ -7,20 +7,21 @@ rebuilds exactly the session that was recorded. Nothing secret passes through it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.he.params import ParamSet
+from protocols.he.params import PARAM_SETS, SECURITY_CAP_BITS, ParamSet
 from protocols.he.service import HeService
-from protocols.model.config import MoeConfig, MoeWeights
+from protocols.model.config import NAME, MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.tables import DEFAULT_TABLES, TABLES, Table
-from protocols.moe import LayerPlan, LayerWeights, moe_layer
+from protocols.moe import LayerPlan, LayerWeights, moe_layer, moe_layer_one_ulp, query_epsilon
 from protocols.ot.service import OtService
+from protocols.truncate import FAITHFUL
 from secmoe.version import program_version
 from sim.concrete import from_words, to_words
 from sim.party import ProtocolDecl
@@ -34,13 +35,21 @@ from transcripts.replay import Repeat, Start
 
 PROTOCOLS: dict[str, ProtocolDecl[Any]] = {"secmoe": moe_layer}
 GELU_TABLES = {"minimax": "gelu-minimax", "published": "gelu-published"}
+PARAMETER_FIELDS = tuple(name for name in ParamSet.__dataclass_fields__ if name != "insecure_test")
+WORDS = ("protocol", "model", "activation", "order", "truncation")
 WEIGHT_NAMES = ("router", "w1", "v", "w2")
+
+LARGEST = 1 << 20  # of a size in a transcript: beyond it a replay would only run out of memory
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 class ActivationOption(ValueError):
     """An option for an activation that the model does not have."""
+
+
+class ParameterFields(ValueError):
+    """JSON values that describe no parameter set."""
 
 
 class UnreadableRun(ValueError):
@@ -84,7 +93,8 @@ class LayerRun:
 
     @property
     def declared(self) -> ProtocolDecl[Any]:
-        return PROTOCOLS[self.protocol]
+        """The protocol; in one-ulp mode the declaration that says what its rounding leaks."""
+        return PROTOCOLS[self.protocol] if self.truncation == FAITHFUL else moe_layer_one_ulp
 
     @cached_property
     def he(self) -> HeService:
@@ -112,7 +122,9 @@ class LayerRun:
         fp = self.fixed_point
         signed = {name: fp.signed(arrays[name]) if name in arrays else None for name in WEIGHT_NAMES}
         router, w1, w2 = (np.asarray(signed[name]) for name in ("router", "w1", "w2"))
-        return LayerWeights.prepare(self.he.prepare, self.plan, MoeWeights(router, w1, signed["v"], w2))
+        prepared = LayerWeights.prepare(self.he.prepare, self.plan, MoeWeights(router, w1, signed["v"], w2))
+        self.he.check_query(query_epsilon(prepared, self.plan))
+        return prepared
 
     def to_public(self) -> dict[str, Any]:
         """As JSON values."""
@@ -123,27 +135,62 @@ class LayerRun:
             **flat,
             "truncation": self.truncation,
             "shape": shape,
-            "params": asdict(self.params),
+            "params": {name: getattr(self.params, name) for name in PARAMETER_FIELDS},
             "version": version,
         }
 
     @classmethod
     def from_public(cls, public: Mapping[str, Any]) -> LayerRun:
-        """Inverse of `to_public`. Raises UnreadableRun, and InsecureParameters for a set below 128 bits."""
+        """Inverse of `to_public`. Raises UnreadableRun, ParameterFields, ConfigError, and InsecureParameters for a set
+        below 128 bits.
+        """
         names = ("protocol", "model", "layer", "tokens", "activation", "order", "truncation")
         try:
             if public["protocol"] not in PROTOCOLS:
                 raise UnreadableRun(f"expected a run of {', '.join(PROTOCOLS)}, got {public['protocol']!r}")
+            shape = dict(public["shape"])
+            sizes = {name: shape[name] for name in ("d", "f", "E", "k")} | {n: public[n] for n in ("layer", "tokens")}
+            for name, value in sizes.items():
+                if type(value) is not int or not 0 <= value <= LARGEST:
+                    raise UnreadableRun(f"{name}: expected a whole number from 0 to {LARGEST}, got {value!r}")
+            for name in WORDS:
+                if not isinstance(public[name], str):
+                    raise UnreadableRun(f"{name}: expected a text, got {public[name]!r}")
             params = params_from_fields(public["params"])
-            return cls(shape=MoeConfig(**public["shape"]), params=params, **{name: public[name] for name in names})
+            return cls(shape=MoeConfig(**shape), params=params, **{name: public[name] for name in names})
         except (KeyError, TypeError) as error:
             raise UnreadableRun(f"expected the parameters of a layer run in the transcript: {error}") from error
 
 
-def params_from_fields(fields: Mapping[str, Any]) -> ParamSet:
-    """A parameter set from JSON values; its 128-bit check runs and cannot be switched off here."""
-    lists = {name: tuple(fields[name]) for name in ("q_bits", "response_bits")}
-    return ParamSet(**{**fields, **lists, "insecure_test": False})
+def params_from_fields(fields: Any) -> ParamSet:
+    """A parameter set from JSON values; its 128-bit check runs and cannot be switched off here.
+
+    Raises ParameterFields unless the fields are exactly those of a parameter set, each of its JSON type, and what
+    ParamSet raises on values out of range.
+    """
+    if not isinstance(fields, dict) or fields.keys() != set(PARAMETER_FIELDS):
+        got = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
+        raise ParameterFields(f"expected a JSON object with exactly {', '.join(PARAMETER_FIELDS)}, got {got}")
+    name = fields["name"]
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise ParameterFields(f"name: expected up to 64 letters, digits and _.-, got {name!r}; choose another name")
+    for field in ("q_bits", "response_bits"):
+        bits = fields[field]
+        if not (isinstance(bits, list | tuple) and bits and all(type(b) is int and b > 0 for b in bits)):
+            raise ParameterFields(f"{field}: expected a list of whole numbers above 0, got {bits!r}; correct it")
+    for field in ("n", "ring_bits", "frac_bits", "kept", "special_bits", "kappa"):
+        if type(fields[field]) is not int or fields[field] < 0:
+            raise ParameterFields(f"{field}: expected a whole number from 0, got {fields[field]!r}; correct it")
+    if type(fields["galois"]) is not bool:
+        raise ParameterFields(f"galois: expected true or false, got {fields['galois']!r}; correct it")
+    if fields["n"] not in SECURITY_CAP_BITS:
+        allowed = ", ".join(map(str, SECURITY_CAP_BITS))
+        raise ParameterFields(f"n: expected a ring degree of {allowed}, got {fields['n']}; choose one of them")
+    lists = {field: tuple(fields[field]) for field in ("q_bits", "response_bits")}
+    params = ParamSet(**{**fields, **lists})
+    if PARAM_SETS.get(name, params) != params:
+        raise ParameterFields(f"name: {name} is a shipped parameter set with other values; choose another name")
+    return params
 
 
 def layer_shape(config: MoeConfig) -> MoeConfig:

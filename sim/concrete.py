@@ -87,8 +87,8 @@ class Concrete:
 CONCRETE = Concrete()
 
 
-def from_words(ring: Ring, words: Words) -> RingArray:
-    """Wrap a numpy array of unsigned (or signed: two's complement) words as a concrete ring array."""
+def from_words(ring: Ring, words: Any) -> RingArray:
+    """A concrete ring array of integers, reduced modulo 2^l: a numpy array, signed or unsigned, or nested lists."""
     return constant(CONCRETE, ring, words)
 
 

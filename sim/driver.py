@@ -60,10 +60,6 @@ class _Task:
 FunctionalityDraw = Callable[[str, str, Ring, Shape], RingArray]
 
 
-def _no_ideal(label: str, word: str, ring: Ring, shape: Shape) -> RingArray:
-    raise RuntimeError(f"{label!r}: ideal functionalities exist in hybrid sessions only")
-
-
 class Driver:
     """Runs one coroutine per party present; collects messages, CPU seconds and final values."""
 
@@ -81,7 +77,7 @@ class Driver:
         self.cpu_by_depth: dict[tuple[Role, int], float] = {}
         self._sources = sources or {}
         self._wait_for_peer = wait
-        self._functionality: FunctionalityDraw = functionality or _no_ideal
+        self._functionality = functionality
         self._on_send = on_send
         self._on_scope = on_scope
         self._inbox: dict[tuple[Role, str], tuple[Message, Payload]] = {}
@@ -201,6 +197,8 @@ class Driver:
 
     def _meet(self, task: _Task, call: Ideal) -> None:
         """Rendezvous at an ideal functionality: the second party's call answers both."""
+        if self._functionality is None:
+            raise RuntimeError(f"{call.label!r}: ideal functionalities exist in hybrid sessions only")
         other = self._meeting.pop(call.label, None)
         if other is None:
             self._meeting[call.label] = (task, call)

@@ -12,11 +12,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
-    """Compile a numeric kernel on its first call; the machine code is cached on disk.
+    """Compile a numeric kernel on its first call; the machine code is cached on disk where that is possible.
 
     Never fastmath: the modular products are exact only because no operation is re-associated or contracted.
     """
-    return cast(F, numba.njit(nogil=True, cache=True)(function))
+    try:
+        return cast(F, numba.njit(nogil=True, cache=True)(function))
+    except RuntimeError:  # no folder to cache in is writable: compile in every process instead
+        return cast(F, numba.njit(nogil=True)(function))
 
 
 def vector_op(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -98,13 +98,14 @@ def noise_report(plan: Plan, norm: float) -> NoiseReport:
     params = plan.params
     stages = _variances(plan, norm)
     bound = TAIL * math.sqrt(stages[-1][1])
+    rounded = 2.0 ** math.ceil(math.log2(bound))  # see `epsilon`
     flood = float(flooding_bound(flood_target(params))[0])
     room = math.prod(params.primes[: params.kept]) / 2 ** (params.ring_bits + 1)
     response_room = 2.0 ** (params.response_total_bits - params.ring_bits - 1)
     tail = TAIL * math.sqrt(params.n / 18 + 1 / 12)
     return NoiseReport(
         tuple((name, math.log2(variance) / 2 if variance else -math.inf) for name, variance in stages),
-        math.log2(bound), math.log2(flood), math.log2(room), epsilon(bound, flood, math.prod(plan.outputs)),
+        math.log2(bound), math.log2(flood), math.log2(room), epsilon(rounded, flood, math.prod(plan.outputs)),
         flood >= 2.0**params.kappa * bound, (flood + bound) / room + tail / response_room < 1)
 
 
@@ -114,7 +115,8 @@ def epsilon(bound: float, flood: float, outputs: int) -> float:
 
     Uniform on an interval of 2F integers against itself shifted by v: |v| / (2F). Conditioned on the client's
     randomness the noise is fixed, so the joint distance is the mean of |v| / (2F), below bound / (2F); union over the
-    coefficients that leave.
+    coefficients that leave. Callers round the bound up to whole bits: it depends on the norm of the weights, and the
+    figure is printed.
     """
     return min(1.0, outputs * bound / (2 * flood))
 
@@ -170,7 +172,7 @@ class EpsilonBudget:
         if self.total + amount > self.limit:
             raise EpsilonExhausted(
                 f"statistical distance: the session's budget is 2^{math.log2(self.limit):.1f}, spent {self.total:.3g}, "
-                f"asked for {amount:.3g} more: open a new session with fresh keys")
+                f"asked for {amount:.3g} more: it adds up over all answers from these weights, new keys or not")
 
     def charge(self, amount: float) -> None:
         """Spend `amount`, or raise EpsilonExhausted and spend nothing."""

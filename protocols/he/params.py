@@ -6,11 +6,17 @@ from types import MappingProxyType
 
 # HomomorphicEncryption.org standard: largest log2 of the whole modulus for 128-bit classical security, ternary secret.
 SECURITY_CAP_BITS = MappingProxyType({1024: 27, 2048: 54, 4096: 109, 8192: 218, 16384: 438})
+MIN_PRIME_BITS = 20  # enough primes = 1 mod 2N of every length
+MIN_KAPPA = 40  # statistical security of the flooding, in bits
 MAX_PRIME_BITS = 50  # the kernels hold residues in float64
 
 
 class InsecureParameters(ValueError):
     """A parameter set that does not reach 128-bit security."""
+
+
+class ParameterRange(ValueError):
+    """A parameter set with a field outside its range."""
 
 
 class UnknownParameters(ValueError):
@@ -71,14 +77,36 @@ class ParamSet:
     insecure_test: bool = False
 
     def __post_init__(self) -> None:
+        self._check_ranges()
         total = sum(self.q_bits) + self.special_bits
         cap = SECURITY_CAP_BITS.get(self.n, 0)
         if not self.insecure_test and total > cap:
             raise InsecureParameters(
                 f"parameter set {self.name}: at most {cap} modulus bits are 128-bit secure at N = {self.n}, "
                 f"came {total} (special prime included): choose a larger N or shorter primes")
-        if max(*self.q_bits, *self.response_bits, self.special_bits) > MAX_PRIME_BITS:
-            raise InsecureParameters(f"parameter set {self.name}: primes above {MAX_PRIME_BITS} bits are not supported")
+
+    def _check_ranges(self) -> None:
+        """Every field an integer in its range: the modulus that the 128-bit check sees is the one that is used."""
+        primes = range(MIN_PRIME_BITS, MAX_PRIME_BITS + 1)
+        lengths = (*self.q_bits, *self.response_bits, *((self.special_bits,) if self.special_bits else ()))
+        numbers = (self.n, self.ring_bits, self.frac_bits, self.kept, self.special_bits, self.kappa, *lengths)
+        if any(type(number) is not int for number in numbers):
+            raise ParameterRange(f"parameter set {self.name}: expected whole numbers, came {numbers}")
+        if not self.insecure_test and self.n not in SECURITY_CAP_BITS:
+            known = ", ".join(map(str, SECURITY_CAP_BITS))
+            raise InsecureParameters(f"parameter set {self.name}: 128-bit caps: expected N of {known}, came {self.n}")
+        if not self.q_bits or not self.response_bits or any(length not in primes for length in lengths):
+            raise ParameterRange(
+                f"parameter set {self.name}: expected at least one prime in q_bits and response_bits, each of "
+                f"{MIN_PRIME_BITS} to {MAX_PRIME_BITS} bits, came {lengths}")
+        if not 1 <= self.kept <= len(self.q_bits):
+            raise ParameterRange(f"parameter set {self.name}: expected 1 <= kept <= {len(self.q_bits)} primes after "
+                                 f"the switch, came {self.kept}")
+        if self.ring_bits not in range(16, 65) or self.frac_bits not in range(4, (self.ring_bits - 4) // 2 + 1):
+            raise ParameterRange(f"parameter set {self.name}: expected 16 <= ring_bits <= 64 and 4 <= frac_bits <= "
+                                 f"(ring_bits - 4) / 2, came {self.ring_bits} and {self.frac_bits}")
+        if not MIN_KAPPA <= self.kappa <= 128:
+            raise ParameterRange(f"parameter set {self.name}: expected {MIN_KAPPA} <= kappa <= 128, came {self.kappa}")
 
     @cached_property
     def primes(self) -> tuple[int, ...]:

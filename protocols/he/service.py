@@ -7,6 +7,7 @@ refuses the response that would exceed the budget.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,10 @@ DEFAULT_BUDGET = 2.0**-30
 def _draw(p: Party, row: int) -> Draw:
     """The party's own tape, one label per row and word."""
     return lambda word, n: p.draw_bytes(f"{row}/{word}", n)
+
+
+class QueryBeyondBudget(ValueError):
+    """Weights whose first query would already exceed the epsilon budget."""
 
 
 class BfvClient:
@@ -100,6 +105,14 @@ class HeService:
     def prepare(self, plan: Plan, weights: NDArray[Any]) -> Weights:
         """The server's weights for a plan, signed integers (f, d) or (E, f, d), checked against the noise bound."""
         return prepare(plan, weights)
+
+    def check_query(self, epsilon: float) -> None:
+        """Refuse weights, when they are loaded, of which one query alone would exceed the session's budget."""
+        if epsilon > self.budget:
+            raise QueryBeyondBudget(
+                f"weights: one query costs a statistical distance of 2^{math.log2(epsilon):.1f}, the session's "
+                f"budget is 2^{math.log2(self.budget):.1f}: use a larger kappa, fewer tokens or smaller weights"
+            )
 
     async def setup(self, p: Party) -> BfvClient | BfvServer:
         spec = BlobSpec("keys", self.keys.nbytes)

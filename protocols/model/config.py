@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ Array = NDArray[Any]
 Activation = Literal["gelu", "relu", "silu"]
 Task = Literal["text", "image"]
 
+# A model's name becomes part of file names and is printed.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+WHOLE_NUMBERS = ("d", "f", "E", "k", "layers", "heads", "max_tokens", "vocabulary", "side", "patch")
 ACTIVATIONS: tuple[Activation, ...] = ("gelu", "relu", "silu")
 
 
@@ -88,10 +92,10 @@ class ModelConfig(MoeConfig):
 
     task "text": tokens are ids below `vocabulary`; id 0 is padding and id 1 the unknown word. task "image": a token is
     a patch of `patch` x `patch` pixels out of `side` x `side`, flattened, scaled to [0, 1]. `classes` are the names of
-    the head's outputs.
+    the head's outputs. `name`: up to 64 letters, digits and `_.-`, a letter or digit first.
     """
 
-    name: str = ""
+    name: str = "model"
     task: Task = "text"
     layers: int = 2
     heads: int = 4
@@ -103,6 +107,16 @@ class ModelConfig(MoeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"expected a name of up to 64 letters, digits and _.-, a letter or digit first, got {self.name!r}: "
+                "rename the model"
+            )
+        if min(self.layers, self.heads, self.max_tokens) < 1:
+            raise ConfigError(
+                f"expected layers, heads, max_tokens >= 1, got layers={self.layers}, heads={self.heads}, "
+                f"max_tokens={self.max_tokens}: correct the shape"
+            )
         if self.d % self.heads:
             raise ConfigError(f"expected heads to divide d, got d={self.d}, heads={self.heads}: change one of them")
         if self.task not in ("text", "image"):
@@ -120,6 +134,9 @@ class ModelConfig(MoeConfig):
     @staticmethod
     def from_json(fields: dict[str, Any]) -> ModelConfig:
         """The inverse of to_json; ConfigError on unknown or missing fields."""
+        odd = [name for name in WHOLE_NUMBERS if name in fields and type(fields[name]) is not int]
+        if odd:
+            raise ConfigError(f"expected a whole number for {odd[0]}, got {fields[odd[0]]!r}: correct it")
         try:
             return ModelConfig(**{**fields, "classes": tuple(fields["classes"])})
         except (TypeError, KeyError) as error:

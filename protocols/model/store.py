@@ -48,7 +48,7 @@ def load_model(name: str) -> Model:
     try:
         fields = json.loads(header[HEADER_KEY])
         config, words = ModelConfig.from_json(fields["config"]), fields["vocabulary"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise BadModelFile(
             f"expected a model configuration in the header of {path}, got none that reads: {error}"
         ) from error

@@ -19,8 +19,11 @@ LANES = 8  # columns transposed side by side, so that the compiler can use 512-b
 
 
 def kernel(function: F) -> F:
-    """Compile on the first call, release the GIL while running, cache the machine code."""
-    return cast(F, numba.njit(nogil=True, cache=True)(function))
+    """Compile on the first call, release the GIL while running, cache the machine code where that is possible."""
+    try:
+        return cast(F, numba.njit(nogil=True, cache=True)(function))
+    except RuntimeError:  # no folder to cache in is writable: compile in every process instead
+        return cast(F, numba.njit(nogil=True)(function))
 
 
 @kernel
