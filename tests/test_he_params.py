@@ -12,6 +12,7 @@ from protocols.he.params import (
     INSECURE_TEST,
     PARAM_SETS,
     InsecureParameters,
+    ParameterRange,
     ParamSet,
     UnknownParameters,
     ntt_primes,
