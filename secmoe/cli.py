@@ -7,6 +7,7 @@ project (or a missing file, or a spent budget) and prints one line; anything els
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -14,10 +15,15 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from secmoe.exit import FAILED, INTERRUPTED, SUCCESS, USAGE
+from secmoe.plain import printable
 from secmoe.version import program_version
 
-OWN = ("sim", "protocols", "transcripts", "secmoe")
+OWN = ("sim", "protocols", "proofs", "transcripts", "secmoe")
 USER_RUNTIME_ERRORS = ("EpsilonExhausted", "UnsupportedSqlite")
+
+# Failures of the machine while it writes, which Python reports without a file name.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+MOST_DIGITS = 18
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -26,17 +32,26 @@ class _Parser(argparse.ArgumentParser):
     """Errors on one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(USAGE, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    keeping = False
     try:
-        options = _parser().parse_args(arguments)
+        parser = _parser()
+        options, extra = parser.parse_known_args(arguments)
+        if extra:
+            several = options.command is _run and not any(word.startswith("-") for word in extra)
+            hint = '; put a text of several words in quotes: secmoe run "see you at five"' if several else ""
+            parser.error(f"unrecognized arguments: {' '.join(extra)}{hint}")
         command: Command = options.command
-        return command(options)
+        keeping = command is _run
+        status = command(options)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
-        print("secmoe: interrupted; nothing was kept", file=sys.stderr)
+        print(f"secmoe: interrupted{'; no transcript was kept' if keeping else ''}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: so may the rest of the output
@@ -44,14 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         if not _by_user(error):
             raise
-        print(f"secmoe: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"secmoe: {_one_line(str(error))}", file=sys.stderr)
         return USAGE
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 def _by_user(error: Exception) -> bool:
     kind = type(error)
     if isinstance(error, OSError):
-        return error.filename is not None
+        return error.filename is not None or error.errno in DISK_ERRORS
     own = kind.__module__.split(".")[0] in OWN
     return own and (isinstance(error, ValueError) or kind.__name__ in USER_RUNTIME_ERRORS)
 
@@ -114,9 +133,23 @@ def _catalog(options: argparse.Namespace) -> int:
     return catalog(options)
 
 
+def _prove(options: argparse.Namespace) -> int:
+    from secmoe.proving import prove
+
+    return prove(options)
+
+
+def _check_proof(options: argparse.Namespace) -> int:
+    from secmoe.proving import check_proof
+
+    return check_proof(options)
+
+
 def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+    if len(text) > MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_DIGITS} digits, got {len(text)}")
     return int(text)
 
 
@@ -159,6 +192,14 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("transcript", metavar="RUN.secmoe")
 
     command("catalog", _catalog, "list every protocol")
+
+    prove = command("prove", _prove, "prove protocols correct and private, for all inputs and tapes")
+    prove.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="one protocol of the catalog (default: all)")
+    prove.add_argument("--width", type=_natural, metavar="L", help="prove correctness at this ring width")
+    prove.add_argument("--certificates", metavar="DIR", help="write a certificate per case and corrupted party")
+
+    check = command("check-proof", _check_proof, "re-check a certificate without search")
+    check.add_argument("certificate", metavar="CERT")
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -12,12 +13,14 @@ import numpy as np
 from protocols.he.params import PARAM_SETS, ParamSet, param_set
 from protocols.model.architecture import Model, Tokens
 from protocols.model.tokens import patches
-from secmoe.layer import params_from_fields
+from secmoe.layer import PARAMETER_FIELDS, ParameterFields, params_from_fields
 from transcripts.layout import SUFFIX
 from transcripts.record import checked_output
 
 RUNS = Path("runs")
 GREY_LEVELS = 16
+MOST_INPUT_BYTES = 1 << 20  # a text or an image that a model takes is far smaller
+MOST_DIGITS = 18
 
 
 class NoInput(ValueError):
@@ -48,10 +51,15 @@ def read_tokens(model: Model, text: str | None, item: str | None, pad: int | Non
         return model.tokens_from_text(text, pad)
     assert item is not None
     if item.isdecimal():
+        if len(item) > MOST_DIGITS:
+            raise InputFileError(f"--input: expected the number of a held-out item, got one of {len(item)} digits")
         return model.tokens_from_item(int(item), pad)
     path = Path(item)
     if not path.is_file():
-        raise InputFileError(f"--input {item}: expected the number of a held-out item or a file, there is no such file")
+        fault = "that is not a regular file" if path.exists() else "there is no such file"
+        raise InputFileError(f"--input {item}: expected the number of a held-out item or a file, {fault}")
+    if (size := path.stat().st_size) > MOST_INPUT_BYTES:
+        raise InputFileError(f"--input {item}: expected at most {MOST_INPUT_BYTES:,} bytes, got {size:,}; shorten it")
     if model.config.task == "text":
         try:
             return model.tokens_from_text(path.read_text(encoding="utf-8"), pad)
@@ -62,8 +70,11 @@ def read_tokens(model: Model, text: str | None, item: str | None, pad: int | Non
 
 def _image(model: Model, path: Path) -> Tokens:
     try:
-        grey = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
-    except (ValueError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Mapped, so that a header's shape is held against the size of the file before memory is taken for it.
+            grey = np.array(np.lib.format.open_memmap(path, "r") if path.suffix == ".npy" else np.loadtxt(path))
+    except Exception as error:  # numpy's readers fail in a dozen ways on a file of another kind
         raise InputFileError(f"--input {path}: expected an image as .npy or as numbers in a text: {error}") from error
     if grey.dtype.kind not in "iuf" or not ((grey >= 0) & (grey <= GREY_LEVELS) & (grey == np.rint(grey))).all():
         raise InputFileError(f"--input {path}: expected whole grey values from 0 to {GREY_LEVELS}")
@@ -76,10 +87,16 @@ def read_params(name: str) -> ParamSet:
     if name in PARAM_SETS or path.suffix != ".json":
         return param_set(name)
     try:
-        return params_from_fields(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
-        fields = ", ".join(f for f in ParamSet.__dataclass_fields__ if f != "insecure_test")
-        raise ParameterFileError(f"--params {name}: expected a JSON object with {fields}: {error}") from error
+        if path.stat().st_size > MOST_INPUT_BYTES:
+            raise ParameterFileError(f"--params {name}: expected at most {MOST_INPUT_BYTES:,} bytes; shorten it")
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        wanted = ", ".join(PARAMETER_FIELDS)
+        raise ParameterFileError(f"--params {name}: expected a JSON object with {wanted}: {error}") from error
+    try:
+        return params_from_fields(fields)
+    except ParameterFields as error:
+        raise ParameterFileError(f"--params {name}: {error}") from error
 
 
 def output_path(given: str | None, model: str) -> Path:

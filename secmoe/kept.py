@@ -8,6 +8,7 @@ import json
 from rich.text import Text
 
 from secmoe.exit import FAILED, SUCCESS
+from secmoe.plain import printable
 from sim.role import Role
 from transcripts.replay import ReplayReport, replay
 from transcripts.show import (
@@ -82,4 +83,5 @@ def _print(report: ReplayReport) -> None:
     if report.first is None:
         console.print(Text("CONFIRMED: every byte of the transcript", style="bold green"))
     else:
-        console.print(Text(f"DIFFERENT: {report.first}", style="bold red"), soft_wrap=True)
+        told = printable(str(report.first))
+        console.print(Text(f"DIFFERENT: {told}", style="bold red"), soft_wrap=True)

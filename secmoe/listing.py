@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -22,8 +23,9 @@ def catalog(options: argparse.Namespace) -> int:
         return SUCCESS
     table = Table(box=None, pad_edge=False)
     for title in ("protocol", "functionality", "leaks", "source", "example", "rounds", "bytes", "status"):
+        justify: JustifyMethod = "right" if title in ("rounds", "bytes") else "left"
         narrow = title in ("protocol", "rounds", "bytes", "status")
-        table.add_column(title, justify="right" if title in ("rounds", "bytes") else "left", no_wrap=narrow)
+        table.add_column(title, justify=justify, no_wrap=narrow, overflow="fold")
     for row in rows:
         leaks = "; ".join(f"{who}: {', '.join(what)}" for who, what in row["declared_leakage"].items() if what)
         cells = (row["name"], row["functionality"], leaks or "-", row["source"] or "-", row["example"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.model.architecture import Model, Tokens
+from protocols.model.config import MoeWeights
 from protocols.model.fixed_point import dequantise, quantise, quantise_weights
 from protocols.model.floating import float_layer
 from protocols.model.oracle import sparse_moe_layer
@@ -17,9 +21,12 @@ from secmoe.interval import one_ulp_bound
 from secmoe.layer import LayerRun, deal, opened, private_sides
 from secmoe.progress import Progress
 from sim.network import LAN, NETWORKS, WAN
-from sim.role import CLIENT, SERVER
+from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution, Session
 from transcripts.record import Recorder
+
+Floats = NDArray[np.float64]
+Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,9 @@ class Outcome:
             "checked_by": [],
             "transcript": str(self.transcript),
             "transcript_digest": self.digest,
+            "seeded": self.seeded,
+            "activation": run.activation,
+            "seal": self.seal,
         }
 
 
@@ -109,17 +119,49 @@ def private_layer(
     keep_private: bool = False,
     progress: Progress,
 ) -> Outcome:
-    """Run, compare and record. Hidden states up to the layer are computed in the clear and shared."""
+    """Run, compare and record. Hidden states up to the layer are computed in the clear and shared.
+
+    The place of the record is taken before the session starts: OutputError and PrivateExists come early.
+    """
     fp = run.fixed_point
     hidden, residual = model.moe_inputs(tokens, run.layer)
     weights = model.moe_weights(run.layer)
     x, r, words = quantise(hidden, fp), quantise(residual, fp), quantise_weights(weights, fp)
     arrays = deal(run, x, r, words, seed)
     inputs = {role: run.inputs(role, arrays[role]) for role in (CLIENT, SERVER)}
-    with progress:
-        session = Session(run.services(), seed=seed, on_send=progress.on_send, on_scope=progress.on_scope)
-        online = run.run(session, inputs)
-    output = opened(run, online)
+    private = tuple(Role) if keep_private or seed is not None else ()
+    with _folder(out.parent), Recorder(out, run.to_public(), seeded=seed is not None, private=private) as recorder:
+        with progress:
+            session = Session(run.services(), seed=seed, on_send=progress.on_send, on_scope=progress.on_scope)
+            online = run.run(session, inputs)
+        comparison = _compare(run, opened(run, online), hidden, residual, weights)
+        recorder.add(session.setup)
+        recorder.add(online)
+        seal = recorder.seal(private_sides(session, arrays) if private else [])
+    bits = session.endpoints[SERVER].states["he"].budget.bits
+    return Outcome(
+        run, comparison, session.setup, online, bits, seed is not None, out, recorder.chain.hex(), seal.hex()
+    )
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Make a folder if it is missing; what fails inside leaves none that was made."""
+    made = not path.exists()
+    path.mkdir(exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _compare(run: LayerRun, output: Words, hidden: Floats, residual: Floats, weights: MoeWeights) -> Comparison:
+    """The opened output against the fixed-point oracle, and the oracle's experts against the float layer."""
+    fp = run.fixed_point
+    x, r, words = quantise(hidden, fp), quantise(residual, fp), quantise_weights(weights, fp)
 
     exact = sparse_moe_layer(x, r, words, run.shape, fp, run.table)
     chosen = float_layer(hidden, residual, weights, run.shape, routes=exact.routes)
@@ -128,22 +170,12 @@ def private_layer(
     equal = bool((output == exact.output).all())
     faithful = run.truncation == FAITHFUL
     within = equal if faithful else one_ulp_bound(x, r, words, run.shape, fp, run.table).admits(output)
-    comparison = Comparison(
+    return Comparison(
         equal if faithful else None,
         within,
         max(abs(int(errors.min())), abs(int(errors.max()))),
         float(np.abs(dequantise(output, fp) - chosen.output).max()),
         float((exact.routes == free.routes).all(axis=1).mean()),
-    )
-    out.parent.mkdir(exist_ok=True)
-    with Recorder(out, run.to_public(), seeded=seed is not None) as recorder:
-        recorder.add(session.setup)
-        recorder.add(online)
-        sides = private_sides(session, arrays) if keep_private or seed is not None else []
-        seal = recorder.seal(sides)
-    bits = session.endpoints[SERVER].states["he"].budget.bits
-    return Outcome(
-        run, comparison, session.setup, online, bits, seed is not None, out, recorder.chain.hex(), seal.hex()
     )
 
 

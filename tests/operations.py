@@ -37,7 +37,8 @@ def _op(name: str, through: str, shapes: tuple[Shape, ...], apply: Any, slow: An
 
 
 def _each(f: Callable[..., int]) -> Callable[..., Objects]:
-    return np.frompyfunc(f, f.__code__.co_argcount, 1)
+    each: Callable[..., Objects] = np.frompyfunc(f, f.__code__.co_argcount, 1)
+    return each
 
 
 def _matmul(a: Objects, b: Objects) -> Objects:

@@ -45,7 +45,7 @@ def cited(source: str) -> set[str]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             found.update(tags_of(ast.get_docstring(node) or "", cited=False))
         if isinstance(node, ast.keyword) and node.arg == "cites":
-            assert isinstance(node.value, ast.Constant), "cites= is a literal"
+            assert isinstance(node.value, ast.Constant) and isinstance(node.value.value, str), "cites= is a literal"
             found.update(tags_of(node.value.value, cited=True))
     return found
 

@@ -18,7 +18,10 @@ from safetensors.numpy import save_file
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
 from protocols.model.store import SHIPPED, load_model
 from secmoe.cli import main
+from sim.role import Role
 from tests.small_runs import keep_small
+from transcripts.private import PrivateSide
+from transcripts.record import Recorder
 
 FIELDS = ("name", "n", "ring_bits", "frac_bits", "q_bits", "kept", "special_bits", "response_bits", "kappa", "galois")
 
@@ -38,6 +41,33 @@ def model_file(path: str, **changes: float) -> None:
     save_file({key: t * changes.get(key.rpartition(".")[2], 1.0) for key, t in tensors.items()}, path, header)
 
 
+def npy_header(shape: object) -> bytes:
+    """The first bytes of an .npy file that claims this shape, and no content."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    text += b" " * (-(len(text) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+# file -> what it changes of P64tiny, and what is said of it
+BAD_PARAMETERS: dict[str, tuple[dict[str, object], str]] = {
+    "none_kept": ({"name": "a", "kept": 0}, "kept"),
+    "all_kept": ({"name": "a", "kept": 9}, "kept"),
+    "no_primes": ({"name": "a", "q_bits": []}, "q_bits"),
+    "negative_prime": ({"name": "a", "q_bits": [43, -43]}, "q_bits"),
+    "text_of_primes": ({"name": "a", "q_bits": "43"}, "q_bits"),
+    "float_degree": ({"name": "a", "n": 16384.0}, "n: expected a whole number"),
+    "word_degree": ({"name": "a", "n": "big"}, "n: expected a whole number"),
+    "large_degree": ({"name": "a", "n": 32768}, "1024, 2048, 4096, 8192, 16384"),
+    "true_kappa": ({"name": "a", "kappa": True}, "kappa: expected a whole number"),
+    "small_kappa": ({"name": "a", "kappa": 1}, "<= kappa <= 128"),
+    "small_ring": ({"name": "a", "ring_bits": 8}, "ring_bits <= 64"),
+    "one_galois": ({"name": "a", "galois": 1}, "galois: expected true or false"),
+    "escape_name": ({"name": "\x1b[2J"}, "'\\x1b[2J'"),
+    "number_name": ({"name": 7}, "name: expected"),
+    "borrowed_name": ({"kappa": 41}, "P64tiny is a shipped parameter set"),
+}
+
+
 def prepare() -> None:
     """Files that the cases below name."""
     Path("latin.txt").write_bytes("caf\xe9".encode("latin-1"))
@@ -50,6 +80,27 @@ def prepare() -> None:
     params_file("own.json", name="own", q_bits=[43, 43, 43, 43, 49])
     params_file("weak.json", n=4096)
     params_file("flag.json", n=256, insecure_test=True)
+    for name, (changes, _) in BAD_PARAMETERS.items():
+        params_file(f"{name}.json", **changes)
+    fields = json.loads(Path("own.json").read_text())
+    Path("missing.json").write_text(json.dumps({name: fields[name] for name in fields if name != "kappa"}))
+    Path("deep.json").write_text("[" * 100_000)
+    Path("vast.json").write_bytes(bytes(2 << 20))
+    Path("nothing.npy").write_bytes(b"")
+    Path("nothing_pixels.txt").write_text("")
+    np.savez("zipped.npz", image=np.zeros((8, 8)))
+    Path("zipped.npz").rename("zipped.npy")
+    Path("shape.npy").write_bytes(npy_header((1 << 40, 1 << 20)))
+    Path("large.npy").write_bytes(npy_header((1 << 34,)))
+    Path("nested.npy").write_bytes(npy_header("(" * 5000))
+    np.save("pickled.npy", np.array([{}]), allow_pickle=True)
+    Path("vast.npy").write_bytes(npy_header((1 << 18,)) + bytes(2 << 20))
+    Path("words.txt").write_text("no pixels")
+    Path("nan.txt").write_text("\n".join(["nan " * 8] * 8))
+    os.mkfifo("pipe.txt")
+    os.mkfifo("pipe.secmoe")
+    Path("taken.client").write_text("mine")
+    Path(".cut.secmoe.recording").write_text("cut off")
     Path("list.json").write_text("[]")
     Path("half.json").write_text('{"name": "half"')
     params_file("few.json")
@@ -98,13 +149,29 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
     "image of other values": (["run", "--model", "digits", "--input", "dark.npy"], "grey values from 0 to 16"),
     "complex image": (["run", "--model", "digits", "--input", "complex.npy"], "grey values from 0 to 16"),
     "damaged image": (["run", "--model", "digits", "--input", "broken.npy"], "expected an image"),
+    **{
+        f"image in {name}": (["run", "--model", "digits", "--input", name], "expected an image as .npy")
+        for name in ("nothing.npy", "zipped.npy", "shape.npy", "large.npy", "nested.npy", "pickled.npy", "words.txt")
+    },
+    "image of nothing": (["run", "--model", "digits", "--input", "nothing_pixels.txt"], "8 x 8 pixels, got 0 values"),
+    "image of NaN": (["run", "--model", "digits", "--input", "nan.txt"], "grey values from 0 to 16"),
+    "vast image": (["run", "--model", "digits", "--input", "vast.npy"], "expected at most 1,048,576 bytes"),
+    "input of a pipe": (["run", "--input", "pipe.txt"], "not a regular file"),
+    "vast item": (["run", "--input", "9" * 5000], "got one of 5000 digits"),
+    "vast seed": (["run", "hi", "--seed", "9" * 19], "expected at most 18 digits, got 19"),
+    "vast pad": (["run", "hi", "--pad", "9" * 5000], "expected at most 18 digits, got 5000"),
+    "several words": (["run", "hi", "there"], "in quotes"),
     "unknown parameters": (["run", "hi", "--params", "P128"], "expected one of P64s"),
     "test parameters": (["run", "hi", "--params", INSECURE_TEST.name], "expected one of P64s"),
     "insecure parameters": (["run", "hi", "--params", "weak.json"], "128-bit secure"),
-    "insecure by flag": (["run", "hi", "--params", "flag.json"], "128-bit secure"),
-    "parameters of a list": (["run", "hi", "--params", "list.json"], "expected a JSON object with name, n"),
+    "insecure by flag": (["run", "hi", "--params", "flag.json"], "expected a JSON object with exactly"),
+    **{name: (["run", "hi", "--params", f"{name}.json"], told) for name, (_, told) in BAD_PARAMETERS.items()},
+    "missing field": (["run", "hi", "--params", "missing.json"], "with exactly name, n"),
+    "nested parameters": (["run", "hi", "--params", "deep.json"], "expected a JSON object with name, n"),
+    "vast parameters": (["run", "hi", "--params", "vast.json"], "expected at most 1,048,576 bytes"),
+    "parameters of a list": (["run", "hi", "--params", "list.json"], "expected a JSON object with exactly name, n"),
     "half a parameter file": (["run", "hi", "--params", "half.json"], "expected a JSON object with"),
-    "few parameters": (["run", "hi", "--params", "few.json"], "expected a JSON object with"),
+    "few parameters": (["run", "hi", "--params", "few.json"], "expected a JSON object with exactly"),
     "no parameter file": (["run", "hi", "--params", "gone.json"], "gone.json"),
     "weight beyond the bound": (["run", "hi", "--model", "heavy.safetensors"], "weights: "),
     "router beyond the bound": (["run", "hi", "--model", "routing.safetensors"], "weights: "),
@@ -112,11 +179,16 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
     "output without suffix": (["run", "hi", "--out", "here"], "ends in .secmoe"),
     "output that exists": (["run", "hi", "--out", "kept.secmoe"], "never overwritten"),
     "output nowhere": (["run", "hi", "--out", "no/where.secmoe"], "there is no folder no"),
+    "output of a suffix": (["run", "hi", "--out", ".secmoe"], "such as run.secmoe"),
+    "output of no name": (["run", "hi", "--out", ""], "such as run.secmoe"),
+    "private side that exists": (["run", "hi", "--seed", "1", "--out", "taken.secmoe"], "never overwritten"),
+    "recording cut off": (["run", "hi", "--out", "cut.secmoe"], "another run records here, or was cut off"),
+    "inspect a pipe": (["inspect", "pipe.secmoe"], "not a regular file"),
     "inspect nothing": (["inspect"], "required"),
     "inspect a missing file": (["inspect", "gone.secmoe"], "no such file"),
     "inspect a text": (["inspect", "kept.secmoe"], "another kind"),
     "replay a text": (["replay", "kept.secmoe"], "another kind"),
-    "replay a folder": (["replay", "."], "no such file"),
+    "replay a folder": (["replay", "."], "not a regular file"),
     "catalog of something": (["catalog", "mul"], "unrecognized arguments: mul"),
 }
 
@@ -142,7 +214,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: Sequence[str], told: 
         status = int(str(stop.code))
     out, error = capsys.readouterr()
     assert (status, out) == (2, "")
-    assert error.startswith("secmoe") and error.endswith("\n") and error.count("\n") == 1, error
+    assert error.startswith("secmoe") and error.endswith("\n") and error[:-1].isprintable(), error
     assert told in error
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
 
@@ -193,6 +265,42 @@ def test_a_damaged_kept_run(
     monkeypatch.chdir(tmp_path)
     keep_small(tmp_path / "x.secmoe")
     damage(tmp_path / "x.secmoe")
+    refused(capsys, ["replay", "x.secmoe"], told)
+
+
+LAYER = {
+    **{"protocol": "secmoe", "model": "sms", "layer": 0, "tokens": 3, "activation": "gelu-minimax"},
+    **{"order": "reassociated", "truncation": "faithful", "version": "0"},
+    "shape": {"d": 8, "f": 8, "E": 4, "k": 1, "gated": True, "activation": "gelu", "renormalise": False},
+    "params": {name: getattr(PARAM_SETS["P64tiny"], name) for name in FIELDS},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tokens": 1 << 60}, "tokens: expected a whole number from 0 to"),
+        ({"tokens": "3"}, "tokens: expected a whole number from 0 to"),
+        ({"order": ["x"]}, "order: expected a text"),
+        ({"shape": []}, "expected the parameters of a layer run"),
+        ({"shape": {"d": 8}}, "expected the parameters of a layer run"),
+        ({"params": {**LAYER["params"], "insecure_test": True}}, "with exactly name, n"),
+        ({"params": {**LAYER["params"], "name": "x\x1b[2J"}}, "name: expected up to 64 letters"),
+        ({"params": {**LAYER["params"], "name": "x", "q_bits": [300]}}, "20 to 50 bits"),
+        ({"params": {**LAYER["params"], "name": "x", "n": 4096}}, "128-bit secure"),
+        ({"protocol": "\x1b[2J\n"}, "expected a run of secmoe"),
+    ],
+)
+def test_replay_of_a_strangers_parameters(
+    changes: dict[str, object],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Recorder("x.secmoe", {**LAYER, **changes}, seeded=True) as recorder:
+        recorder.seal([PrivateSide(role, bytes(32), {}, {}) for role in Role])
     refused(capsys, ["replay", "x.secmoe"], told)
 
 

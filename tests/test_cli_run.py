@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import sqlite3
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +32,7 @@ KEYS = [
     *("model", "protocol", "order", "layer", "tokens", "experts", "top_k", "ring_bits", "frac_bits", "params"),
     *("truncation", "exact_match", "within_bound", "max_error_ulp", "max_error_float", "route_agreement_float"),
     *("bytes", "messages", "rounds", "cpu_s", "lan_s", "wan_s", "epsilon_bits", "declared_leakage", "checked_by"),
-    *("transcript", "transcript_digest"),
+    *("transcript", "transcript_digest", "seeded", "activation", "seal"),
 ]
 
 
@@ -52,6 +55,10 @@ def test_json_keys_and_what_they_say(capsys: pytest.CaptureFixture[str]) -> None
     assert (found["exact_match"], found["within_bound"], found["max_error_ulp"]) == (True, True, 0)
     assert found["max_error_float"] < 0.05
     assert (found["model"], found["tokens"], found["experts"], found["top_k"]) == ("sms", 9, 8, 1)
+    assert (found["seeded"], found["activation"]) == (False, "gelu-minimax")
+    with Transcript(found["transcript"]) as transcript:
+        assert (found["seal"], found["transcript_digest"]) == (transcript.seal.hex(), transcript.chain.hex())
+        assert "insecure_test" not in transcript.public["params"]
     traffic = found["bytes"]
     assert list(traffic) == ["client_to_server", "server_to_client", "setup", "online"]
     assert traffic["client_to_server"] + traffic["server_to_client"] == traffic["setup"] + traffic["online"]
@@ -183,6 +190,40 @@ def test_a_wrong_result_is_exit_1(capsys: pytest.CaptureFixture[str], monkeypatc
     assert (found["exact_match"], found["within_bound"], found["max_error_ulp"]) == (False, False, 1)
     assert main(["run", "hi"]) == 1
     assert "MISMATCH" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["full", "taken"])
+def test_the_place_of_the_transcript_is_tried_before_the_session(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreached(*args: Any, **options: Any) -> None:
+        raise AssertionError("the session started")
+
+    def full(*args: Any, **options: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(secmoe.run, "Session", unreached)
+    if place == "full":
+        monkeypatch.setattr(sqlite3, "connect", full)
+    else:
+        Path("runs").write_text("no folder")
+    assert main(["run", "hi"]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith("secmoe: ") and told.err.count("\n") == 1
+    assert [str(p) for p in Path().rglob("*")] == (["runs"] if place == "taken" else [])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_failing_disk_is_one_line(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(secmoe.run, "Session", fail)
+    assert main(["run", "hi"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(Path().rglob("*")) == []
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, RuntimeError])

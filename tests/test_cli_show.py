@@ -14,8 +14,10 @@ from secmoe.cli import main
 from sim.concrete import to_words
 from sim.role import CLIENT, Role
 from sim.wire import decode
+from sim.world import Execution
 from tests.small_runs import keep_small
 from transcripts.costs import cost_by_scope, fold
+from transcripts.record import Recorder
 from transcripts.show import hexdump
 from transcripts.store import Transcript
 
@@ -38,7 +40,7 @@ def test_summary(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = show(capsys, "inspect", kept)
     facts = json.loads(show(capsys, "inspect", kept, "--json"))
     with Transcript(kept) as transcript:
-        for value in (transcript.seal.hex(), transcript.chain.hex(), "SEEDED", "protocol=twice"):
+        for value in (transcript.seal.hex(), transcript.chain.hex(), "SEEDED", 'protocol="twice"'):
             assert value in text
         assert (facts["seal"], facts["digest"], facts["seeded"]) == (
             transcript.seal.hex(),
@@ -51,6 +53,33 @@ def test_summary(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
             assert phase["client_to_server"] == sum(h.nbytes for h in sent if h.sender is CLIENT)
             assert (phase["messages"], phase["rounds"]) == (len(sent), max(h.depth for h in sent))
     assert "messages" not in facts
+
+
+def test_a_strangers_public_values_cannot_drive_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.secmoe"
+    public = {"name": "\x1b[2J\ndigest forged", "ke\x1by\n": ["\u202e", {"b\x07": 1}]}
+    with Recorder(path, public, seeded=False) as recorder:
+        recorder.seal()
+    text = show(capsys, "inspect", path)
+    assert text.replace("\n", "").isprintable() and text.isascii()
+    assert sum(line.startswith("digest") for line in text.splitlines()) == 1
+    assert json.loads(show(capsys, "inspect", path, "--json"))["public"] == public
+
+
+@pytest.mark.parametrize("where", ["phase", "scope"])
+def test_a_strangers_phases_and_scopes_are_printable(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.secmoe"
+    phase, scope = ("r\x1b", "r") if where == "phase" else ("r", "r/\x1b")
+    with Recorder(path, {}, seeded=False) as recorder:
+        recorder.add(Execution({}, (), {(CLIENT, scope): 1.0}, {}, {}, phase))
+        recorder.seal()
+    assert main(["inspect", str(path)]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and "expected a printable name" in told.err and told.err[:-1].isprintable()
 
 
 def test_costs_by_scope_add_up(kept: Path) -> None:
@@ -119,6 +148,9 @@ def test_hexdump() -> None:
 def test_catalog(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(show(capsys, "catalog", "--json"))
     text = show(capsys, "catalog")
+    assert "…" not in text  # folded, not cut
+    words = {word for row in rows for word in (row["name"], row["status"], f"{row['bytes']:,}")}
+    assert words <= set(text.split())
     assert [row["name"] for row in rows] == [entry.name for entry in CATALOG]
     for row, entry in zip(rows, CATALOG, strict=True):
         assert row["functionality"] == entry.realises.name

@@ -35,7 +35,7 @@ def ring_array(ring: Ring, values: Objects) -> RingArray:
 
 
 @pytest.mark.parametrize("op", OPERATIONS, ids=IDS)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_operation_equals_python_integers(op: Operation, data: st.DataObject) -> None:
     ring = Ring(data.draw(st.one_of(st.sampled_from([op.low, op.high]), st.integers(op.low, op.high))))

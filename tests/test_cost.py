@@ -135,6 +135,16 @@ def test_one_message(sender: Role, bits: int) -> None:
     assert (cost | message(sender.peer, 1)).rounds == 1
 
 
+def test_the_clock_tells_who_waits_for_whom() -> None:
+    """Entry (i, j): the longest chain from party j before to party i after, client first."""
+    there, back = message(CLIENT, 1), message(SERVER, 1)
+    assert there.clock == ((0, NEVER), (1, 0))
+    assert (there + back).clock == ((2, 1), (1, 0))
+    assert (back + there).clock == ((0, 1), (1, 2))
+    assert (there | back).clock == ((0, 1), (1, 0))
+    assert (there + there).clock == there.clock
+
+
 def test_the_empty_cost() -> None:
     assert sequence() == together() == FREE
     assert FREE.clock == IDENTITY == ((0, NEVER), (NEVER, 0))

@@ -271,7 +271,7 @@ def test_one_party_alone_against_a_record(role: Role) -> None:
 def test_waiting_for_an_absent_party() -> None:
     """`wait` is asked while nothing has come, and a False ends in a deadlock that names the label."""
     answer = recorded()[1]
-    asked = []
+    asked: list[int] = []
 
     def wait() -> bool:
         asked.append(len(asked))
@@ -300,6 +300,58 @@ def test_a_recorded_header_without_content_is_blank() -> None:
     driver = Driver({SERVER: lambda label: header})
     result = driver.run({CLIENT: ping(handle(driver, CLIENT, SHAPES))})[CLIENT]
     assert result.spec == blank(WORD).spec
+
+
+# -- ideal functionalities -------------------------------------------------------------------------------------
+
+
+def product_step(draw: Any, client: RingArray, server: RingArray) -> tuple[RingArray, RingArray]:
+    """Shares of a product: uniform to the server, the rest to the client."""
+    r = draw("r", R8, client.shape)
+    return client * server - r, r
+
+
+def counted(label: str, name: str, ring: Ring, shape: tuple[int, ...]) -> RingArray:
+    assert (label, name) == ("s/f", "r")
+    return from_words(ring, np.full(shape, 77, np.uint64))
+
+
+def test_a_functionality_answers_both_parties_once_both_have_called() -> None:
+    async def client(p: Party) -> RingArray:
+        result: RingArray = await p.ideal("f", product_step, word(p, 3, 5))
+        return result
+
+    async def server(p: Party) -> RingArray:
+        await p.gather()
+        result: RingArray = await p.ideal("f", product_step, word(p, 7, 11))
+        return result
+
+    driver = Driver(functionality=counted)
+    results = drive(client, server, driver)
+    assert to_words(results[SERVER]).tolist() == [77, 77]
+    assert to_words(results[CLIENT] + results[SERVER]).tolist() == [21, 55]
+    assert driver.messages == []
+    assert [(label, set(outputs)) for label, outputs in driver.ideals] == [("s/f", set(Role))]
+
+
+def test_calls_of_a_functionality_that_do_not_meet() -> None:
+    async def calls(p: Party) -> None:
+        await p.ideal("f", product_step, word(p))
+
+    async def calls_twice(p: Party) -> None:
+        await p.gather(calls(p), calls(p))
+
+    with pytest.raises(Deadlock, match="client waits at the functionality 's/f'"):
+        drive(calls, nothing, Driver(functionality=counted))
+    with pytest.raises(DuplicateLabel, match="server called the ideal functionality 's/f' twice"):
+        drive(nothing, calls_twice, Driver(functionality=counted))
+
+    async def drawing_nothing(p: Party) -> None:
+        await p.ideal("f", lambda draw, client, server: (server, client), word(p))
+
+    for text in (calls, drawing_nothing):
+        with pytest.raises(RuntimeError, match="'s/f': ideal functionalities exist in hybrid sessions only"):
+            drive(text, text)
 
 
 # -- errors and accounts ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -69,13 +70,19 @@ class Request:
         return [tuple(rng.integers(0, 2**64, shape, np.uint64) for _ in Role) for shape in self.shapes]  # type: ignore[misc]
 
 
-def run(request: Request, engine: str, session: Session | None = None) -> tuple[Session, Execution]:
+@cache
+def run(request: Request, engine: str) -> tuple[Session, Execution]:
+    """In a session of its own, from one seed."""
+    session = Session([SERVICES[engine]([request.plan])], seed=b"conformance")
+    return session, run_in(session, request, engine)
+
+
+def run_in(session: Session, request: Request, engine: str) -> Execution:
     service = SERVICES[engine]([request.plan])
-    session = session or Session([service], seed=b"conformance")
     client, server = ([from_words(R64, pair[i]) for pair in request.shares()] for i in (0, 1))
     proto: Any = linear if isinstance(request.plan, LinearPlan) else select_product
     weights = service.prepare(request.plan, request.weights())
-    return session, session.run(proto, [*client, None], [*server, weights], plan=request.plan)
+    return session.run(proto, [*client, None], [*server, weights], plan=request.plan)
 
 
 def expected(request: Request) -> list[list[int]]:
@@ -187,8 +194,8 @@ def fitting(build: Callable[[], Plan]) -> Plan:
 @pytest.mark.parametrize("engine", SERVICES)
 def test_keys_serve_any_number_of_runs(engine: str) -> None:
     request = REQUESTS["select R, expanded and packed"]
-    session, first = run(request, engine)
-    _, second = run(request, engine, session)
+    session = Session([SERVICES[engine]([request.plan])], seed=b"conformance")
+    first, second = (run_in(session, request, engine) for _ in range(2))
     assert [m.nbytes for m in first.messages] == [m.nbytes for m in second.messages]
     totals = [to_words(e.outputs[CLIENT] + e.outputs[SERVER]).tolist() for e in (first, second)]
     assert totals[0] == totals[1] == expected(request)
@@ -317,6 +324,6 @@ def test_the_box_shows_its_size_only() -> None:
     seen: list[Message] = []
     service = IdealHeService([request.plan])
     session = Session([service], on_send=seen.append)
-    run(request, "ideal", session)
+    run_in(session, request, "ideal")
     assert [m.label.rpartition("/")[2] for m in seen] == ["keys", "ct", "ct"]
     assert all(m.payload is None and m.nbytes > 0 for m in seen)

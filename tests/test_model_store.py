@@ -103,6 +103,11 @@ def test_bad_headers_and_tensors_are_refused(tmp_path: Path) -> None:
     refused(tensors, {HEADER_KEY: "[1]"}, "configuration in the header")
     refused(tensors, header(model, surprise=1), "configuration in the header")
     refused(tensors, header(model, E=1), "configuration in the header")
+    for name in ("../escape", "/tmp/x", "a/b", "\x1b[2J", "", ".hidden", "x" * 65, "line\nline", 7, None):
+        refused(tensors, header(model, name=name), "configuration in the header")
+    for changed in ({"heads": 0}, {"heads": -2}, {"layers": 0}, {"d": 4.0}, {"d": "4"}, {"f": True}):
+        refused(tensors, header(model, **changed), "configuration in the header")
+    refused(tensors, {HEADER_KEY: "[" * 100_000}, "configuration in the header")
     refused(tensors, header(model, f=5), r"expected layers.0.v of shape \(3, 5, 4\)")
     refused(tensors, header(replace(model, vocabulary=Vocabulary(RESERVED))), "expected 4 words")
     refused(tensors, header(replace(model, vocabulary=None)), "expected 4 words")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from protocols import functionalities as F
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
-from protocols.model.config import MoeConfig, MoeWeights
+from protocols.model.config import ACTIVATIONS, Activation, MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.oracle import LayerTrace, sparse_moe_layer
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED, SILU_MINIMAX, Table
@@ -58,12 +58,15 @@ class Layer:
 
     def trace(self) -> LayerTrace:
         """The independent oracle."""
-        w = self.weights
-        as_words = MoeWeights(*(None if m is None else self._words(m) for m in (w.router, w.w1, w.v, w.w2)))
         table = self.plan.activation if isinstance(self.plan.activation, Table) else None
         return sparse_moe_layer(
-            self._words(self.x), self._words(self.residual), as_words, self.plan.shape, self.fp, table
+            self._words(self.x), self._words(self.residual), self.weight_words(), self.plan.shape, self.fp, table
         )
+
+    def weight_words(self) -> MoeWeights:
+        w = self.weights
+        v = None if w.v is None else self._words(w.v)
+        return MoeWeights(self._words(w.router), self._words(w.w1), v, self._words(w.w2))
 
     def _words(self, v: Ints) -> NDArray[np.uint64]:
         return self.fp.wrap(np.ascontiguousarray(v, np.int64).view(np.uint64))
@@ -116,14 +119,14 @@ def check(case: Layer) -> LayerTrace:
     return trace
 
 
-ACTIVATIONS: dict[str, Any] = {"gelu": st.sampled_from([GELU_MINIMAX, GELU_PUBLISHED]), "silu": st.just(SILU_MINIMAX)}
+TABLES: dict[str, Any] = {"gelu": st.sampled_from([GELU_MINIMAX, GELU_PUBLISHED]), "silu": st.just(SILU_MINIMAX)}
 
 
 @st.composite
 def layers(draw: st.DrawFn) -> Layer:
     E = draw(st.integers(2, 16))
     k = draw(st.integers(1, 2))
-    activation = draw(st.sampled_from(["gelu", "relu", "silu"]))
+    activation: Activation = draw(st.sampled_from(ACTIVATIONS))
     shape = MoeConfig(
         d=draw(st.integers(1, 5)),
         f=draw(st.integers(1, 6)),
@@ -133,7 +136,7 @@ def layers(draw: st.DrawFn) -> Layer:
         activation=activation,
         renormalise=k > 1 and draw(st.booleans()),
     )
-    table = "relu" if activation == "relu" else draw(ACTIVATIONS[activation])
+    table = "relu" if activation == "relu" else draw(TABLES[activation])
     return layer(
         shape,
         draw(st.integers(1, 3)),
@@ -146,14 +149,14 @@ def layers(draw: st.DrawFn) -> Layer:
     )
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(layers())
 def test_any_layer_equals_the_oracle(case: Layer) -> None:
     check(case)
 
 
 @pytest.mark.slow
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(layers())
 def test_many_layers_equal_the_oracle(case: Layer) -> None:
     check(case)
@@ -190,23 +193,16 @@ def test_a_tie_for_the_first_place_behind_a_lower_expert() -> None:
 
 
 @pytest.mark.parametrize("name", SHAPES_)
-def test_all_equal_hidden_states(name: str) -> None:
-    """States whose entries are all one value: zero, one ulp, and the largest usual ones."""
+def test_equal_and_extreme_hidden_states(name: str) -> None:
+    """States whose entries are all one value (zero, one ulp, the largest usual ones), and states up to 2^40 with
+    residuals at the edge of the ring: logits stay comparable, everything after may wrap."""
     shape, activation = SHAPES_[name]
-    case = layer(shape, 6, activation, 2)
-    case.x[:] = np.array([0, 0, 1, -1, (4 << 18) - 1, -(4 << 18)])[:, None]
+    case = layer(shape, 10, activation, 2)
+    equal = [0, 0, 1, -1, (4 << 18) - 1, -(4 << 18), 2**40, -(2**40), 2**40 - 1, 1 - 2**40]
+    case.x[:] = np.array(equal)[:, None]
+    case.x[8:, ::2] *= -1
+    case.residual[6:] = np.array([2**63 - 1, -(2**63), -1, 0])[:, None]
     assert (check(case).routes[:2] == np.arange(shape.k)).all()
-
-
-@pytest.mark.parametrize("name", SHAPES_)
-def test_extreme_hidden_states(name: str) -> None:
-    """States up to 2^40 and residuals at the edge of the ring: logits stay comparable, everything after may wrap."""
-    shape, activation = SHAPES_[name]
-    case = layer(shape, 4, activation, 3)
-    case.x[:] = np.array([2**40, -(2**40), 2**40 - 1, 1])[:, None]
-    case.x[2, ::2] *= -1
-    case.residual[:] = np.array([2**63 - 1, -(2**63), -1, 0])[:, None]
-    check(case)
 
 
 def test_every_expert_is_reached() -> None:
@@ -219,7 +215,7 @@ def test_every_expert_is_reached() -> None:
     assert check(case).routes[:, 0].tolist() == list(range(E))
 
 
-@pytest.mark.parametrize("E", [33, pytest.param(64, marks=pytest.mark.slow), 128])
+@pytest.mark.parametrize("E", [pytest.param(33, marks=pytest.mark.slow), 64, pytest.param(128, marks=pytest.mark.slow)])
 def test_many_experts(E: int) -> None:
     check(layer(MoeConfig(d=2, f=2, E=E, k=2), 1, GELU_MINIMAX, E))
 
@@ -227,25 +223,23 @@ def test_many_experts(E: int) -> None:
 def test_galois_layouts() -> None:
     """With expansion and packing, at different depths in the two directions: the selector is uploaded once all the
     same."""
-    for order in ORDERS:
-        case = layer(MoeConfig(d=4, f=128, E=5), 1, GELU_MINIMAX, 5, INSECURE_TEST, order=order)
-        up, down = case.plan.up, case.plan.down
-        assert min(up.a, up.b, down.a, down.b) > 0
-        assert (up.b != down.b) == (order == REASSOCIATED)
-        assert up.operand("t") == down.operand("t")
-        check(case)
+    case = layer(MoeConfig(d=4, f=128, E=5), 1, GELU_MINIMAX, 5, INSECURE_TEST)
+    up, down = case.plan.up, case.plan.down
+    assert min(up.a, up.b, down.a, down.b) > 0
+    assert up.b != down.b
+    assert up.operand("t") == down.operand("t")
+    check(case)
 
 
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(layers())
 def test_one_ulp_mode_stays_within_its_bound(case: Layer) -> None:
     shape, params = case.plan.shape, case.plan.params
     assume(shape.activation != "silu")
     plan = LayerPlan(shape, case.plan.tokens, params, case.plan.activation, case.plan.order, "one-ulp")
     rough = Layer(plan, case.x, case.residual, case.weights)
-    words = MoeWeights(*(None if m is None else case._words(m) for m in vars(case.weights).values()))
     table = plan.activation if isinstance(plan.activation, Table) else None
-    bound = one_ulp_bound(case._words(case.x), case._words(case.residual), words, shape, case.fp, table)
+    bound = one_ulp_bound(case._words(case.x), case._words(case.residual), case.weight_words(), shape, case.fp, table)
     assert bound.admits(rough.output())
 
 
@@ -309,9 +303,8 @@ def test_bytes_at_real_size_do_not_depend_on_the_number_of_experts(order: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", ORDERS)
-def test_the_closed_form_holds_for_every_number_of_experts(order: str) -> None:
-    assert len({priced(E, order, 1).row() for E in range(2, 129)}) == 1
+def test_the_closed_form_holds_for_every_number_of_experts() -> None:
+    assert len({priced(E, REASSOCIATED, 1).row() for E in range(2, 129)}) == 1
 
 
 @pytest.mark.parametrize("order", ORDERS)

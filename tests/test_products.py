@@ -66,9 +66,8 @@ def test_cross_of_private_words(receiver: Role) -> None:
     ring = Ring(4)
     x, y = every_pair(ring)
     spec = Spec(ring, x.shape)
-    mine, theirs = (from_words(ring, x), None), (None, from_words(ring, y))
-    if receiver is SERVER:
-        mine, theirs = (None, mine[0]), (theirs[1], None)
+    a, b = from_words(ring, x), from_words(ring, y)
+    mine, theirs = ((a, None), (None, b)) if receiver is CLIENT else ((None, a), (b, None))
     (got,) = opened(run(cross, mine, theirs, receiver=receiver, spec=spec))
     assert to_words(got).tolist() == (x * y % 16).tolist()
 

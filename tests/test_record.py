@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -11,9 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import transcripts.record
+from sim.message import Message
 from sim.role import CLIENT, SERVER, Role
+from sim.wire import BlobSpec
+from sim.world import Execution
 from tests.small_runs import keep_small, private_sides, run_small
 from transcripts.private import (
+    MAGIC,
     PrivateExists,
     PrivateFileError,
     PrivateSide,
@@ -67,6 +75,60 @@ def test_unusable_places(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match=r"expected|no folder"):
         Recorder(tmp_path / name, {}, seeded=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_private_side_in_the_way_is_found_before_anything_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "x.server").write_text("in the way")
+    with pytest.raises(PrivateExists):
+        Recorder(tmp_path / "x.secmoe", {}, seeded=True, private=tuple(Role))
+    assert [p.name for p in tmp_path.iterdir()] == ["x.server"]
+
+
+@pytest.mark.parametrize("stage", ["add", "seal"])
+def test_a_full_disk_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """SQLite is held to few pages; the private sides meet a disk that takes nothing."""
+    session, _ = run_small(WORDS)
+
+    def full(path: Path, *rest: object) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    refused = pytest.raises(OutputError, match=r"cannot be written \(.*(full|space)")
+    with refused as raised, Recorder(tmp_path / "x.secmoe", {}, seeded=True) as recorder:
+        if stage == "add":
+            recorder._connection.execute("PRAGMA max_page_count = 1")
+            big = Message(CLIENT, "r1/x", "r1", 1, BlobSpec("x", 1 << 20), bytes(1 << 20))
+            recorder.add(Execution({}, (big,), {}, {}, {}, "r1"))
+        else:
+            recorder.add(session.setup)
+            monkeypatch.setattr(transcripts.record, "write_private", full)
+            recorder.seal(private_sides(session, WORDS))
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forged_private_header_is_refused(tmp_path: Path) -> None:
+    """The digest of a private side is not keyed: whatever it guards must still read or be refused."""
+    good = {"role": "server", "seal": "00", "key": "00" * 32, "draws": {}, "arrays": [["x", "<u8", [1]]]}
+    for changed in (
+        {"arrays": [["x", "|O", [1]]]},
+        {"arrays": [["x", "<u8", [1 << 40]]]},
+        {"arrays": [["x", "<u8", ["a"]]]},
+        {"arrays": 7},
+        {"key": "zz"},
+        {"role": None},
+    ):
+        forge(tmp_path / "x.server", json.dumps({**good, **changed}).encode())
+        with pytest.raises(PrivateFileError):
+            read_private(tmp_path / "x.server", SERVER, b"\0")
+    for header in (b"[" * 100_000, b"[]", b"{}", b"\xff"):
+        forge(tmp_path / "x.server", header)
+        with pytest.raises(PrivateFileError):
+            read_private(tmp_path / "x.server", SERVER, b"\0")
+
+
+def forge(path: Path, header: bytes) -> None:
+    body = MAGIC + len(header).to_bytes(8, "little") + header + bytes(8)
+    path.write_bytes(body + hashlib.blake2b(body, digest_size=32).digest())
 
 
 def test_misuse(tmp_path: Path) -> None:

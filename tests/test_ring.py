@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_spec_sizes(l: int, shape: tuple[int, ...]) -> None:
     assert (x.spec, x.size, x.ndim) == (spec, spec.size, len(shape))
 
 
-REFUSED: dict[str, Callable[[RingArray], Any]] = {
+REFUSED: dict[str, Callable[[Any], Any]] = {
     "bool": bool,
     "if": lambda x: 1 if x else 2,
     "not": lambda x: not x,
@@ -126,7 +127,7 @@ def test_rings_do_not_mix(name: str) -> None:
 @pytest.mark.parametrize("shapes", [((3,), (1,)), ((2, 3), (3,)), ((1,), ()), ((2,), (3,)), ((2, 1), (1, 2))], ids=str)
 def test_elementwise_operands_have_equal_shapes(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     for x, y in zip(both(Z2, shapes[0]), both(Z2, shapes[1]), strict=True):
-        for op in (lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a ^ b, lambda a, b: a & b):
+        for op in (operator.add, operator.sub, operator.mul, operator.xor, operator.and_):
             with pytest.raises(ShapeMismatch, match="broadcast explicitly"):
                 op(x, y)
             with pytest.raises(ShapeMismatch, match="broadcast explicitly"):
@@ -135,17 +136,21 @@ def test_elementwise_operands_have_equal_shapes(shapes: tuple[tuple[int, ...], t
 
 def test_xor_and_not_belong_to_z2() -> None:
     for x in both(Ring(2), (2,)):
-        for op in (lambda a: a ^ a, lambda a: a & a, lambda a: ~a):
-            with pytest.raises(RingMismatch, match="Z_2"):
-                op(x)
+        with pytest.raises(RingMismatch, match="xor is defined in Z_2, got Z_2"):
+            _ = x ^ x
+        with pytest.raises(RingMismatch, match="and is defined in Z_2, got Z_2"):
+            _ = x & x
+        with pytest.raises(RingMismatch, match="not is defined in Z_2, got Z_2"):
+            _ = ~x
 
 
 @pytest.mark.parametrize("axis", [-3, 2, 5])
 def test_axes_outside_the_array_are_refused(axis: int) -> None:
     for x in both(Ring(8), (2, 3)):
-        for op in (lambda a, i: a.sum(i), lambda a, i: concat(a, a, axis=i)):
-            with pytest.raises(ShapeMismatch):
-                op(x, axis)
+        with pytest.raises(ShapeMismatch):
+            x.sum(axis)
+        with pytest.raises(ShapeMismatch):
+            concat(x, x, axis=axis)
         with pytest.raises(ShapeMismatch):
             stack(x, x, axis=axis + (1 if axis > 0 else -1))
         with pytest.raises(ShapeMismatch):

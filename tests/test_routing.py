@@ -22,7 +22,7 @@ from tests.shared_runs import Ints, opened, pair, run, share
 
 R64 = Ring(64)
 SUNK = -(2**62)
-EXPERTS = [*range(2, 18), 23, 31, 32, 33, 48, 63, 64, 65, 100, 127, 128]
+EXPERTS = [2, 3, 4, 5, 6, 7, 8, 13, 16, 33, 64, 100, 128]
 
 
 def ranked(row: list[int], k: int, sunk: int = SUNK) -> list[int]:
@@ -79,10 +79,9 @@ def test_every_kind_of_row(E: int, k: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("E", [E for E in range(2, 129) if E not in EXPERTS])
-def test_every_kind_of_row_for_the_other_numbers_of_experts(E: int, k: int) -> None:
-    check(rows_of_all_kinds(E), k)
+def test_every_kind_of_row_for_the_other_numbers_of_experts(E: int) -> None:
+    check(rows_of_all_kinds(E), 2)
 
 
 @pytest.mark.parametrize("E", [2, 3, 4])
@@ -94,7 +93,7 @@ def test_every_row_of_a_small_ring(E: int) -> None:
         check(values, k, Ring(8))
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(E=st.integers(2, 24), k=st.integers(1, 4), data=st.data())
 def test_rows_with_ties(E: int, k: int, data: st.DataObject) -> None:
     values = data.draw(st.lists(st.integers(-2, 2), min_size=3 * E, max_size=3 * E))
@@ -113,10 +112,10 @@ def headers(messages: tuple[Message, ...]) -> list[Any]:
     return [(m.depth, m.sender, m.label.partition("/")[2], m.spec) for m in messages]
 
 
-@pytest.mark.parametrize("E, k", [(5, 2), (8, 1), (13, 3)])
+@pytest.mark.parametrize("E, k", [(5, 2), (13, 1)])
 def test_traffic_does_not_depend_on_the_values(E: int, k: int) -> None:
     """Ties in particular: 8 equal values and 8 distinct ones give the same labels, sizes and rounds."""
-    seen = [headers(check(row[None], k).messages) for row in rows_of_all_kinds(E)[[0, 1, 3, 4, 8]]]
+    seen = [headers(check(row[None], k).messages) for row in rows_of_all_kinds(E)[[0, 3, 8]]]
     assert all(other == seen[0] for other in seen[1:])
 
 
@@ -173,7 +172,7 @@ def check_probabilities(logits: Ints, k: int, renormalise: bool, fp: FixedPoint)
     return to_signed(p) / 2.0**fp.s
 
 
-@pytest.mark.parametrize("E", [2, 3, 8, 13, 64, 128])
+@pytest.mark.parametrize("E", [2, 13, 128])
 @pytest.mark.parametrize("k, renormalise", [(1, False), (2, False), (2, True)])
 def test_probabilities_against_oracle_and_float(E: int, k: int, renormalise: bool) -> None:
     fp = FixedPoint()
@@ -205,9 +204,8 @@ def test_probabilities_in_32_bits(E: int, k: int, renormalise: bool) -> None:
 
 
 def test_equal_logits_share_evenly() -> None:
-    for E in (2, 4, 8):
-        got = check_probabilities(np.full((1, E), 12345), 2, False, FixedPoint())
-        assert np.abs(got - 1 / E).max() < 2.0**-13
+    got = check_probabilities(np.full((1, 8), 12345), 2, False, FixedPoint())
+    assert np.abs(got - 1 / 8).max() < 2.0**-13
 
 
 def test_a_renormalised_top_1_is_the_constant_1() -> None:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import subprocess
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numba
 import pytest
 
+import protocols.he.jit
+import protocols.ot.kernels
+from protocols.he.params import PARAM_SETS
 from secmoe.cli import _parser
+from secmoe.layer import params_from_fields
+from tests.test_cli_run import KEYS
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("sim", "protocols", "proofs", "transcripts", "secmoe")
@@ -53,6 +64,56 @@ def test_every_target_of_the_makefile_is_listed_and_exists() -> None:
     assert {"run", "test", "check", "nightly", "bench", "clean", "lock"} <= told <= targets
     assert set(re.findall(r"`make (\w+)", README)) <= targets
     assert {"run", "test", "check"} <= set(re.findall(r"`?make (\w+)", README))
+
+
+def test_the_text_of_make_run_is_not_read_by_the_shell(tmp_path: Path) -> None:
+    """The recipe itself, with another program in the place of the command."""
+    command = tmp_path / "secmoe"
+    command.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    command.chmod(0o700)
+    stamps = [f"{name}={tmp_path / name}" for name in ("READY", "COMPILED")]
+    for stamp in stamps:
+        Path(stamp.partition("=")[2]).touch()
+    text = '5" `touch x` $(touch y) it\'s; touch z'
+    told = text.replace("$", "$$")
+    arguments = ["make", "--silent", "--file", str(ROOT / "Makefile"), "run", f"BIN={tmp_path}", *stamps]
+    (tmp_path / "requirements.lock").touch()
+    (tmp_path / "pyproject.toml").touch()
+    os.utime(tmp_path / "READY")
+    os.utime(tmp_path / "COMPILED")
+    done = subprocess.run([*arguments, f"TEXT={told}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"run|{text}|"), done.stderr
+    assert not {"x", "y", "z"} & {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("module", [protocols.he.jit, protocols.ot.kernels])
+def test_kernels_compile_where_nothing_can_be_cached(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What numba does in a read-only checkout with a read-only home."""
+    whole = numba.njit
+
+    def no_locator(*functions: Any, **options: bool) -> Any:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'f': no locator available for file")
+        return whole(*functions, **options)
+
+    monkeypatch.setattr(numba, "njit", no_locator)
+    compiled = module.kernel(lambda a: a + 1)
+    assert compiled(41) == 42 and compiled.targetoptions["nogil"]
+
+
+def test_the_readme_tells_the_parameter_sets() -> None:
+    rows = re.findall(r"^\| `(P\w+)` \| (\d+) \| Z_2\^(\d+) \| (\d+) \| (\d+) \| (yes|no) \|$", README, re.MULTILINE)
+    assert [(n, *map(int, sizes), keys == "yes") for n, *sizes, keys in rows] == [
+        (p.name, p.n, p.ring_bits, p.frac_bits, p.kappa, p.galois) for p in PARAM_SETS.values()
+    ]
+    (example,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    own = params_from_fields(json.loads(example))
+    assert own == replace(PARAM_SETS["P64tiny"], name="mine", kappa=41)
+
+
+def test_the_readme_names_the_keys_of_a_run() -> None:
+    told = README[README.index("`--json` of `run` gives") : README.index("Statuses in `secmoe catalog`")]
+    assert [key for key in re.findall(r"`(\w+)`", told) if key in KEYS] == KEYS
 
 
 def test_the_licence_is_apache_2() -> None:

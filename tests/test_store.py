@@ -201,9 +201,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         Transcript(text)
     with pytest.raises(ForeignFile, match="another SQLite database"):
         Transcript(database)
-    for path in (folder, tmp_path / "nothing"):
-        with pytest.raises(MissingTranscript, match="no such file"):
-            Transcript(path)
+    with pytest.raises(ForeignFile, match="not a regular file"):
+        Transcript(folder)
+    with pytest.raises(MissingTranscript, match="no such file"):
+        Transcript(tmp_path / "nothing")
 
 
 def test_a_newer_schema_is_refused(kept: Path, tmp_path: Path) -> None:

@@ -370,7 +370,9 @@ def test_the_digest_is_the_chain_over_every_header_and_byte() -> None:
         {"payload": b"\x01\x01\x03"},
         {"payload": None},
     ]
-    digests = {chain([replace(head, **change), *rest]).hex() for change in changes}
+    altered = [replace(head, **change) for change in changes]
+    assert len({message.digest() for message in (head, *altered)}) == len(changes) + 1
+    digests = {chain([message, *rest]).hex() for message in altered}
     assert len(digests | {execution.digest, chain(rest).hex()}) == len(changes) + 2
 
 

@@ -1,0 +1,123 @@
+"""Extracted simulators: the view of a corrupted party, sampled from its own inputs and tape alone.
+
+A certificate says which nodes of the array DAG are uniform whatever the secrets are. Cut there, and the rest of the
+view is a function of fresh symbols and of what the corrupted party owns: that is the simulator of the security
+definition. It is built from the certificate only, and no input of the honest party is left in it to be given.
+
+Messages with content are sampled as the bytes that would cross the wire. A sealed message (an OT flight, a ciphertext
+at the server) has no content in the hybrid world; `seal` gives its bytes, by default uniform ones of the right length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proofs.certificate import FUNCTIONALITY_OUTPUT, Document, restore
+from proofs.checker import verify
+from proofs.symbolic import DRAW, INPUT, Dag, Node, cone, evaluate
+from sim.concrete import from_words
+from sim.ring import Ring, RingArray, Spec
+from sim.tape import Tape, draw_nbytes, words_from_bytes
+from sim.wire import AnySpec, BlobSpec, encode, spec_from_json
+
+SIMULATOR = "simulator"  # owner of the fresh symbols
+Words = NDArray[np.uint64]
+Seal = Callable[[str, BlobSpec | Spec], bytes]
+
+
+class MissingInput(ValueError):
+    """The simulator was not given an input of the corrupted party, or one of another ring or shape."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """One entry of a sampled view. spec: wire header of a message, the array of a functionality's output.
+
+    array: the content, None where it is sealed. payload: the bytes of a message, None for a functionality's output and
+    for content that crosses the wire under encryption.
+    """
+
+    label: str
+    depth: int
+    spec: AnySpec
+    array: RingArray | None
+    payload: bytes | None
+
+    @property
+    def is_message(self) -> bool:
+        return self.depth > 0
+
+
+class Simulator:
+    """The simulator that a certificate contains; the certificate's steps are verified first (Rejected if they fail)."""
+
+    def __init__(self, document: Document) -> None:
+        verify(document)
+        self.claim = document["claim"]
+        self._view = document["view"]
+        self._dag = _cut(restore(document), {target for _, _, target in document["steps"]})
+        roots = [row[-1] for row in self._view if row[-1] is not None]
+        used = [self._dag.nodes[n] for n in cone(self._dag, roots)]
+        self.inputs = {n.label: Spec(n.ring, n.shape) for n in used if n.op == INPUT}
+        self.own_draws = {n.label: Spec(n.ring, n.shape) for n in used if n.op == DRAW and self._own(n)}
+        self.fresh = {n.params: Spec(n.ring, n.shape) for n in used if n.op == DRAW and not self._own(n)}
+
+    def _own(self, node: Node) -> bool:
+        return bool(node.owner == self.claim["corrupted"])
+
+    def sample(
+        self, inputs: Mapping[str, RingArray], own: Mapping[str, RingArray], tape: Tape, seal: Seal | None = None
+    ) -> list[Simulated]:
+        """One view. inputs, own: the corrupted party's inputs and draws by name (`self.inputs`, `self.own_draws`).
+
+        tape: the simulator's own randomness. Raises MissingInput.
+        """
+        given = {INPUT: inputs, DRAW: own}
+        for kind, wanted in ((INPUT, self.inputs), (DRAW, self.own_draws)):
+            for name, spec in wanted.items():
+                if name not in given[kind] or given[kind][name].spec != spec:
+                    raise MissingInput(f"{kind} {name!r} of the {self.claim['corrupted']}: expected {spec}")
+
+        def leaf(node: Node) -> Words:
+            if node.op == INPUT or self._own(node):
+                words: Words = given[node.op][node.label].value
+                return words
+            return _uniform(tape, f"{node.owner}/{node.label}", Spec(node.ring, node.shape))
+
+        roots = [row[-1] for row in self._view if row[-1] is not None]
+        values = evaluate(self._dag, roots, leaf)
+        seal = seal or (lambda label, spec: tape.bytes(f"sealed/{label}", spec.nbytes))
+        return [self._entry(row, values, seal) for row in self._view]
+
+    def _entry(self, row: Sequence[Any], values: Mapping[int, NDArray[Any]], seal: Seal) -> Simulated:
+        label, depth, kind, dtype, shape, number = row
+        array = None
+        if number is not None:
+            node = self._dag.nodes[number]
+            array = from_words(Ring(node.ring.l), values[number])
+        if kind == FUNCTIONALITY_OUTPUT and array is not None:
+            return Simulated(label, 0, array.spec, array, None)
+        spec = spec_from_json(kind, dtype, shape)
+        if array is None:
+            return Simulated(label, depth, spec, None, seal(label, spec))
+        return Simulated(label, depth, spec, array, encode(array) if isinstance(spec, Spec) else None)
+
+
+def _uniform(tape: Tape, label: str, spec: Spec) -> Words:
+    words = words_from_bytes(tape.bytes(label, draw_nbytes(spec.ring, spec.shape)), spec)
+    return words.astype(np.uint64)
+
+
+def _cut(dag: Dag, fresh: set[int]) -> Dag:
+    """The DAG with its fresh nodes as leaves of the simulator."""
+    cut = Dag()
+    cut.constants = dag.constants
+    for number, node in enumerate(dag.nodes):
+        leaf = Node(DRAW, (), (SIMULATOR, str(number)), node.ring, node.shape, node.line)
+        cut.nodes.append(leaf if number in fresh else node)
+    return cut
