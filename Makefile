@@ -3,7 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= 2
 SUITE := tests --ignore tests/benchmarks
-TEXT ?= Free entry in a weekly competition, text WIN now
+# Reaches the command through the environment, so that the shell reads nothing in it; make itself takes $$ for $.
+export TEXT ?= Free entry in a weekly competition, text WIN now
 
 BIN := .venv/bin
 # The stamp bears the content of what it was made from: touching a file installs nothing, changing it does.
@@ -39,7 +40,7 @@ $(COMPILED): $(READY)
 	@touch $@
 
 run: $(COMPILED)
-	$(BIN)/secmoe run "$(TEXT)"
+	$(BIN)/secmoe run "$$TEXT"
 
 lint: $(READY)
 	$(BIN)/ruff check .

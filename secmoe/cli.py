@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     command("catalog", _catalog, "list every protocol")
 
     prove = command("prove", _prove, "prove protocols correct and private, for all inputs and tapes")
-    prove.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="one protocol of the catalog (default: all)")
+    prove.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a protocol or broken.NAME (default: all)")
     prove.add_argument("--width", type=_natural, metavar="L", help="prove correctness at this ring width")
     prove.add_argument("--certificates", metavar="DIR", help="write a certificate per case and corrupted party")
 

@@ -12,10 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from proofs.certificate import certificate, check_file, encode
-from proofs.ledger import DECLARED, MODEL, Row, entries, ledger
+from proofs.counterexample import judge
+from proofs.ledger import DECLARED, MODEL, Row, UnknownProtocol, entries, ledger
+from protocols.broken import FAULTS
 from secmoe.exit import FAILED, SUCCESS
 from sim.role import Role
 from transcripts.show import open_console
+
+PLANTED = "broken."
 
 
 class BadWidth(ValueError):
@@ -26,6 +30,8 @@ def prove(options: argparse.Namespace) -> int:
     """Print the ledger; write certificates if asked. Exit 1 unless every verdict holds."""
     if options.width is not None and options.width not in (8, 16, 32, 64):
         raise BadWidth(f"--width: expected 8, 16, 32 or 64, got {options.width}")
+    if options.protocol is not None and options.protocol.startswith(PLANTED):
+        return _prove_fault(options.protocol.removeprefix(PLANTED), options.json)
     chosen = entries(options.protocol)
     folder = Path(options.certificates) if options.certificates else None
     if folder is not None:
@@ -43,6 +49,24 @@ def prove(options: argparse.Namespace) -> int:
     else:
         _summary(rows, written, folder)
     return SUCCESS if all(row.holds for row in rows) else FAILED
+
+
+def _prove_fault(name: str, as_json: bool) -> int:
+    """A planted fault: the verdict for each corrupted party, with its counterexample. Exit 1, as it should."""
+    found = [fault for fault in FAULTS if fault.name == name]
+    if not found:
+        raise UnknownProtocol(f"expected broken.NAME with one of {', '.join(f.name for f in FAULTS)}, got {name!r}")
+    (fault,) = found
+    verdicts = {role: judge(fault.entry.proto, fault.entry.cases[0], role, fault.tiny) for role in Role}
+    if as_json:
+        told = {role.value: {"status": v.kind, "detail": v.detail} for role, v in verdicts.items()}
+        print(json.dumps({"protocol": PLANTED + name, "fault": fault.what, "private": told}))
+    else:
+        console = open_console()
+        console.print(Text(f"{PLANTED}{name}: {fault.what}"))
+        for role, v in verdicts.items():
+            console.print(Text(f"private against {role.value}: {v.kind} {v.detail}".rstrip()))
+    return SUCCESS if all(v.kind == "PROVED" for v in verdicts.values()) else FAILED
 
 
 def _write(folder: Path, row: Row) -> int:

@@ -227,7 +227,9 @@ def test_a_failing_disk_is_one_line(
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, RuntimeError])
-def test_a_broken_run_keeps_nothing(monkeypatch: pytest.MonkeyPatch, interrupt: type[BaseException]) -> None:
+def test_a_broken_run_keeps_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], interrupt: type[BaseException]
+) -> None:
     def stop(*args: Any, **options: Any) -> None:
         raise interrupt
 
@@ -235,6 +237,7 @@ def test_a_broken_run_keeps_nothing(monkeypatch: pytest.MonkeyPatch, interrupt: 
     Path("runs").mkdir()
     if interrupt is KeyboardInterrupt:
         assert main(["run", "hi", "--seed", "1"]) == 130
+        assert capsys.readouterr().err == "secmoe: interrupted; no transcript was kept\n"
     else:
         with pytest.raises(RuntimeError):
             main(["run", "hi", "--seed", "1"])

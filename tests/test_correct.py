@@ -79,7 +79,7 @@ def test_functions_and_routing(name: str) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", ["top_k", "probabilities", "select_then_compute"])
+@pytest.mark.parametrize("name", ["top_k", "probabilities", "select_then_compute", "moe_layer"])
 def test_compositions(name: str) -> None:
     for case in row(name).cases:
         proved(prove_correct(row(name), case))

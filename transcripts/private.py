@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,6 +56,12 @@ def private_path(transcript: Path, role: Role) -> Path:
     return transcript.with_suffix(f".{role.value}")
 
 
+def require_absent(path: Path) -> None:
+    """Raise PrivateExists where a file lies in the place of a private side."""
+    if path.exists():
+        raise PrivateExists(f"{path}: the file exists and a private side is never overwritten; choose another name")
+
+
 def write_private(path: Path, side: PrivateSide, seal: bytes) -> Path:
     """Write a new file of mode 0600, whole or not at all. Raises PrivateExists."""
     if len(side.key) != KEY_BYTES:
@@ -72,8 +79,7 @@ def write_private(path: Path, side: PrivateSide, seal: bytes) -> Path:
     parts = [MAGIC, len(header).to_bytes(8, "little"), header, *(array.tobytes() for array in arrays.values())]
     check = hashlib.blake2b(digest_size=32)
     temporary = path.with_name(f".{path.name}.part")
-    if path.exists():
-        raise PrivateExists(f"{path}: the file exists and a private side is never overwritten; choose another name")
+    require_absent(path)
     with os.fdopen(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
         try:
             os.fchmod(file.fileno(), 0o600)
@@ -105,17 +111,28 @@ def read_private(path: Path, role: Role, seal: bytes) -> PrivateSide:
         raise PrivateFileError(f"{path}: truncated or altered ({len(data)} bytes); take an undamaged copy")
     start = len(MAGIC) + 8
     end = start + int.from_bytes(body[len(MAGIC) : start], "little")
-    header = json.loads(body[start:end])
+    try:
+        return _parsed(path, role, seal, json.loads(body[start:end]), body[end:])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, PrivateFileError):
+            raise
+        raise PrivateFileError(f"{path}: its header does not read ({error}); take an undamaged copy") from error
+
+
+def _parsed(path: Path, role: Role, seal: bytes, header: dict[str, Any], data: bytes) -> PrivateSide:
     if header["role"] != role.value or header["seal"] != seal.hex():
         raise PrivateFileError(
             f"{path}: expected the {role.value} of the run with seal {seal.hex()[:16]}, "
             f"got the {header['role']} of {header['seal'][:16]}; take the file recorded with this transcript"
         )
     arrays: dict[str, NDArray[Any]] = {}
+    start = 0
     for name, dtype, shape in header["arrays"]:
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        arrays[name] = np.frombuffer(body[end : end + size], dtype).reshape(shape)
-        end += size
+        if dtype not in DTYPES:
+            raise PrivateFileError(f"{path}: array {name!r}: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        arrays[name] = np.frombuffer(data[start : start + size], dtype).reshape(shape)
+        start += size
     return PrivateSide(role, bytes.fromhex(header["key"]), arrays, header["draws"])
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sim.role import Role
 from sim.wire import spec_to_json
 from sim.world import Execution
 from transcripts.layout import (
@@ -28,7 +30,7 @@ from transcripts.layout import (
     seal_of,
     to_json,
 )
-from transcripts.private import PrivateSide, private_path, write_private
+from transcripts.private import PrivateSide, private_path, require_absent, write_private
 from transcripts.store import require_sqlite
 
 
@@ -44,11 +46,17 @@ class Recorder:
     """Records the phases of one session into a new file.
 
     path: must end in `.secmoe` and not exist. public: parameters known to both parties, JSON values. seeded: the tapes
-    come from a seed. Use as a context manager: leaving it without `seal` discards the recording.
+    come from a seed. private: the parties whose private sides are to lie beside it; their places must be free. Use as a
+    context manager: leaving it without `seal` discards the recording. Raises OutputError and PrivateExists, before
+    anything is recorded where that can be known.
     """
 
-    def __init__(self, path: str | Path, public: Mapping[str, Any], *, seeded: bool) -> None:
+    def __init__(
+        self, path: str | Path, public: Mapping[str, Any], *, seeded: bool, private: Collection[Role] = ()
+    ) -> None:
         self.path = checked_output(path)
+        for role in private:
+            require_absent(private_path(self.path, role))
         self._temporary = self.path.with_name(f".{self.path.name}.recording")
         self._public, self._seeded = to_json(dict(public)), seeded
         self._phases: list[dict[str, Any]] = []
@@ -62,8 +70,22 @@ class Recorder:
             raise OutputError(
                 f"{self._temporary}: another run records here, or was cut off; remove it or choose another name"
             ) from error
-        self._connection = sqlite3.connect(self._temporary, isolation_level=None)
+        except OSError as error:
+            raise OutputError(f"{self._temporary}: cannot be made ({error.strerror}); choose another place") from error
         try:
+            with self._writing():
+                self._connection = sqlite3.connect(self._temporary, isolation_level=None)
+        except OutputError:
+            self._temporary.unlink()
+            raise
+        try:
+            self._prepare()
+        except BaseException:
+            self.discard()
+            raise
+
+    def _prepare(self) -> None:
+        with self._writing():
             for pragma in (
                 f"page_size = {PAGE_BYTES}",
                 f"application_id = {APPLICATION_ID}",
@@ -74,9 +96,15 @@ class Recorder:
                 self._connection.execute(f"PRAGMA {pragma}")
             for name in sorted(TABLES):
                 self._connection.execute(TABLES[name])
-        except BaseException:
-            self.discard()
-            raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk, a spent quota and the like, as OutputError."""
+        try:
+            yield
+        except (sqlite3.OperationalError, OSError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise OutputError(f"{self.path}: cannot be written ({reason}); choose another place") from error
 
     def __enter__(self) -> Recorder:
         return self
@@ -95,6 +123,10 @@ class Recorder:
             "cpu_by_scope": [[r.value, scope or name, s] for (r, scope), s in sorted(execution.cpu_by_scope.items())],
             "cpu_by_depth": [[r.value, depth, s] for (r, depth), s in sorted(execution.cpu_by_depth.items())],
         }
+        with self._writing():
+            self._add(name, execution)
+
+    def _add(self, name: str, execution: Execution) -> None:
         self._connection.execute("BEGIN")
         for message in execution.messages:
             digest = message.digest()
@@ -122,13 +154,19 @@ class Recorder:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         seal = seal_of(self._public, phases, self._seeded, self._count, self.chain)
         told = (created, self._public, phases, measured, int(self._seeded), self._count)
-        self._connection.execute(
-            "INSERT INTO run VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*told, self.chain, seal, checksum_of(seal, created, measured)),
-        )
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._connection.execute("PRAGMA journal_mode = DELETE")
-        self._connection.close()
+        with self._writing():
+            self._connection.execute(
+                "INSERT INTO run VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*told, self.chain, seal, checksum_of(seal, created, measured)),
+            )
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+            self._connection.close()
+            self._put_in_place(sides, seal)
+        self.seal_value = seal
+        return seal
+
+    def _put_in_place(self, sides: Iterable[PrivateSide], seal: bytes) -> None:
         written: list[Path] = []
         try:
             for side in sides:
@@ -141,8 +179,6 @@ class Recorder:
             for path in written:
                 path.unlink(missing_ok=True)
             raise
-        self.seal_value = seal
-        return seal
 
     def discard(self) -> None:
         """Remove the recording; nothing is left."""
@@ -154,8 +190,9 @@ class Recorder:
 def checked_output(path: str | Path) -> Path:
     """A place for a new transcript: the suffix, a folder that exists, nothing there yet. Raises OutputError."""
     path = Path(path)
-    if path.suffix != SUFFIX or path.name == SUFFIX:
-        raise OutputError(f"{path}: expected a name that ends in {SUFFIX}, such as {path.stem or 'run'}{SUFFIX}")
+    if path.suffix != SUFFIX:
+        stem = "run" if path.name in ("", SUFFIX) else path.stem
+        raise OutputError(f"{str(path)!r}: expected a file name that ends in {SUFFIX}, such as {stem}{SUFFIX}")
     if path.exists():
         raise OutputError(f"{path}: the file exists and a kept run is never overwritten; choose another name")
     if not path.parent.is_dir():

@@ -109,7 +109,7 @@ def _replay_party(transcript: Transcript, repeat: Repeat, side: PrivateSide) -> 
     try:
         repeat(start, side)
         difference = record.rest() or _draws(side, sessions)
-    except (ValueError, RuntimeError) as error:  # Diverged, or what followed from an altered message
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:  # Diverged, or what followed from it
         reason = f"{type(error).__name__}: {error}"
         difference = record.difference or Difference(
             side.role, record.latest, "re-execution", "to run to its end", reason

@@ -5,6 +5,7 @@ Everything printed here is also available as JSON values: `summary`, `ScopeCost.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ def select(transcript: Transcript, scope: str = "", view: Role | None = None) ->
     """The messages inside a scope; with `view`, those that this party receives. Raises NoSuchScope."""
     found = [h for h in transcript.headers if inside(h.scope, scope) or inside(fold(h.scope), scope)]
     if scope and not found:
-        known = sorted({fold(h.scope).split("/")[0] for h in transcript.headers})
+        known = ", ".join(sorted({fold(h.scope).split("/")[0] for h in transcript.headers}))
         raise NoSuchScope(f"{transcript.path}: expected a scope with messages, got {scope!r}; see those in {known}")
     return [h for h in found if view is None or h.sender is not view]
 
@@ -119,14 +120,16 @@ def print_summary(console: Console, transcript: Transcript) -> None:
     console.print(Text(str(transcript.path), style="bold"), Text(f"recorded {transcript.created}"))
     if transcript.seeded:
         console.print(Text("SEEDED: whoever has the seed learns both parties' secrets", style="bold red"))
-    console.print(Text("  ".join(f"{key}={value}" for key, value in sorted(transcript.public.items()))))
+    # Public values may be a stranger's text: as ASCII JSON they can neither forge lines nor drive the terminal.
+    public = sorted(transcript.public.items())
+    console.print(Text("  ".join(f"{json.dumps(key)[1:-1]}={json.dumps(v, sort_keys=True)}" for key, v in public)))
     table = Table("phase", box=None, pad_edge=False)
     for name in (*COST_TITLES, *(f"{network} s" for network in NETWORKS)):
         table.add_column(name, justify="right", no_wrap=True)
     for phase in facts["phases"]:
         figures = [phase["client_to_server"], phase["server_to_client"], phase["messages"], phase["rounds"]]
         seconds = [*phase["cpu_s"].values(), *phase["network_s"].values()]
-        table.add_row(phase["phase"], *(f"{n:,}" for n in figures), *(f"{s:.3f}" for s in seconds))
+        table.add_row(Text(phase["phase"]), *(f"{n:,}" for n in figures), *(f"{s:.3f}" for s in seconds))
     console.print(table)
     console.print(Text(f"digest {transcript.chain.hex()}\nseal   {transcript.seal.hex()}"))
 

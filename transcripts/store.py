@@ -1,7 +1,9 @@
 """Read a kept run. A file is checked whole when it is opened; what then comes out of it is what was sealed.
 
-A transcript may come from anywhere: it is opened read-only and immutable, with untrusted schema, after its header was
-checked byte by byte. Whatever is wrong is refused with what and where; nothing is repaired.
+A transcript may come from anywhere: it is opened read-only and immutable, with untrusted schema, after those fields of
+its header that identify it were checked. Whatever is wrong is refused with what and where; nothing is repaired. Checked
+is the content: bytes of the file that hold none (free space in pages, SQLite's own counters) are outside every digest,
+and changing them changes nothing that is read.
 """
 
 from __future__ import annotations
@@ -164,12 +166,14 @@ class Transcript:
             self._refuse("the public parameters in table run do not match the seal")
         if checksum != checksum_of(self.seal, created, measured):
             self._refuse("the measured times in table run do not match their checksum")
+        if not created.isprintable():
+            self._refuse("the time in table run is not printable")
         self.created: str = created
         self.seeded = bool(seeded)
         try:
             self.public = dict[str, Any](json.loads(public))
             self.phases = _phases(json.loads(phases), json.loads(measured))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             self._refuse(f"the parameters in table run do not read ({type(error).__name__}: {error})")
         self.headers = self._verify(count)
 
@@ -220,7 +224,7 @@ class Transcript:
             if not all(isinstance(size, int) and size >= 0 for size in sizes):
                 raise ValueError(f"expected a shape, got {shape}")
             spec = spec_from_json(kind, dtype, sizes)
-        except (WireMismatch, ValueError, TypeError) as error:
+        except (WireMismatch, ValueError, TypeError, RecursionError) as error:
             raise AlteredTranscript(f"{self.path}: {what} ({label}): {error}; take an undamaged copy") from error
         if spec.nbytes != nbytes:
             self._refuse(f"{what} ({label}): {nbytes} bytes recorded, its shape makes {spec.nbytes}")
@@ -243,6 +247,8 @@ def require_sqlite() -> None:
 
 def _check_header(path: Path) -> None:
     """What can be known before SQLite reads the file: magic, application, version, sealed, whole."""
+    if path.exists() and not path.is_file():
+        raise ForeignFile(f"{path}: expected a transcript, got something that is not a regular file; give RUN.secmoe")
     if not path.is_file():
         raise MissingTranscript(f"{path}: expected a transcript, there is no such file; `secmoe run` writes one")
     size = path.stat().st_size
@@ -265,7 +271,7 @@ def _check_header(path: Path) -> None:
     if version != SCHEMA_VERSION:
         raise AlteredTranscript(f"{path}: expected schema {SCHEMA_VERSION} in the file header, got {version}")
     if head[18:20] != b"\x01\x01" or path.with_name(path.name + "-wal").exists():
-        raise UnsealedTranscript(f"{path}: the recording was never sealed; run it again")
+        raise UnsealedTranscript(f"{path}: the recording was never sealed, or the header is damaged; run it again")
     page = int.from_bytes(head[16:18], "big")
     expected = int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
     if size != expected:
@@ -273,11 +279,16 @@ def _check_header(path: Path) -> None:
 
 
 def _phases(names: list[dict[str, Any]], measured: dict[str, Any]) -> tuple[Phase, ...]:
+    def shown(text: str) -> str:
+        if not text.isprintable():
+            raise ValueError(f"expected a printable name, got {text!r}")
+        return text
+
     return tuple(
         Phase(
-            phase["name"],
+            shown(phase["name"]),
             phase["reserved"],
-            {(Role(who), scope): s for who, scope, s in measured[phase["name"]]["cpu_by_scope"]},
+            {(Role(who), shown(scope)): s for who, scope, s in measured[phase["name"]]["cpu_by_scope"]},
             {(Role(who), depth): s for who, depth, s in measured[phase["name"]]["cpu_by_depth"]},
         )
         for phase in names
