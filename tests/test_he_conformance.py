@@ -250,7 +250,7 @@ def test_the_query_over_the_budget_is_refused_before_anything_leaves(rows: int) 
         query(request, service, session)
         assert ledger(session) == pytest.approx(number * rows * each)
     before = len(sent)
-    with pytest.raises(EpsilonExhausted, match="open a new session with fresh keys") as caught:
+    with pytest.raises(EpsilonExhausted, match="budget is") as caught:
         query(request, service, session)
     assert caught.value.__notes__ == ["raised by server in scope 'r3/select_product/h2a'"]
     assert all(m.sender is CLIENT for m in sent[before:])
