@@ -93,11 +93,12 @@ RULES: tuple[tuple[str, Callable[[str], bool], tuple[str, ...], tuple[str, ...]]
 
 
 def violations(path: str, source: str) -> list[str]:
+    found = list(imports(path, source))
     return [
         f"{path}:{line}: {name} ({rule})"
         for rule, binds, banned, allowed in RULES
         if binds(path)
-        for line, name in imports(path, source)
+        for line, name in found
         if any(_within(name, module) for module in banned) and not any(_within(name, module) for module in allowed)
     ]
 

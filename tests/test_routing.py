@@ -22,7 +22,7 @@ from tests.shared_runs import Ints, opened, pair, run, share
 
 R64 = Ring(64)
 SUNK = -(2**62)
-EXPERTS = [2, 3, 4, 5, 6, 7, 8, 13, 16, 33, 64, 100, 128]
+EXPERTS = [2, 3, 5, 8, 13, 16, 33, 64, 128]
 
 
 def ranked(row: list[int], k: int, sunk: int = SUNK) -> list[int]:
@@ -71,8 +71,7 @@ def rows_of_all_kinds(E: int) -> Ints:
     return np.stack(rows).astype(np.int64)
 
 
-@pytest.mark.parametrize("k", [1, 2])
-@pytest.mark.parametrize("E", EXPERTS)
+@pytest.mark.parametrize("E, k", [*((E, 2) for E in EXPERTS), (2, 1), (5, 1), (128, 1)])
 def test_every_kind_of_row(E: int, k: int) -> None:
     """Differences up to 2^63 - 1: the end of the declared range."""
     check(rows_of_all_kinds(E), k)
