@@ -207,7 +207,7 @@ def test_the_budget_refuses_the_response_that_would_exceed_it() -> None:
         budget.charge(2.0**-32)
     assert budget.bits == pytest.approx(32 - math.log2(3))
     budget.admit(2.0**-32)
-    with pytest.raises(EpsilonExhausted, match="open a new session"):
+    with pytest.raises(EpsilonExhausted, match="adds up over all answers"):
         budget.charge(1.01 * 2.0**-32)
     assert budget.total == 3 * 2.0**-32
     budget.charge(2.0**-32)
