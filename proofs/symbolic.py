@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from sim.concrete import CONCRETE
 from sim.ring import Index, Ring, RingArray, Shape, Spec
-from sim.role import Role
 
 INPUT, DRAW, CONST = "input", "draw", "const"
 LEAVES = frozenset({INPUT, DRAW, CONST})
@@ -211,8 +210,3 @@ def _apply(dag: Dag, node: Node, args: list[NDArray[Any]]) -> NDArray[Any]:
         "sum": lambda: CONCRETE.sum(ring, args[0], node.params[0]),
     }
     return operations[node.op]()
-
-
-def owned_by(node: Node, role: Role) -> bool:
-    """Whether a leaf is known to this party from the start."""
-    return node.op == CONST or node.owner == role.value

@@ -8,7 +8,7 @@ from typing import Any
 
 from proofs.symbolic import Dag
 from sim.party import ProtocolDecl
-from sim.ring import RingArray, Spec
+from sim.ring import RingArray
 from sim.role import CLIENT, SERVER, Role
 from sim.wire import Blob
 from sim.world import Execution, Service, Session
@@ -70,8 +70,3 @@ def trace(
     execution = session.run(proto, client, server, **public)
     outputs = {role: [x.value for x in arrays(execution.outputs[role])] for role in (CLIENT, SERVER)}
     return Trace(dag, execution, outputs)
-
-
-def symbols(dag: Dag, owner: Role, name: str, spec: Spec) -> RingArray:
-    """An input of one party."""
-    return dag.leaf(owner.value, name, spec)

@@ -6,8 +6,14 @@ from protocols import functionalities as F
 from protocols.ot.chosen import bit_triples
 from sim.cost import Cost, swap, together
 from sim.party import Party, protocol
-from sim.ring import RingArray, concat
+from sim.ring import Z2, RingArray, Shape, Spec, concat
 from sim.role import CLIENT
+from sim.shapes import blank
+
+
+def blank_group(shape: Shape, right: int) -> list[RingArray]:
+    """A (left, right) group without content, to price `conjoin` on it."""
+    return [blank(Spec(Z2, shape)), blank(Spec(Z2, (*shape, right)))]
 
 
 def _conjoin_cost(*groups: RingArray) -> Cost:

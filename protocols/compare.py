@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocols import functionalities as F
-from protocols.boolean import conjoin
+from protocols.boolean import blank_group, conjoin
 from protocols.ot.chosen import choose
 from protocols.sharing import invert
 from sim.cost import FREE, Cost, together
 from sim.party import Party, protocol
-from sim.ring import Ring, RingArray, Shape, Spec, concat, stack
+from sim.ring import Ring, RingArray, Shape, concat, stack
 from sim.role import CLIENT, Role
 
 DIGIT = 4
@@ -93,17 +93,11 @@ def tree_cost(leaves: int, shape: Shape, need_equal: bool) -> Cost:
         full = pairs if need_equal else pairs - 1
         blanks: list[RingArray] = []
         if full:
-            blanks += _blanks((full, *shape), 2)
+            blanks += blank_group((full, *shape), 2)
         if not need_equal:
-            blanks += _blanks(shape, 1)
+            blanks += blank_group(shape, 1)
         cost, leaves = cost + conjoin.declared(*blanks), leaves - pairs
     return cost
-
-
-def _blanks(shape: Shape, right: int) -> list[RingArray]:
-    from sim.shapes import blank
-
-    return [blank(Spec(Ring(1), shape)), blank(Spec(Ring(1), (*shape, right)))]
 
 
 @protocol(realises=F.LESS_THAN, cites="[CrypTFlow2] Algorithm 1", cost=_less_than_cost)

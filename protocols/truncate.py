@@ -10,8 +10,8 @@ For a known sign the wrap follows from the two top bits.
 from __future__ import annotations
 
 from protocols import functionalities as F
-from protocols.boolean import conjoin
-from protocols.compare import DIGIT, _blanks, less_than
+from protocols.boolean import blank_group, conjoin
+from protocols.compare import DIGIT, less_than
 from protocols.convert import b2a, bit_times
 from protocols.ot.chosen import correlate
 from protocols.sharing import plus
@@ -44,7 +44,7 @@ def _truncate_cost(x: RingArray, *, f: int, mode: str = FAITHFUL, w: int = DIGIT
         return less_than.declared(None, None, shape=x.shape, bits=l, w=w) + to_wrap
     high = less_than.declared(None, None, shape=x.shape, bits=l - f, w=w, need_equal=True)
     low = less_than.declared(None, None, shape=x.shape, bits=f, w=w)
-    join = conjoin.declared(*_blanks(x.shape, 1))
+    join = conjoin.declared(*blank_group(x.shape, 1))
     return (high | low) + join + (to_wrap | b2a.declared(bit, ring=x.ring))
 
 
