@@ -22,7 +22,7 @@ from sim.ring import Ring, RingArray
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution, Service, Session
 
-HEAVY = {"moe_layer", "select_then_compute", "probabilities"}  # their property tests are left out of `make check`
+HEAVY = {"moe_layer", "select_then_compute", "select_product", "probabilities", "reciprocal", "exp", "piecewise"}
 Ints = NDArray[np.int64]
 
 
@@ -148,15 +148,15 @@ def agree(
     return execution
 
 
-def rows(*, heavy_is_slow: bool = False) -> list[Any]:
+def row_marks(entry: Entry, case: Case, *, all_quick: bool = False) -> list[Any]:
+    """`make check` keeps the first case of every light protocol."""
+    return [] if all_quick or (entry.name not in HEAVY and case is entry.cases[0]) else [pytest.mark.slow]
+
+
+def rows(*, all_quick: bool = False) -> list[Any]:
     """Every (entry, case) of the catalog as a pytest parameter."""
     return [
-        pytest.param(
-            entry,
-            case,
-            id=f"{entry.name}: {case.name}",
-            marks=[pytest.mark.slow] if heavy_is_slow and entry.name in HEAVY else [],
-        )
+        pytest.param(entry, case, id=f"{entry.name}: {case.name}", marks=row_marks(entry, case, all_quick=all_quick))
         for entry in CATALOG
         for case in entry.cases
     ]

@@ -17,7 +17,7 @@ from sim.wire import AnySpec
 from tests.harness import adjusted, agree, inputs, rows, session, shares, words
 
 
-@pytest.mark.parametrize(("entry", "case"), rows(heavy_is_slow=True))
+@pytest.mark.parametrize(("entry", "case"), rows())
 @settings(max_examples=10)
 @given(data=st.data())
 def test_protocol_equals_functionality(entry: Entry, case: Case, data: st.DataObject) -> None:
@@ -40,7 +40,7 @@ def headers(messages: Sequence[Message]) -> list[tuple[int, str, str, AnySpec]]:
     )
 
 
-@pytest.mark.parametrize(("entry", "case"), rows())
+@pytest.mark.parametrize(("entry", "case"), rows(all_quick=True))
 def test_shapes_cost_is_wire_cost_is_declared_cost(entry: Entry, case: Case) -> None:
     client, server = zeros(case)
     priced = session(case.plans).price(entry.proto, client, server, **case.public)

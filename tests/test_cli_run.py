@@ -176,6 +176,7 @@ def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
         assert told.out == "" and (enabled or told.err == "")
 
 
+@pytest.mark.slow
 def test_a_wrong_result_is_exit_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison can fail: against an oracle that is one ulp off in one word, it does."""
 
@@ -226,6 +227,7 @@ def test_a_failing_disk_is_one_line(
     assert list(Path().rglob("*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, RuntimeError])
 def test_a_broken_run_keeps_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], interrupt: type[BaseException]

@@ -88,6 +88,7 @@ async def play(p: Party, *, step: Step) -> None:
 SESSION = Session()
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(STEPS)
 def test_closed_form_is_what_is_counted(step: Step) -> None:

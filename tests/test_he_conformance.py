@@ -283,6 +283,7 @@ def layer_inputs(service: Any, plan: LayerPlan) -> tuple[list[Any], list[Any], L
     return [share(), share(), None], [share(), share(), weights], weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [REASSOCIATED, LITERAL])
 def test_a_whole_layer_is_admitted_or_refused_at_once(order: str) -> None:
     """The ledger of a layer is what was admitted; a query that cannot be answered to its end gets no answer at all."""
@@ -302,6 +303,7 @@ def test_a_whole_layer_is_admitted_or_refused_at_once(order: str) -> None:
     assert ledger(session) == pytest.approx(whole)
 
 
+@pytest.mark.slow
 def test_conformance_of_the_whole_layer() -> None:
     plan = LayerPlan(LAYER, 2, TINY, "relu")
     executions = []

@@ -136,6 +136,7 @@ def check(traces: list[Trace]) -> None:
         assert min(gaps) <= SLACK, (stage, gaps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_measured_noise_is_within_the_bound_and_near_it(plan: Plan) -> None:
     check([Trace(plan, seed) for seed in range(6)])

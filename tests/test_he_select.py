@@ -72,6 +72,7 @@ def test_many_requests_are_exact(plan: Plan, seed: int, edge: bool) -> None:
     run(plan, seed, admitted_bits(plan), edge)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(TINY), seeds, st.booleans())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_requests_at_real_degree_are_exact(plan: Plan, seed: int, edge: bool) -> None:
@@ -208,6 +209,7 @@ def test_labels_of_the_draws_do_not_depend_on_the_data() -> None:
     assert logs[0] == logs[1] and len(set(logs[0])) == len(logs[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["R", "L"])
 def test_the_portable_engine_gives_identical_bytes(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys, uploads and responses byte for byte, with the compiled kernels and with numpy integers."""

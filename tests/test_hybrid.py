@@ -13,7 +13,8 @@ from sim.world import Execution
 from tests.harness import adjusted, agree, rows, session, shares, words
 
 
-@pytest.mark.parametrize(("entry", "case"), rows(heavy_is_slow=True))
+@pytest.mark.slow
+@pytest.mark.parametrize(("entry", "case"), rows())
 @settings(max_examples=10)
 @given(data=st.data())
 def test_hybrid_protocol_equals_functionality(entry: Entry, case: Case, data: st.DataObject) -> None:

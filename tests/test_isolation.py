@@ -16,9 +16,11 @@ from sim.role import CLIENT, SERVER, Role
 from sim.shapes import blank
 from sim.tape import derive_key
 from sim.world import Session
+from tests.harness import row_marks
 from tests.isolation import ROWS, SEED, alone, together, two_processes
 
 IDS = [f"{entry.name}: {case.name}" for entry, case in ROWS]
+NUMBERED = [pytest.param(i, id=IDS[i], marks=row_marks(entry, case)) for i, (entry, case) in enumerate(ROWS)]
 
 
 @cache
@@ -26,7 +28,7 @@ def record(row: int) -> tuple[Message, ...]:
     return tuple(together(*ROWS[row]))
 
 
-@pytest.mark.parametrize("row", range(len(ROWS)), ids=IDS)
+@pytest.mark.parametrize("row", NUMBERED)
 def test_each_party_alone_sends_the_same_bytes(row: int) -> None:
     entry, case = ROWS[row]
     for role in Role:
@@ -40,7 +42,7 @@ def test_two_processes_send_the_same_bytes() -> None:
         assert chain(messages) == chain(record(row)), IDS[row]
 
 
-@pytest.mark.parametrize("row", [0, len(ROWS) - 1], ids=[IDS[0], IDS[-1]])
+@pytest.mark.parametrize("row", [NUMBERED[0], NUMBERED[-1]])
 def test_seeded_runs_repeat_and_unseeded_runs_differ(row: int) -> None:
     entry, case = ROWS[row]
     assert chain(together(entry, case)) == chain(record(row))

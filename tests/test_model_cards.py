@@ -66,6 +66,7 @@ def test_the_route_classifier_learns_what_is_there_and_nothing_else() -> None:
     assert abs(balanced(cross_validated(rng.normal(size=(300, 3)), labels, 3), labels) - 1 / 3) < 0.1
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main(["digits"])
     assert json.loads(capsys.readouterr().out)["held_out"] == 359

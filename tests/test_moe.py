@@ -149,6 +149,7 @@ def layers(draw: st.DrawFn) -> Layer:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(layers())
 def test_any_layer_equals_the_oracle(case: Layer) -> None:
@@ -173,6 +174,7 @@ SHAPES_: dict[str, tuple[MoeConfig, Table | str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES_)
 def test_ties_in_the_router_go_to_the_lower_index(name: str) -> None:
     """Equal router rows: every expert scores alike, for every token."""
@@ -182,6 +184,7 @@ def test_ties_in_the_router_go_to_the_lower_index(name: str) -> None:
     assert (check(case).routes == np.arange(shape.k)).all()
 
 
+@pytest.mark.slow
 def test_a_tie_for_the_first_place_behind_a_lower_expert() -> None:
     """Experts 1 to E - 1 tie: expert 1 wins where expert 0 scores less, and comes second where it scores more."""
     shape, activation = SHAPES_["gated GeLU, top-2"]
@@ -192,6 +195,7 @@ def test_a_tie_for_the_first_place_behind_a_lower_expert() -> None:
     assert check(case).routes.tolist() == [[0, 1], [1, 2]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES_)
 def test_equal_and_extreme_hidden_states(name: str) -> None:
     """States whose entries are all one value (zero, one ulp, the largest usual ones), and states up to 2^40 with
@@ -205,6 +209,7 @@ def test_equal_and_extreme_hidden_states(name: str) -> None:
     assert (check(case).routes[:2] == np.arange(shape.k)).all()
 
 
+@pytest.mark.slow
 def test_every_expert_is_reached() -> None:
     """One token per expert, E not a power of two: token e points along router row e."""
     E = 11
@@ -231,6 +236,7 @@ def test_galois_layouts() -> None:
     check(case)
 
 
+@pytest.mark.slow
 @settings(max_examples=2)
 @given(layers())
 def test_one_ulp_mode_stays_within_its_bound(case: Layer) -> None:
@@ -307,6 +313,7 @@ def test_the_closed_form_holds_for_every_number_of_experts() -> None:
     assert len({priced(E, REASSOCIATED, 1).row() for E in range(2, 129)}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_bytes_of_several_tokens(order: str) -> None:
     """n tokens: n times the bytes of one (up to the padding of bit messages), still flat in E, in the same rounds."""

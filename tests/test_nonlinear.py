@@ -32,6 +32,7 @@ def test_relu_of_extremes() -> None:
     assert np.array_equal(signed(relu, share(Ring(64), x)), np.maximum(x, 0))
 
 
+@pytest.mark.slow
 def test_exp_of_every_word_of_a_small_format() -> None:
     """16 bits, 4 of them fractional: all of -2^14 < x <= 0, against the functionality and the oracle."""
     x = np.arange(-(2**14) + 1, 1)

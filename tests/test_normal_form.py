@@ -107,6 +107,7 @@ def test_a_form_has_the_value_of_its_term(program: tuple[Dag, list[RingArray]], 
         assert value_of(normal.forms, normal.forms.expanded(form), elements, dag, words) == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(programs(), st.data())
 def test_arcs_contain_every_value(program: tuple[Dag, list[RingArray]], data: st.DataObject) -> None:

@@ -157,6 +157,7 @@ def test_every_scalar_step_equals_plain_integers(data: st.DataObject, fp: FixedP
     assert oracle.relu(array(v), fp).tolist() == [i if slow.signed(i) >= 0 else 0 for i in v]
 
 
+@pytest.mark.slow
 @given(data=st.data(), fp=rings, E=st.one_of(st.integers(2, 17), st.sampled_from([31, 32, 33, 127, 128])))
 def test_top_k_equals_plain_integers_on_any_words(data: st.DataObject, fp: FixedPoint, E: int) -> None:
     values = data.draw(st.lists(words(fp), min_size=E, max_size=E))
@@ -175,6 +176,7 @@ def test_top_k_in_range_is_a_stable_sort(data: st.DataObject, fp: FixedPoint, E:
     assert got == sorted(range(E), key=lambda i: (-values[i], i))[:k]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), fp=rings)
 def test_layer_equals_plain_integers(data: st.DataObject, fp: FixedPoint) -> None:

@@ -36,6 +36,7 @@ def test_exponential_on_every_word_down_to_the_clip(fp: FixedPoint) -> None:
     assert e.min() == 0 and e.max() == 1 << fp.guard and not e[13 << fp.s :].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fp", [WIDE, NARROW])
 def test_reciprocal_over_its_whole_range(fp: FixedPoint) -> None:
     """A grid and the neighbours of every power of two; every word for 128 terms in the narrow ring."""

@@ -40,6 +40,7 @@ def check(x: Ints, table: Table, fp: FixedPoint, **public: Any) -> None:
         assert np.array_equal(F.PIECEWISE.compute(x, table=table, s=fp.s).view(np.uint64), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ALL, ids=lambda t: t.name)
 @pytest.mark.parametrize("l, s", [(64, 18), (32, 12)])
 def test_around_every_breakpoint(table: Table, l: int, s: int) -> None:
@@ -73,6 +74,7 @@ def test_at_the_ends_of_the_range(table: Table) -> None:
     assert np.array_equal(got[inside], np.maximum(x, 0)[inside])
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(
     values=st.lists(st.integers(-(2**23), 2**23), min_size=1, max_size=6),

@@ -71,6 +71,7 @@ def rows_of_all_kinds(E: int) -> Ints:
     return np.stack(rows).astype(np.int64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("E, k", [*((E, 2) for E in EXPERTS), (2, 1), (5, 1), (128, 1)])
 def test_every_kind_of_row(E: int, k: int) -> None:
     """Differences up to 2^63 - 1: the end of the declared range."""
@@ -92,6 +93,7 @@ def test_every_row_of_a_small_ring(E: int) -> None:
         check(values, k, Ring(8))
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(E=st.integers(2, 24), k=st.integers(1, 4), data=st.data())
 def test_rows_with_ties(E: int, k: int, data: st.DataObject) -> None:
@@ -171,6 +173,7 @@ def check_probabilities(logits: Ints, k: int, renormalise: bool, fp: FixedPoint)
     return to_signed(p) / 2.0**fp.s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("E", [2, 13, 128])
 @pytest.mark.parametrize("k, renormalise", [(1, False), (2, False), (2, True)])
 def test_probabilities_against_oracle_and_float(E: int, k: int, renormalise: bool) -> None:

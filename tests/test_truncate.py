@@ -24,6 +24,7 @@ SLOW = pytest.mark.slow
 SOME = [1, 4, 6, *(pytest.param(f, marks=SLOW) for f in (2, 3, 5))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("w", [pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW), 3, 4])
 @pytest.mark.parametrize("f", SOME)
 def test_exact_floor_of_every_sharing(f: int, w: int) -> None:
@@ -33,6 +34,7 @@ def test_exact_floor_of_every_sharing(f: int, w: int) -> None:
     assert np.array_equal(got, (representatives(client + server, 8) >> f) % 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("f", SOME)
 def test_one_ulp_is_the_floor_less_the_carry_of_the_shares(f: int) -> None:
     """Exhaustive at 8 bits: never anything but the floor or one ulp below, and which of them is a function of the
