@@ -12,7 +12,7 @@ READY := .venv/.ready-$(shell cat requirements.lock pyproject.toml | cksum | cut
 
 COMPILED := .venv/.compiled
 
-.PHONY: help run test check lint types nightly bench lock clean
+.PHONY: help run test check lint types nightly bench golden pages lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,8 @@ help:
 	@echo "make check    the quick gate: lint, types and the quick tests"
 	@echo "make nightly  the long campaigns"
 	@echo "make bench    the measured figures of the README"
+	@echo "make golden   record anew what every protocol puts on the wire"
+	@echo "make pages    the pages in a real browser (needs Debian's chromium)"
 	@echo "make lock     renew requirements.lock"
 	@echo "make clean    remove caches and .venv; ./runs is kept"
 
@@ -49,16 +51,23 @@ types: $(READY)
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest $(SUITE) -m "not nightly" -n $(WORKERS)
+	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not pages" -n $(WORKERS)
 
 check: lint types
-	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not slow and not bench" -n $(WORKERS)
+	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not slow and not bench and not pages" -n $(WORKERS)
 
 nightly: $(READY)
 	$(BIN)/python -m pytest $(SUITE) -m nightly
 
 bench: $(READY)
 	$(BIN)/python -m pytest -m bench tests/benchmarks
+
+golden: $(READY)
+	$(BIN)/python -m tests.golden_runs
+
+pages: $(READY)
+	@$(BIN)/python -c 'import playwright' 2> /dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.45'
+	$(BIN)/python -m pytest tests/test_pages.py -m pages
 
 lock: $(READY)
 	@test -x .venv/lock/bin/pip-compile || { $(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet pip-tools; }

@@ -121,16 +121,34 @@ def _inspect(options: argparse.Namespace) -> int:
     return inspect(options)
 
 
+def _diff(options: argparse.Namespace) -> int:
+    from secmoe.kept import diff_runs
+
+    return diff_runs(options)
+
+
 def _replay(options: argparse.Namespace) -> int:
     from secmoe.kept import replay_run
 
     return replay_run(options)
 
 
+def _import(options: argparse.Namespace) -> int:
+    from secmoe.importing import import_trace
+
+    return import_trace(options)
+
+
 def _catalog(options: argparse.Namespace) -> int:
     from secmoe.listing import catalog
 
     return catalog(options)
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from secmoe.auditing import run_audit
+
+    return run_audit(options)
 
 
 def _prove(options: argparse.Namespace) -> int:
@@ -183,20 +201,51 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = command("inspect", _inspect, "show a kept run: summary, cost by scope, messages")
     inspect.add_argument("transcript", metavar="RUN.secmoe")
-    inspect.add_argument("--list", action="store_true", help="list the messages")
     inspect.add_argument("--scope", default="", metavar="S", help="only this scope and below; lists its messages")
-    inspect.add_argument("--view", choices=["client", "server"], help="list only what this party receives")
-    inspect.add_argument("--message", type=_natural, metavar="N", help="show message N with its bytes")
+    inspect.add_argument("--view", choices=["client", "server"], help="only what this party receives, in every form")
+    form = inspect.add_mutually_exclusive_group()
+    form.add_argument("--list", action="store_true", help="list the messages")
+    form.add_argument("--message", type=_natural, metavar="N", help="show message N with its bytes")
+    form.add_argument("--sql", metavar="QUERY", help="answer one SELECT over the tables run, message, payload")
+    form.add_argument("--html", metavar="FILE", help="write all of it as one offline page, NAME.html")
+
+    diff = command("diff", _diff, "compare two kept runs: labels, order, sizes, rounds; content is only counted")
+    diff.add_argument("left", metavar="A.secmoe")
+    diff.add_argument("right", metavar="B.secmoe")
 
     replay = command("replay", _replay, "re-execute each party alone and confirm every byte of a kept run")
     replay.add_argument("transcript", metavar="RUN.secmoe")
 
+    foreign = command("import", _import, "keep the link trace of a run of SPU, to inspect and compare it")
+    foreign.add_argument("traces", nargs="+", metavar="FILE", help="the trace of rank 0, then that of rank 1")
+    foreign.add_argument("--out", metavar="FILE", help="the transcript, NAME.secmoe (default: a fresh file in ./runs)")
+    foreign.add_argument("--client-rank", type=int, choices=[0, 1], default=0, help="which rank is the client")
+    length = "the run's trace_content_length (default 100, as in SPU)"
+    foreign.add_argument("--content-length", type=_natural, default=100, metavar="N", help=length)
+    root = "RANK is the root of the GATHER or BCAST of this key or tag; repeatable"
+    foreign.add_argument("--root", action="append", default=[], metavar="KEY=RANK", help=root)
+
     command("catalog", _catalog, "list every protocol")
+
+    audit = command("audit", _audit, "look for secrets in the views of many runs, and say what would have been seen")
+    audit.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a protocol or broken.NAME (default: all)")
+    audit.add_argument("--runs", type=_natural, default=2000, metavar="N", help="runs per corrupted party (2000)")
+    audit.add_argument("--model", choices=["real", "hybrid"], default="real", help="real cryptography, or ideal (fast)")
+    audit.add_argument("--seed", type=_natural, default=1, metavar="N", help="of the whole campaign (default 1)")
+    audit.add_argument("--workers", type=_natural, metavar="N", help="processes (default: one per core)")
+    audit.add_argument("--cluster", metavar="ADDRESS", help="a dask.distributed scheduler, tcp://HOST:PORT")
+    audit.add_argument("--store", metavar="FILE", help="keep finished blocks here, and resume from them")
+    audit.add_argument("--no-power", action="store_true", help="do not measure what planted faults would show")
 
     prove = command("prove", _prove, "prove protocols correct and private, for all inputs and tapes")
     prove.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a protocol or broken.NAME (default: all)")
     prove.add_argument("--width", type=_natural, metavar="L", help="prove correctness at this ring width")
     prove.add_argument("--certificates", metavar="DIR", help="write a certificate per case and corrupted party")
+    prove.add_argument("--bounds", action="store_true", help="noise, flooding, ranges, errors of what is shipped")
+    prove.add_argument("--map", action="store_true", help="print what each party receives, and what hides it")
+    prove.add_argument("--graph", metavar="FILE", help="draw what a message is computed from (.svg or .dot)")
+    prove.add_argument("--message", metavar="LABEL", help="with --graph: which message (default: the first)")
+    prove.add_argument("--corrupted", choices=["client", "server"], help="with --graph: who receives it")
 
     check = command("check-proof", _check_proof, "re-check a certificate without search")
     check.add_argument("certificate", metavar="CERT")

@@ -1,57 +1,143 @@
-"""`secmoe inspect` and `secmoe replay`: kept runs."""
+"""`secmoe inspect`, `secmoe diff` and `secmoe replay`: kept runs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 from secmoe.exit import FAILED, SUCCESS
 from secmoe.plain import printable
 from sim.role import Role
+from transcripts.ciphertexts import Homomorphic
+from transcripts.diff import FRESH, Comparison, compare
+from transcripts.facts import Reader, Selection, detail, row, summary
+from transcripts.page import checked_page, write_page
 from transcripts.replay import ReplayReport, replay
+from transcripts.run_page import run_page
 from transcripts.show import (
-    detail,
     open_console,
+    print_answer,
     print_costs,
     print_list,
     print_message,
     print_summary,
-    row,
-    scope_costs,
-    select,
-    summary,
 )
+from transcripts.sql import query
 from transcripts.store import Transcript
 
 SUMMARY_LEVELS = 4
+SHOWN_CHANGES = 5  # of one scope
+NOT_CHECKED = "privacy NOT CHECKED at this commit and shape: no certificate, no audit"
 
 
 def inspect(options: argparse.Namespace) -> int:
-    """Summary and costs; with --scope, --view or --list the messages; with --message one of them."""
-    view = None if options.view is None else Role(options.view)
+    """Summary and costs; with --scope, --view or --list the messages; with --message one of them; with --sql the answer
+    to a query; with --html a page. A view shows what its party receives, whatever else is asked."""
     console = open_console()
+    if options.html is not None:
+        checked_page(options.html)
     with Transcript(options.transcript) as transcript:
-        listed = bool(options.scope or view or options.list)
-        headers = select(transcript, options.scope, view) if listed else []
-        costs = scope_costs(transcript, options.scope, SUMMARY_LEVELS)
-        if options.message is not None:
-            if options.json:
-                print(json.dumps(detail(transcript, options.message)))
-            else:
-                print_message(console, transcript, options.message)
-        elif options.json:
-            facts = {**summary(transcript), "scopes": [cost.to_json() for cost in costs]}
-            print(json.dumps({**facts, "messages": [row(header) for header in headers]} if listed else facts))
+        view = None if options.view is None else Role(options.view)
+        selection = Selection(transcript, options.scope, view)
+        if options.sql is not None:
+            _answer(console, selection, options)
+        elif options.html is not None:
+            _page(console, selection, options)
+        elif options.message is not None:
+            _message(console, selection, options)
         else:
-            print_summary(console, transcript)
-            console.print()
-            print_costs(console, costs)
-            if listed:
-                console.print()
-                print_list(console, headers)
+            _overview(console, selection, options)
     return SUCCESS
+
+
+def _overview(console: Console, selection: Selection, options: argparse.Namespace) -> None:
+    listed = bool(selection.scope or selection.view or options.list)
+    if options.json:
+        facts = {**summary(selection), "scopes": selection.costs_json(SUMMARY_LEVELS)}
+        print(json.dumps({**facts, "messages": [row(header) for header in selection.headers]} if listed else facts))
+        return
+    print_summary(console, selection)
+    console.print()
+    print_costs(console, selection.costs(SUMMARY_LEVELS), times=selection.view is None)
+    if listed:
+        console.print()
+        print_list(console, selection.headers)
+
+
+def _message(console: Console, selection: Selection, options: argparse.Namespace) -> None:
+    read = reader(selection.transcript.public)
+    if options.json:
+        print(json.dumps(detail(selection, options.message, read)))
+    else:
+        print_message(console, selection, options.message, read)
+
+
+def _answer(console: Console, selection: Selection, options: argparse.Namespace) -> None:
+    answer = query(selection, options.sql)
+    if options.json:
+        print(json.dumps(answer.to_json()))
+    else:
+        print_answer(console, answer)
+
+
+def _page(console: Console, selection: Selection, options: argparse.Namespace) -> None:
+    page = run_page(selection, reader(selection.transcript.public), [("warn", NOT_CHECKED)])
+    nbytes = write_page(options.html, page)
+    if options.json:
+        print(json.dumps({"html": options.html, "bytes": nbytes, "messages": len(selection.headers)}))
+    else:
+        console.print(Text(f"{options.html}: {len(selection.headers)} messages, {nbytes:,} bytes"), soft_wrap=True)
+
+
+def reader(public: Mapping[str, Any]) -> Reader | None:
+    """Reads the homomorphic messages of a run of these parameters; None where they describe no layer of ours."""
+    from secmoe.layer import LayerRun  # loads the cryptographic kernels
+
+    try:
+        run = LayerRun.from_public(public)
+        plan = run.plan
+        rows = run.tokens * run.shape.k
+        return Homomorphic(run.params, [(plan.router, 1), (plan.up, rows), (plan.down, rows)])
+    except ValueError:
+        return None
+
+
+def diff_runs(options: argparse.Namespace) -> int:
+    """Two kept runs side by side: 0 where labels, order, sizes and rounds agree, 1 where they do not."""
+    with Transcript(options.left) as left, Transcript(options.right) as right:
+        found = compare(left, right)
+    if options.json:
+        print(json.dumps(found.to_json()))
+    else:
+        _print_comparison(open_console(), found)
+    return SUCCESS if found.equal else FAILED
+
+
+def _print_comparison(console: Console, found: Comparison) -> None:
+    if found.equal:
+        console.print(Text("EQUAL: labels, order, sizes and rounds of both runs", style="bold green"))
+    else:
+        console.print(Text(f"DIFFERENT: {len(found.changes)} differences of structure", style="bold red"))
+    for scope, changes in found.scopes.items():
+        console.print(Text(f"{printable(scope)}: {len(changes)}"), soft_wrap=True)
+        for change in changes[:SHOWN_CHANGES]:
+            console.print(Text(f"  {printable(str(change))}"), soft_wrap=True)
+        if len(changes) > SHOWN_CHANGES:
+            console.print(Text(f"  ... {len(changes) - SHOWN_CHANGES} more; --json gives all"))
+    for name, ours, theirs in found.public:
+        told = f"public parameter {json.dumps(name)[1:-1]}: {json.dumps(ours)} | {json.dumps(theirs)}"
+        console.print(Text(told), soft_wrap=True)
+    note = f"; {FRESH}" if found.differing else ""
+    told = f"content: equal in {found.same} messages, different in {found.differing}{note}"
+    console.print(Text(told), soft_wrap=True)
+    if found.odd:
+        told = f"equal and at least 16 bytes long: {len(found.odd)} messages; the same seed, or randomness used twice"
+        console.print(Text(told, style="yellow"), soft_wrap=True)
 
 
 def replay_run(options: argparse.Namespace) -> int:

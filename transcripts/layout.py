@@ -22,6 +22,7 @@ APPLICATION_ID = 0x534D6F45  # "SMoE"
 SCHEMA_VERSION = 1
 PAGE_BYTES = 16384
 SUFFIX = ".secmoe"
+NESTING = 32  # of JSON values: what reads them may descend by recursion
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 
 RUN = """CREATE TABLE run (
@@ -96,6 +97,23 @@ class UnsupportedSqlite(RuntimeError):
 def to_json(value: Any) -> str:
     """Canonical JSON: sorted keys, no spaces, ASCII, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def from_json(text: str) -> Any:
+    """Inverse of `to_json`. Raises ValueError or RecursionError on anything that `to_json` does not write, and on
+    values nested more than `NESTING` deep.
+    """
+    value = json.loads(text)
+    if to_json(value) != text:
+        raise ValueError("expected JSON in canonical form")
+    if _nesting(value) > NESTING:
+        raise ValueError(f"expected values nested at most {NESTING} deep")
+    return value
+
+
+def _nesting(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(_nesting, inner), default=0)
 
 
 def digest_of(fields: Iterable[bytes]) -> bytes:

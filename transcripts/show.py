@@ -1,109 +1,36 @@
-"""Show a kept run in a terminal: summary, cost by scope, message list, one message. The plain first form.
+"""Show a kept run in a terminal: summary, cost by scope, message list, one message, the answer to a query.
 
-Everything printed here is also available as JSON values: `summary`, `ScopeCost.to_json`, `row`, `detail`.
+Everything printed here is also available as JSON values: see `transcripts.facts` and `transcripts.sql`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from sim.concrete import to_signed, to_words
 from sim.network import NETWORKS
-from sim.ring import Spec
-from sim.role import CLIENT, Role
+from sim.ring import RingArray, Spec
+from sim.role import Role
 from sim.wire import decode, describe, spec_to_json
-from transcripts.costs import ScopeCost, cost_by_scope, fold, inside, virtual_time
-from transcripts.store import Header, Transcript
+from transcripts.ciphertexts import told
+from transcripts.costs import ScopeCost
+from transcripts.facts import Reader, Selection, public_line, summary
+from transcripts.sql import Answer
+from transcripts.store import Header
 
 SHOWN_WORDS = 16
 SHOWN_BYTES = 256
+SHOWN_PARTS = 4
+SHOWN_VALUE = 120  # characters of one value of a query's answer
 PLAIN_WIDTH = 120  # columns where the output is no terminal
 COST_TITLES = ("c->s bytes", "s->c bytes", "messages", "rounds", "client s", "server s")
-
-
-class NoSuchMessage(ValueError):
-    """The transcript has no message of this number."""
-
-
-class NoSuchScope(ValueError):
-    """The transcript has no message in this scope."""
-
-
-def summary(transcript: Transcript) -> dict[str, Any]:
-    """The run in figures, phase by phase, as JSON values. Times of a network are virtual seconds."""
-    phases = []
-    for phase in transcript.phases:
-        sent = transcript.phase(phase.name)
-        phases.append(
-            {
-                "phase": phase.name,
-                "client_to_server": sum(h.nbytes for h in sent if h.sender is CLIENT),
-                "server_to_client": sum(h.nbytes for h in sent if h.sender is not CLIENT),
-                "messages": len(sent),
-                "rounds": max((h.depth for h in sent), default=0),
-                "cpu_s": {r.value: sum(s for (who, _), s in phase.cpu_by_depth.items() if who is r) for r in Role},
-                "network_s": {name: virtual_time(sent, phase.cpu_by_depth, net) for name, net in NETWORKS.items()},
-                "reserved": dict(phase.reserved),
-            }
-        )
-    return {
-        "transcript": str(transcript.path),
-        "created": transcript.created,
-        "seeded": transcript.seeded,
-        "public": transcript.public,
-        "digest": transcript.chain.hex(),
-        "seal": transcript.seal.hex(),
-        "phases": phases,
-    }
-
-
-def scope_costs(transcript: Transcript, under: str = "", levels: int = 3) -> list[ScopeCost]:
-    """Cost by scope, over all phases."""
-    cpu = {key: s for phase in transcript.phases for key, s in phase.cpu_by_scope.items()}
-    return cost_by_scope(transcript.headers, cpu, under=under, levels=levels)
-
-
-def select(transcript: Transcript, scope: str = "", view: Role | None = None) -> list[Header]:
-    """The messages inside a scope; with `view`, those that this party receives. Raises NoSuchScope."""
-    found = [h for h in transcript.headers if inside(h.scope, scope) or inside(fold(h.scope), scope)]
-    if scope and not found:
-        known = ", ".join(sorted({fold(h.scope).split("/")[0] for h in transcript.headers}))
-        raise NoSuchScope(f"{transcript.path}: expected a scope with messages, got {scope!r}; see those in {known}")
-    return [h for h in found if view is None or h.sender is not view]
-
-
-def row(header: Header) -> dict[str, Any]:
-    """One message of a list, as JSON values."""
-    return {
-        "seq": header.seq,
-        "phase": header.phase,
-        "depth": header.depth,
-        "sender": header.sender.value,
-        "label": header.label,
-        **spec_to_json(header.spec),
-        "nbytes": header.nbytes,
-        "digest": header.digest.hex(),
-    }
-
-
-def detail(transcript: Transcript, seq: int) -> dict[str, Any]:
-    """One message with its content: `words` (unsigned) of a ring array, `hex` of the bytes. Raises NoSuchMessage."""
-    header = _numbered(transcript, seq)
-    message = transcript.message(header)
-    words = None
-    if isinstance(header.spec, Spec) and message.payload is not None:
-        words = to_words(decode(message.payload, header.spec)).reshape(-1).tolist()
-    content = None if message.payload is None else message.payload.hex()
-    return {**row(header), "chain": header.chain.hex(), "words": words, "hex": content}
-
-
-# -- terminal ----------------------------------------------------------------------------------------------------
+SEEDED = "SEEDED: whoever has the seed learns both parties' secrets"
+NO_BYTES = "no bytes: the sealed box of an ideal functionality, recorded by its header"
 
 
 def open_console() -> Console:
@@ -114,77 +41,114 @@ def open_console() -> Console:
     return console
 
 
-def print_summary(console: Console, transcript: Transcript) -> None:
+def print_summary(console: Console, selection: Selection) -> None:
     """Parameters, and one line per phase."""
-    facts = summary(transcript)
-    console.print(Text(str(transcript.path), style="bold"), Text(f"recorded {transcript.created}"))
-    if transcript.seeded:
-        console.print(Text("SEEDED: whoever has the seed learns both parties' secrets", style="bold red"))
-    # Public values may be a stranger's text: as ASCII JSON they can neither forge lines nor drive the terminal.
-    public = sorted(transcript.public.items())
-    console.print(Text("  ".join(f"{json.dumps(key)[1:-1]}={json.dumps(v, sort_keys=True)}" for key, v in public)))
+    facts, view = summary(selection), selection.view
+    console.print(Text(facts["transcript"], style="bold"), Text(f"recorded {facts['created']}"))
+    if facts["seeded"]:
+        console.print(Text(SEEDED, style="bold red"))
+    console.print(Text(public_line(facts["public"])))
+    if view is not None:
+        console.print(Text(f"the view of the {view.value}: what it receives"))
     table = Table("phase", box=None, pad_edge=False)
-    for name in (*COST_TITLES, *(f"{network} s" for network in NETWORKS)):
+    for name in COST_TITLES[:4] if view else (*COST_TITLES, *(f"{network} s" for network in NETWORKS)):
         table.add_column(name, justify="right", no_wrap=True)
     for phase in facts["phases"]:
         figures = [phase["client_to_server"], phase["server_to_client"], phase["messages"], phase["rounds"]]
-        seconds = [*phase["cpu_s"].values(), *phase["network_s"].values()]
+        seconds = [] if view else [*phase["cpu_s"].values(), *phase["network_s"].values()]
         table.add_row(Text(phase["phase"]), *(f"{n:,}" for n in figures), *(f"{s:.3f}" for s in seconds))
     console.print(table)
-    console.print(Text(f"digest {transcript.chain.hex()}\nseal   {transcript.seal.hex()}"))
+    digests = [f"view   {facts['view_digest']}"] if view else [f"digest {facts['digest']}", f"seal   {facts['seal']}"]
+    console.print(Text("\n".join(digests)))
 
 
-def print_costs(console: Console, costs: Sequence[ScopeCost]) -> None:
-    """Cost by scope, indented by depth."""
+def print_costs(console: Console, costs: Sequence[ScopeCost], *, times: bool = True) -> None:
+    """Cost by scope, indented by depth; `times` with the CPU seconds."""
     table = Table(box=None, pad_edge=False)
     table.add_column("scope", no_wrap=True)
-    for name in ("calls", *COST_TITLES):
+    for name in ("calls", *(COST_TITLES if times else COST_TITLES[:4])):
         table.add_column(name, justify="right", no_wrap=True)
     for cost in costs:
         parts = cost.scope.split("/")
         indented = Text("  " * (len(parts) - 1) + parts[-1])
         figures = [cost.calls, cost.client_to_server, cost.server_to_client, cost.messages, cost.rounds]
-        table.add_row(indented, *(f"{n:,}" for n in figures), *(f"{cost.cpu[role]:.3f}" for role in Role))
+        seconds = [f"{cost.cpu[role]:.3f}" for role in Role] if times else []
+        table.add_row(indented, *(f"{n:,}" for n in figures), *seconds)
     console.print(table)
 
 
 def print_list(console: Console, headers: Iterable[Header]) -> None:
-    """One line per message."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("seq", "depth", "sender", "bytes"):
-        table.add_column(name, justify="left" if name == "sender" else "right", no_wrap=True)
-    table.add_column("content", no_wrap=True)
-    table.add_column("label", overflow="fold")
+    """One line per message; plain lines, of which ten thousand take no time."""
+    rows = [("seq", "depth", "sender", "bytes", "content", "label")]
     for h in headers:
         kind = spec_to_json(h.spec)
         content = f"{kind['dtype']} {kind['shape']}" if isinstance(h.spec, Spec) else kind["kind"]
-        table.add_row(str(h.seq), str(h.depth), h.sender.value, f"{h.nbytes:,}", Text(content), Text(h.label))
-    console.print(table)
+        rows.append((str(h.seq), str(h.depth), h.sender.value, f"{h.nbytes:,}", content, h.label))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = ("sender", "content", "label")
+    align = ["<" if name in left else ">" for name in rows[0]]
+    lines = ("  ".join(f"{v:{a}{w}}" for v, a, w in zip(r, align, widths, strict=True)).rstrip() for r in rows)
+    console.out("\n".join(lines), highlight=False)
 
 
-def print_message(console: Console, transcript: Transcript, seq: int) -> None:
-    """One message: header, decoded words of a ring array, hexdump. Raises NoSuchMessage."""
-    header = _numbered(transcript, seq)
-    message = transcript.message(header)
+def print_message(console: Console, selection: Selection, seq: int, read: Reader | None = None) -> None:
+    """One message: header, decoded words of a ring array or what `read` tells, hexdump. Raises NoSuchMessage."""
+    header = selection.numbered(seq)
+    payload = selection.transcript.message(header).payload
     lines = [
         f"message {header.seq}  {header.sender.value} -> {header.sender.peer.value}  {header.label}",
         f"phase   {header.phase}, depth {header.depth}",
         f"content {describe(header.spec)}",
         f"digest  {header.digest.hex()}",
-        f"chain   {header.chain.hex()}",
     ]
-    if message.payload is None:
-        lines.append("no bytes: the sealed box of an ideal functionality, recorded by its header")
+    lines += [] if selection.view else [f"chain   {header.chain.hex()}"]
+    lines += content_lines(header, payload, read)
+    if payload is not None:
+        lines += hexdump(payload[:SHOWN_BYTES])
+        if len(payload) > SHOWN_BYTES:
+            lines.append(f"        {more(len(payload), SHOWN_BYTES, 'bytes')}; --json gives all")
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def content_lines(header: Header, payload: bytes | None, read: Reader | None) -> list[str]:
+    """What the content of a message is, in words."""
+    if payload is None:
+        return [NO_BYTES]
+    if isinstance(header.spec, Spec):
+        return [f"values  {', '.join(shown_values(decode(payload, header.spec)))}"]
+    known: Mapping[str, Any] | None = read(header, payload) if read is not None else None
+    return [] if known is None else told(known, SHOWN_PARTS)
+
+
+def shown_values(array: RingArray) -> list[str]:
+    """The first elements as unsigned words and signed representatives, and how many more there are."""
+    words, values = to_words(array).reshape(-1)[:SHOWN_WORDS], to_signed(array).reshape(-1)[:SHOWN_WORDS]
+    shown = [f"{word:#x} ({value})" for word, value in zip(words, values, strict=True)]
+    return shown + ([more(array.size, SHOWN_WORDS, "elements")] if array.size > SHOWN_WORDS else [])
+
+
+def print_answer(console: Console, answer: Answer) -> None:
+    """The answer to a query: a table where it fits, else a block for each row. Long values are cut; values from the
+    file cannot drive the terminal."""
+    names = [_safe(name) for name in answer.columns]
+    rows = [[_safe("NULL" if value is None else str(value)) for value in values] for values in answer.rows]
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    if sum(widths) + 2 * len(widths) <= console.width:
+        table = Table(*(Column(Text(name), no_wrap=True) for name in names), box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
     else:
-        if isinstance(header.spec, Spec):
-            array = decode(message.payload, header.spec)
-            pairs = zip(to_words(array).reshape(-1), to_signed(array).reshape(-1), strict=True)
-            shown = [f"{word:#x} ({value})" for word, value in list(pairs)[:SHOWN_WORDS]]
-            lines.append(f"values  {', '.join(shown)}{_more(array.size, SHOWN_WORDS, 'elements')}")
-        lines += hexdump(message.payload[:SHOWN_BYTES])
-        if len(message.payload) > SHOWN_BYTES:
-            lines.append(f"        {_more(len(message.payload), SHOWN_BYTES, 'bytes').strip()}; --json gives all")
-    console.print(Text("\n".join(lines)))
+        widest = max(map(len, names))
+        for row in rows:
+            block = "\n".join(f"{name:<{widest}}  {value}" for name, value in zip(names, row, strict=True))
+            console.print(Text(block + "\n"), soft_wrap=True)
+    console.print(Text(f"{len(rows)} rows{', and more' if answer.more else ''}"))
+
+
+def _safe(text: str) -> str:
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: SHOWN_VALUE + 1])
+    return plain if len(text) <= SHOWN_VALUE else f"{plain[:SHOWN_VALUE]} ... {len(text):,} characters"
 
 
 def hexdump(data: bytes) -> list[str]:
@@ -197,12 +161,6 @@ def hexdump(data: bytes) -> list[str]:
     return lines
 
 
-def _more(size: int, shown: int, what: str) -> str:
-    return f" ... {size - shown:,} more {what}" if size > shown else ""
-
-
-def _numbered(transcript: Transcript, seq: int) -> Header:
-    if not 0 <= seq < len(transcript.headers):
-        last = len(transcript.headers) - 1
-        raise NoSuchMessage(f"{transcript.path}: expected a message from 0 to {last}, got {seq}")
-    return transcript.headers[seq]
+def more(size: int, shown: int, what: str) -> str:
+    """How much is left out."""
+    return f"... {size - shown:,} more {what}"

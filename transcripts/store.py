@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,12 +32,15 @@ from transcripts.layout import (
     UnsealedTranscript,
     UnsupportedSqlite,
     checksum_of,
+    from_json,
     link,
     seal_of,
 )
+from transcripts.phases import read_phases
 
 MAGIC = b"SQLite format 3\x00"
 HEADER_BYTES = 100
+SHOWN_REASON = 240  # characters
 
 # What SQLite must give for a row of each table; a damaged cell may carry another type.
 ROLES = {role.value: role for role in Role}
@@ -67,23 +70,6 @@ class Header:
     @property
     def order(self) -> tuple[int, str, str]:
         return self.depth, self.sender.value, self.label
-
-
-@dataclass(frozen=True)
-class Phase:
-    """The set-up of a session (`setup`) or one run in it (`r1`, ...).
-
-    reserved: correlated randomness the run took, by resource. cpu: seconds by (party, scope) and by (party, depth).
-    """
-
-    name: str
-    reserved: Mapping[str, int]
-    cpu_by_scope: Mapping[tuple[Role, str], float]
-    cpu_by_depth: Mapping[tuple[Role, int], float]
-
-    @property
-    def is_setup(self) -> bool:
-        return self.name == "setup"
 
 
 class Transcript:
@@ -142,7 +128,8 @@ class Transcript:
 
     # -- verification --------------------------------------------------------------------------------------------
     def _refuse(self, what: str) -> NoReturn:
-        raise AlteredTranscript(f"{self.path}: {what}; take an undamaged copy")
+        told = what if len(what) <= SHOWN_REASON else f"{what[:SHOWN_REASON]}..."  # it may quote the file
+        raise AlteredTranscript(f"{self.path}: {told}; take an undamaged copy")
 
     def _load(self) -> None:
         query = self._connection.execute
@@ -171,9 +158,9 @@ class Transcript:
         self.created: str = created
         self.seeded = bool(seeded)
         try:
-            self.public = dict[str, Any](json.loads(public))
-            self.phases = _phases(json.loads(phases), json.loads(measured))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            self.public = dict[str, Any](from_json(public))
+            self.phases = read_phases(from_json(phases), from_json(measured))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             self._refuse(f"the parameters in table run do not read ({type(error).__name__}: {error})")
         self.headers = self._verify(count)
 
@@ -225,7 +212,7 @@ class Transcript:
                 raise ValueError(f"expected a shape, got {shape}")
             spec = spec_from_json(kind, dtype, sizes)
         except (WireMismatch, ValueError, TypeError, RecursionError) as error:
-            raise AlteredTranscript(f"{self.path}: {what} ({label}): {error}; take an undamaged copy") from error
+            self._refuse(f"{what} ({label}): {error}")
         if spec.nbytes != nbytes:
             self._refuse(f"{what} ({label}): {nbytes} bytes recorded, its shape makes {spec.nbytes}")
         header = Header(seq, phase, ROLES[sender], label, scope, depth, spec, digest, chain, payload)
@@ -276,20 +263,3 @@ def _check_header(path: Path) -> None:
     expected = int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
     if size != expected:
         raise TruncatedTranscript(f"{path}: expected {expected} bytes, got {size}; take an undamaged copy")
-
-
-def _phases(names: list[dict[str, Any]], measured: dict[str, Any]) -> tuple[Phase, ...]:
-    def shown(text: str) -> str:
-        if not text.isprintable():
-            raise ValueError(f"expected a printable name, got {text!r}")
-        return text
-
-    return tuple(
-        Phase(
-            shown(phase["name"]),
-            phase["reserved"],
-            {(Role(who), shown(scope)): s for who, scope, s in measured[phase["name"]]["cpu_by_scope"]},
-            {(Role(who), depth): s for who, depth, s in measured[phase["name"]]["cpu_by_depth"]},
-        )
-        for phase in names
-    )
