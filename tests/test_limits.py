@@ -1,0 +1,47 @@
+"""The ledger of bounds as a whole: everything shipped holds, and nothing shipped is left out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+
+from proofs.limits import Bound, limits
+from protocols.he.params import PARAM_SETS
+from protocols.model.store import known_models
+from protocols.model.tables import TABLES
+
+SHAPES = 4 + 2  # published and of the shipped models
+
+
+def check(rows: list[Bound]) -> None:
+    broken = [row for row in rows if not row.holds]
+    assert not broken, broken
+    assert all(row.statement and row.method and row.subject for row in rows)
+    assert len({(row.name, row.subject) for row in rows}) == len(rows)
+
+
+def test_the_quick_ledger_holds_and_is_complete() -> None:
+    start = time.perf_counter()
+    rows = list(limits(quick=True))
+    check(rows)
+    counts = Counter(row.name for row in rows)
+    refused = counts["shape"]
+    assert refused == 2 * 3  # the two sets without Galois keys hold the published shape with two experts only
+    for name in ("plaintext modulus", "decryption", "flooding"):
+        assert counts[name] == SHAPES * len(PARAM_SETS) - refused
+    assert counts["security"] == len(PARAM_SETS) and counts["session"] == 1
+    assert counts["range"] == 2 * (2 * len(known_models()) + 8)
+    assert counts["approximation"] == 2 * 4 + 2 * len(TABLES) and counts["truncation"] == 2
+    assert sum(row.seconds for row in rows) <= time.perf_counter() - start
+    for row in rows:
+        if row.name == "decryption":
+            assert float(row.verdict.removeprefix("BOUNDED(2^-").removesuffix(")")) > 80, row
+
+
+@pytest.mark.slow
+def test_the_whole_ledger_holds() -> None:
+    rows = list(limits())
+    check(rows)
+    assert Counter(row.name for row in rows)["approximation"] == 2 * 4 + 4 * len(TABLES)
