@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 from sim.concrete import CONCRETE
@@ -83,7 +84,11 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Execution:
-    """All of a run: outputs per party, messages in canonical order, CPU, the ledger of draws and reservations."""
+    """All of a run: outputs per party, messages in canonical order, CPU, reservations, and the ledger of draws.
+
+    draws: per party, the labels drawn from its tape in this run with the bytes taken under each, in order (concrete
+    runs; other interpretations take no bytes). A label serves once per session: see `sim.tape.Tape`.
+    """
 
     outputs: dict[Role, Any]
     messages: tuple[Message, ...]
@@ -92,6 +97,7 @@ class Execution:
     reserved: dict[str, int]
     prefix: str
     ideals: tuple[tuple[str, dict[Role, Any]], ...] = ()
+    draws: dict[Role, dict[str, int]] = field(default_factory=dict)
 
     @property
     def cost(self) -> Cost:
@@ -257,10 +263,12 @@ class Session:
         for endpoint in self.endpoints.values():
             endpoint.prefix = prefix
         handles = {role: Party(driver, self.endpoints[role], prefix) for role in mains}
+        drawn = {role: len(self.endpoints[role].tape.draws) for role in mains}
         outputs = driver.run({role: mains[role](handles[role]) for role in mains})
         messages = tuple(sorted(driver.messages, key=lambda m: m.order))
         ideals = tuple(driver.ideals)
-        return Execution(outputs, messages, driver.cpu_by_scope, driver.cpu_by_depth, reserved, prefix, ideals)
+        draws = {role: dict(islice(self.endpoints[role].tape.draws.items(), n, None)) for role, n in drawn.items()}
+        return Execution(outputs, messages, driver.cpu_by_scope, driver.cpu_by_depth, reserved, prefix, ideals, draws)
 
     def _ideal_draw(self, label: str, word: str, ring: Ring, shape: Shape) -> RingArray:
         value = self.backend.draw(Spec(ring, shape), self._functionality, f"{label}/{word}")
