@@ -7,9 +7,9 @@ A form in few bits is bounded pattern by pattern; in a pattern, a sign bit of (w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from itertools import product
 
 from proofs.elements import LEAF, Elements
 from proofs.normal_form import BIT, EXT, NAMED, SHR, Atom, Form, Monomial, Normaliser
@@ -17,7 +17,7 @@ from proofs.symbolic import CONST
 
 Arc = tuple[int, int]
 Number = int | Fraction
-Poly = dict[Monomial, Number]
+Poly = dict[Monomial, int]
 Ends = tuple[Number, Number]
 MANY_BITS = 8
 MANY_TERMS = 400
@@ -81,14 +81,12 @@ class Bounds:
 
     def arc(self, number: int) -> Arc:
         """Of a term: by its structure, by its form, and by what is known of that form."""
-        if number not in self._terms:
-            for n in self.elements.cone([number]):
-                if n not in self._terms:
-                    l, form = self.elements.terms[n].l, self.normal.form(n)
-                    best = _better(self._structural(n), self.of_form(form), l)
-                    self._terms[n] = best
-                    if form.constant is None:
-                        self.known[form] = _better(best, self.known[form], l)
+        for n in self.elements.missing(number, self._terms):
+            l, form = self.elements.terms[n].l, self.normal.form(n)
+            best = _better(self._structural(n), self.of_form(form), l)
+            self._terms[n] = best
+            if form.constant is None:
+                self.known[form] = _better(best, self.known[form], l)
         return self._terms[number]
 
     def _structural(self, number: int) -> Arc:
@@ -148,13 +146,13 @@ class Bounds:
         poly: Poly = {m: c - (c > half) * 2 * half for m, c in form.terms.items()}
         poly = self._gathered(poly, form.l)
         plain = self._by_cases(poly, form.l)
-        relaxed, below, above = self._relaxed(poly, form.l)
-        best = plain
+        relaxed, scale, below, above = self._relaxed(poly, form.l)
+        low, high = math.ceil(plain[0]), math.floor(plain[1])
         if relaxed is not poly:
             other = self._by_cases(relaxed, form.l)
-            low, high = other[0] + below, other[1] + above
-            best = max(plain[0], low), min(plain[1], high)
-        return _narrow(-((-best[0].numerator) // best[0].denominator), best[1].__floor__(), form.l)
+            low = max(low, math.ceil(Fraction(other[0]) / scale) + below)
+            high = min(high, math.floor(Fraction(other[1]) / scale) + above)
+        return _narrow(low, high, form.l)
 
     def _gathered(self, poly: Poly, l: int) -> Poly:
         """A sum whose sign bits (at offsets) occur, written as one named word where that shortens the polynomial."""
@@ -184,28 +182,34 @@ class Bounds:
                 poly = out
         return poly
 
-    def _relaxed(self, poly: Poly, l: int) -> tuple[Poly, Number, Number]:
-        """Shifts that stand alone replaced by the quotients they round down; with the error to add to both ends."""
-        out = dict(poly)
-        below: Number = 0
-        above: Number = 0
+    def _relaxed(self, poly: Poly, l: int) -> tuple[Poly, int, int, int]:
+        """Shifts that stand alone replaced by the quotients they round down, all multiplied by the scale returned next;
+        with the error to add to both ends."""
+        atoms = self.normal.forms.atoms
+        shifts = []
         for mono, c in poly.items():
-            node = self.normal.forms.atoms[mono[0]] if len(mono) == 1 else None
+            node = atoms[mono[0]] if len(mono) == 1 else None
             if node is None or node.op != SHR or node.args[0].l != l:
                 continue
-            inner, k = node.args[0], node.params[0]
+            inner = node.args[0]
             half = 1 << (inner.l - 1)
             integer: Poly = {m: v - (v > half) * 2 * half for m, v in inner.terms.items()}
             if len(integer) > FEW_TERMS:
                 continue
             arc = self._by_cases(integer, inner.l)
-            if arc[0] < 0 or arc[1] >= 2 * half:
-                continue
-            del out[mono]
+            if arc[0] >= 0 and arc[1] < 2 * half:
+                shifts.append((mono, c, integer, node.params[0]))
+        if not shifts:
+            return poly, 1, 0, 0
+        most = max(k for *_, k in shifts)
+        gone = {mono for mono, *_ in shifts}
+        out = {mono: c << most for mono, c in poly.items() if mono not in gone}
+        below = above = 0
+        for _, c, integer, k in shifts:
             for m, v in integer.items():
-                out[m] = out.get(m, 0) + Fraction(c * v, 1 << k)
+                out[m] = out.get(m, 0) + (c * v << (most - k))
             below, above = below - max(c, 0), above - min(c, 0)
-        return (out, below, above) if len(out) != len(poly) or below or above else (poly, below, above)
+        return out, 1 << most, below, above
 
     def _by_cases(self, poly: Poly, l: int) -> Ends:
         """Bounds of an integer polynomial over all patterns of its bits."""
@@ -215,36 +219,25 @@ class Bounds:
         arcs = {a: self._atom(a, l) for a in atoms}
         if len(bits) > MANY_BITS:
             return _interval(poly, arcs)
+        place = {a: 1 << i for i, a in enumerate(bits)}
+        signs = [(place[a], *found) for a in bits if (found := self._sign(a, l)) is not None and found[0] in arcs]
+        split = [
+            (sum(place[a] for a in set(mono) if a in place), tuple(a for a in mono if a not in place), c)
+            for mono, c in poly.items()
+        ]
         ends = []
-        for pattern in product((0, 1), repeat=len(bits)):
-            values = dict(zip(bits, pattern, strict=True))
-            refined = self._refined(arcs, values, l)
+        for pattern in range(1 << len(bits)):
+            refined = _refined(arcs, signs, pattern) if signs else arcs
             if refined is None:
                 continue
             rest: Poly = {}
-            for mono, c in poly.items():
-                if all(values.get(a, 1) for a in mono):
-                    words = tuple(a for a in mono if a not in values)
+            for mask, words, c in split:
+                if mask & pattern == mask:
                     rest[words] = rest.get(words, 0) + c
             ends.append(_interval(rest, refined))
         if not ends:
             return 0, 0
         return min(low for low, _ in ends), max(high for _, high in ends)
-
-    def _refined(self, arcs: Mapping[int, Arc], values: Mapping[int, int], l: int) -> dict[int, Arc] | None:
-        """Arcs of words in a pattern of bits: sign bits of word + constant narrow the word; None if impossible."""
-        out = dict(arcs)
-        for bit, value in values.items():
-            found = self._sign(bit, l)
-            if found is None or found[0] not in out:
-                continue
-            word, offset = found
-            low, high = out[word]
-            low, high = (low, min(high, -offset - 1)) if value else (max(low, -offset), high)
-            if low > high:
-                return None
-            out[word] = low, high
-        return out
 
     def _sign(self, bit: int, l: int) -> tuple[int, int] | None:
         """(word, offset) if the bit is the sign of word + offset, computed modulo 2^l without wrapping."""
@@ -288,6 +281,19 @@ class Bounds:
         self._signs[base].append((bit, offset))
 
 
+def _refined(arcs: Mapping[int, Arc], signs: Sequence[tuple[int, int, int]], pattern: int) -> dict[int, Arc] | None:
+    """Arcs of words in a pattern of bits; None if impossible. signs: (bit's place, word, offset), the bit being the
+    sign of word + offset."""
+    out = dict(arcs)
+    for place, word, offset in signs:
+        low, high = out[word]
+        low, high = (low, min(high, -offset - 1)) if pattern & place else (max(low, -offset), high)
+        if low > high:
+            return None
+        out[word] = low, high
+    return out
+
+
 def _interval(poly: Poly, arcs: Mapping[int, Arc]) -> Ends:
     """Bounds by interval arithmetic; exact for a quadratic in one word."""
     words = {a for mono in poly for a in mono}
@@ -303,6 +309,10 @@ def _interval(poly: Poly, arcs: Mapping[int, Arc]) -> Ends:
     low: Number = 0
     high: Number = 0
     for mono, c in poly.items():
+        if len(mono) < 2:  # most are linear
+            first, last = arcs[mono[0]] if mono else (1, 1)
+            low, high = (low + c * first, high + c * last) if c > 0 else (low + c * last, high + c * first)
+            continue
         part: Ends = (c, c)
         for atom in sorted(set(mono)):
             x = arcs[atom]

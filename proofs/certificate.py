@@ -12,7 +12,8 @@ import hashlib
 import math
 import operator
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -23,10 +24,11 @@ import numpy as np
 import proofs
 import protocols
 import sim
-from proofs.checker import FORMAT, VERSION, Accepted, canonical, check, digest
-from proofs.private import prove_private
+from proofs.checker import FORMAT, VERSION, Accepted, Rejected, canonical, check, digest
+from proofs.private import JOINT, Step, prove_private
+from proofs.search import no_model
 from proofs.symbolic import CONST, INPUT, Dag, Node, cone
-from proofs.trace import Trace, trace
+from proofs.trace import Trace, trace, uncollected
 from protocols.catalog import CATALOG, Case, Entry
 from protocols.he.ideal import IdealHeService
 from protocols.he.service import DEFAULT_BUDGET
@@ -38,7 +40,8 @@ from sim.world import Service
 
 Document = dict[str, Any]
 FUNCTIONALITY_OUTPUT = "functionality"  # the kind of a view entry that no message carries
-FRONT_END = ("symbolic.py", "trace.py", "certificate.py", "checker.py")  # of this package; the search is not trusted
+# Of this package; the search is not trusted.
+FRONT_END = ("symbolic.py", "trace.py", "certificate.py", "checker.py", "rules.py", "joint.py")
 
 
 class NotProved(ValueError):
@@ -87,8 +90,25 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "numpy": metadata.version("numpy")}
 
 
-def claim_of(entry: Entry, case: Case, run: Trace, corrupted: Role) -> Document:
-    """The claim, its statement in words included."""
+def ranges(case: Case) -> dict[tuple[str, str], tuple[int, int]]:
+    """Declared bounds of the secrets in the clear, by owner and name of the input. A share has none."""
+    return {
+        (secret.owner.value, f"x{i}"): secret.range
+        for i, secret in enumerate(case.secrets)
+        if secret.owner is not None and not secret.weight and (secret.low, secret.high) != (None, None)
+    }
+
+
+def masking_of(distance: Fraction) -> list[int] | None:
+    """A statistical distance as a claim has it: bits (rounded down), numerator, denominator; None for 0."""
+    if not distance:
+        return None
+    bits = (distance.denominator // distance.numerator).bit_length() - 1
+    return [bits, distance.numerator, distance.denominator]
+
+
+def claim_of(entry: Entry, case: Case, run: Trace, corrupted: Role, masking: Any = None) -> Document:
+    """The claim, its statement in words included. masking: the statistical distance, as `masking_of` gives it."""
     leaves = [node for node in run.dag.nodes if node.op == INPUT]
     inputs: list[list[Any]] = [[node.owner, node.label, node.ring.l, list(node.shape)] for node in leaves]
     secrets = [
@@ -98,8 +118,9 @@ def claim_of(entry: Entry, case: Case, run: Trace, corrupted: Role) -> Document:
     ]
     epsilon = -round(math.log2(DEFAULT_BUDGET)) if case.plans and corrupted is CLIENT else None
     flooding = "" if epsilon is None else f" responses are flooded to statistical distance 2^-{epsilon} per session;"
+    within = f"statistical (distance at most 2^-{masking[0]} from one law, inputs in range)" if masking else "perfect"
     statement = (
-        f"{entry.name} ({case.name}): perfect view-independence of the {corrupted.peer.value}'s inputs "
+        f"{entry.name} ({case.name}): {within} view-independence of the {corrupted.peer.value}'s inputs "
         f"{', '.join(secrets) or '(none)'}, corrupted {corrupted.value}, semi-honest, ideal OT"
         f"{' and HE' if case.plans else ''};{flooding} OT{' and HE' if case.plans else ''}: assumed"
     )
@@ -111,6 +132,8 @@ def claim_of(entry: Entry, case: Case, run: Trace, corrupted: Role) -> Document:
         "inputs": inputs,
         "width": max((row[2] for row in inputs), default=0),
         "epsilon_bits": epsilon,
+        "masking": masking,
+        "ranges": [] if masking is None else [[*key, low, high] for key, (low, high) in sorted(ranges(case).items())],
     }
 
 
@@ -129,14 +152,18 @@ def dag_json(dag: Dag, numbers: Sequence[int]) -> tuple[Document, dict[int, int]
     kinds: list[Any] = []
     known: dict[tuple[Any, ...], int] = {}
     rows = []
+    told: dict[str, str] = {}
     for number in numbers:
-        node = dag.nodes[number]
-        line = node.line if node.line.startswith(f"{protocols.__name__}.") else ""  # inputs are made by the caller
-        key = (node.op, node.params, node.ring.l, node.shape, line)
-        if key not in known:
-            known[key] = len(kinds)
-            kinds.append([node.op, _plain(node.params), node.ring.l, list(node.shape), line])
-        rows.append([known[key], *(place[a] for a in node.args)])
+        op, args, params, ring, shape, line = dag.nodes[number]
+        said = told.get(line)
+        if said is None:  # inputs are made by the caller
+            said = told[line] = line if line.startswith(f"{protocols.__name__}.") else ""
+        key = (op, params, ring.l, shape, said)
+        kind = known.get(key)
+        if kind is None:
+            kind = known[key] = len(kinds)
+            kinds.append([op, _plain(params), ring.l, list(shape), said])
+        rows.append([kind, *[place[a] for a in args]])
     return {"kinds": kinds, "nodes": rows}, place
 
 
@@ -158,13 +185,13 @@ def _view_json(run: Trace, role: Role, place: Mapping[int, int]) -> list[list[An
     return rows
 
 
-def rebuilt(entry: Entry, case: Case, run: Trace, corrupted: Role) -> Document:
+def rebuilt(entry: Entry, case: Case, run: Trace, corrupted: Role, masking: Any = None) -> Document:
     """The document of a run without steps: what the checker compares a certificate with."""
     dag, place = dag_json(run.dag, cone(run.dag, [seen.node for seen in run.view(corrupted)]))
     return {
         "format": FORMAT,
         "version": VERSION,
-        "claim": claim_of(entry, case, run, corrupted),
+        "claim": claim_of(entry, case, run, corrupted, masking),
         "sources": sources(),
         "versions": versions(),
         "dag": dag,
@@ -173,17 +200,23 @@ def rebuilt(entry: Entry, case: Case, run: Trace, corrupted: Role) -> Document:
     }
 
 
+def step_json(step: Step, place: Mapping[int, int]) -> list[Any]:
+    """[rule, symbol, node]; lists of them for a joint rule."""
+    symbols, nodes = [place[n] for n in step.symbols], [place[n] for n in step.nodes]
+    return [step.rule, symbols, nodes] if step.rule in JOINT else [step.rule, *symbols, *nodes]
+
+
 def certificate(entry: Entry, case: Case, corrupted: Role, run: Trace | None = None) -> Document:
     """Prove privacy against a corrupted party and write the proof down; raises NotProved."""
     run = run or trace_case(entry, case)
     view = run.view(corrupted)
-    peeled = prove_private(run.dag, view, corrupted)
+    peeled = prove_private(run.dag, view, corrupted, ranges(case))
     if peeled.findings:
         labels = ", ".join(finding.seen.label for finding in peeled.findings[:3])
         raise NotProved(f"{entry.name} ({case.name}), corrupted {corrupted.value}: not proved private at {labels}")
-    body = rebuilt(entry, case, run, corrupted)
+    body = rebuilt(entry, case, run, corrupted, masking_of(peeled.distance))
     place = {number: i for i, number in enumerate(cone(run.dag, [seen.node for seen in view]))}
-    body["steps"] = [[step.rule, place[step.symbol], place[step.node]] for step in peeled.steps]
+    body["steps"] = [step_json(step, place) for step in peeled.steps]
     return {**body, "digest": digest(body)}
 
 
@@ -218,12 +251,32 @@ class Rebuilder:
         key = (entry.name, case.name)
         if self._last is None or self._last[0] != key:
             self._last = (key, trace_case(entry, case))
-        return rebuilt(entry, case, self._last[1], role)
+        masking = claim.get("masking")
+        if masking is not None and not (isinstance(masking, list) and [type(n) for n in masking] == [int] * 3):
+            raise Rejected(f"malformed certificate: expected a statistical distance as three integers, got {masking!r}")
+        return rebuilt(entry, case, self._last[1], role, masking)
 
 
 def check_file(path: Path, rebuild: Rebuilder | None = None) -> Accepted:
     """Re-check a certificate file against the source; raises Rejected, UnknownClaim or OSError."""
-    return check(path.read_text(encoding="utf-8"), rebuild or Rebuilder())
+    text = path.read_text(encoding="utf-8")
+    with uncollected():
+        return check(text, rebuild or Rebuilder(), no_model)
+
+
+def check_folder(folder: Path) -> Iterator[tuple[Path, Accepted | None, str | None]]:
+    """Re-check every certificate (*.json) of a folder, in the order of names: the file, what was accepted, or why not.
+
+    The two parties of a case share one symbolic run where their files stand side by side.
+    """
+    rebuild = Rebuilder()
+    for path in sorted(folder.glob("*.json")):
+        try:
+            accepted = check_file(path, rebuild)
+        except (Rejected, UnknownClaim, UnicodeDecodeError) as error:
+            yield path, None, str(error)
+        else:
+            yield path, accepted, None
 
 
 def restore(document: Document) -> Dag:

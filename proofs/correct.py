@@ -5,22 +5,22 @@
   elimination   leaves that the difference does not mention are set to 0; Z3 decides the rest
 Callees are functionalities (contracts); each call is an instance with a theorem of its own, proved here as well, at its
 own shape and parameters. What a contract demands of its inputs is shown by bounds, else by Z3. A shared input is
-(x - r, r) with x the secret and r the client's share. Entries of an array that are each other's images under a renaming
-of leaves are proved once.
+(x - r, r) with x the secret and r the client's share. An entry of an array that is another one with leaves put for its
+leaves is proved with it, and a statement about terms that was proved in one theorem is known in all others.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, TypeVar
 
 import numpy as np
 
 from proofs.bounds import Bounds
-from proofs.elements import LEAF, Elements
+from proofs.elements import LEAF, Elements, Numbers
 from proofs.hybrid import Demand, Instance, Ledger, run_hybrid
 from proofs.lanes import mismatch
 from proofs.normal_form import Normaliser
@@ -40,6 +40,7 @@ from sim.world import Service
 
 KIND = "correct"
 Z3_SECONDS = 20.0
+T = TypeVar("T")
 SMALL = 400  # assumptions of more terms are not given to Z3
 
 
@@ -95,6 +96,8 @@ def _worst(findings: Sequence[Finding]) -> Finding:
 
 # -- proving ----------------------------------------------------------------------------------------------------------
 _open: list[Instance] = []
+# Statements that hold for all words of their leaves (inputs: in their ranges), by shape, and how they were proved.
+_proved: dict[tuple[Any, ...], frozenset[str]] = {}
 
 
 @cache
@@ -179,10 +182,15 @@ class Attempt:
         self.normal = Normaliser(self.elements)
         self.bounds = Bounds(self.elements, self.normal)
         self.given: list[Range] = [(n, d.low, d.high) for d in assumed for n in self._entries(d.values)]
+        # Every assumption is a range of an input: statements may be carried over to other leaves and theorems.
         self.uniform = all(setup.dag.nodes[d.values.value].op == INPUT for d in assumed)
+        self.ranges: dict[int, tuple[tuple[int, int], ...]] = {}
+        for d in assumed:
+            self.ranges[d.values.value] = (*self.ranges.get(d.values.value, ()), (d.low, d.high))
         for number, low, high in self.given:
             self.bounds.assume(number, low, high)
         self.methods: set[str] = set()
+        self.bounded = False
 
     def _entries(self, x: RingArray) -> list[int]:
         return [int(n) for n in self.elements.array(x.value).flat]
@@ -198,42 +206,69 @@ class Attempt:
         self.methods.add("lanes")
         if found is not None:
             return self._finding("REFUTED", found)
-        if ledger.demands:
-            for x in want:
-                for number in self._entries(x):
-                    self.bounds.arc(number)
         for name, demand in ledger.demands:
-            unmet = self._demand(demand)
+            unmet = self._demand(demand, want)
             if unmet is not None:
                 return self._finding("UNKNOWN", f"demand of {name}, {demand.what}: {unmet}")
-        seen: set[Any] = set()
-        for a, b in zip(got, want, strict=True):
-            for one, other in zip(self._entries(a), self._entries(b), strict=True):
-                mark = self.elements.signature(one, other) if self.uniform else (one, other)
-                if mark in seen:
-                    continue
-                seen.add(mark)
-                finding = self._equal(one, other)
-                if finding is not None:
-                    return finding
+        pairs = [np.stack([self.elements.array(x.value).ravel() for x in pair]) for pair in zip(got, want, strict=True)]
+        for one, other in self._classes(np.concatenate(pairs, axis=1).T):
+            finding = self._once(("equal",), [one, other], partial(self._equal, one, other))
+            if finding is not None:
+                return finding
         return self._finding("PROVED", "")
+
+    def _classes(self, rows: Numbers) -> Iterator[list[int]]:
+        """One row of terms for all rows that are its images."""
+        rows = np.unique(rows, axis=0)
+        while len(rows):
+            first = rows[0].tolist()
+            yield first
+            same = self.elements.images(first, rows) if self.uniform else (rows == rows[0]).all(axis=1)
+            rows = rows[~same]
+
+    def _once(self, what: tuple[Any, ...], roots: list[int], prove: Callable[[], T | None]) -> T | None:
+        """What `prove` finds (None: proved), unless the same statement is known."""
+        if not self.uniform:
+            return prove()
+        statement = (what, *self.elements.shape_of(roots, self.ranges.get))
+        if statement not in _proved:
+            before, self.methods = self.methods, set()
+            problem = prove()
+            own, self.methods = self.methods, before | self.methods
+            if problem is not None:
+                return problem
+            _proved[statement] = frozenset(own)
+        self.methods |= _proved[statement]
+        return None
 
     def _finding(self, status: Status, detail: str) -> Finding:
         return Finding(status, self.methods, detail, set())
 
-    def _demand(self, demand: Demand) -> str | None:
+    def _demand(self, demand: Demand, want: list[RingArray]) -> str | None:
         """None, or why the demand is not shown."""
-        for number in self._entries(demand.values):
-            if self.bounds.within(number, demand.low, demand.high):
-                self.methods.add("bounds")
-                continue
-            zero, given = self._eliminated(self.normal.leaves_of(number))
-            answer = prove_range(self.elements, number, demand.low, demand.high, given, zero, Z3_SECONDS, self.bounds)
-            if answer.holds is None:
-                return answer.reason
-            if not answer.holds:
-                return f"may fail: {self._show(answer)}; known bounds {self.bounds.arc(number)}"
-            self.methods.add("Z3")
+        for (number,) in self._classes(self.elements.array(demand.values.value).reshape(-1, 1)):
+            statement = ("range", demand.low, demand.high)
+            unmet = self._once(statement, [number], partial(self._in_range, number, demand, want))
+            if unmet is not None:
+                return unmet
+        return None
+
+    def _in_range(self, number: int, demand: Demand, want: list[RingArray]) -> str | None:
+        if not self.bounded:  # what the specification shows of its values helps
+            self.bounded = True
+            for x in want:
+                for n in self._entries(x):
+                    self.bounds.arc(n)
+        if self.bounds.within(number, demand.low, demand.high):
+            self.methods.add("bounds")
+            return None
+        zero, given = self._eliminated(self.normal.leaves_of(number))
+        answer = prove_range(self.elements, number, demand.low, demand.high, given, zero, Z3_SECONDS, self.bounds)
+        if answer.holds is None:
+            return answer.reason
+        if not answer.holds:
+            return f"may fail: {self._show(answer)}; known bounds {self.bounds.arc(number)}"
+        self.methods.add("Z3")
         return None
 
     def _eliminated(self, mentioned: set[int]) -> tuple[set[int], list[Range]]:

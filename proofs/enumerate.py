@@ -155,6 +155,16 @@ class Joint:
         )
         return Law(role, self.bits, Fraction(total, 2 * unseen), leak)
 
+    def uniform_output(self, role: Role) -> bool:
+        """Whether the role's output shares are jointly uniform for every value of all inputs."""
+        inputs = [leaf for leaf in self.leaves if leaf[0] == "input"]
+        shares = arrays(self.execution.outputs[role])
+        given, n_given = self._number(inputs)
+        key, _ = _joined(given, n_given, [(_rows(x), x.ring.l) for x in shares])
+        _, counts = np.unique(key, return_counts=True)
+        values = n_given << sum(x.spec.bits for x in shares)
+        return len(counts) == values and bool((counts == counts[0]).all())
+
     def _number(self, leaves: list[Leaf]) -> tuple[NDArray[np.int64], int]:
         """The leaves' joint value, lane by lane, and how many values there are."""
         number, bits = np.zeros(len(self.lane), dtype=np.int64), 0

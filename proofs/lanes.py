@@ -1,4 +1,7 @@
-"""The first rung: a DAG evaluated on random and edge words, compared with its specification and with plain integers."""
+"""The first rung: a DAG evaluated on random and edge words, compared with its specification and with plain integers.
+
+All lanes are computed at once, in the interpretation whose arrays carry a hidden last axis of them.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from proofs.exhaustive import Exhaustive
 from proofs.hybrid import Demand
 from proofs.symbolic import INPUT, Dag, Node, evaluate
 from protocols.catalog import Case, Entry
-from sim.concrete import CONCRETE, to_signed, to_words
-from sim.ring import RingArray
+from sim.concrete import CONCRETE
+from sim.ring import Ring, RingArray, Shape
 
 LANES = 24
 Words = NDArray[Any]
@@ -31,36 +35,62 @@ def mismatch(
     ranges = {d.values.value: (d.low, d.high) for d in assumed if dag.nodes[d.values.value].op == INPUT}
     secrets = [v for v in values if isinstance(v, RingArray)]
     roots = [x.value for x in (*got, *want, *secrets, *(d.values for d in assumed))]
-    for lane in range(LANES):
-        leaves = _Leaves(dag, ranges, lane)
-        words = evaluate(dag, roots, leaves)
+    leaves = _Leaves(dag, ranges)
+    computed = evaluate(dag, roots, leaves, Exhaustive())
 
-        def plain(x: RingArray, words: dict[int, Words] = words) -> NDArray[np.int64]:
-            array = RingArray(CONCRETE, x.ring, x.shape, words[x.value])
-            return to_words(array).astype(np.int64) if x.ring.l == 1 else to_signed(array)
+    def words(x: RingArray) -> Words:
+        return np.broadcast_to(computed[x.value], (*x.shape, LANES)).reshape(-1, LANES)
 
-        if any(((plain(d.values) < d.low) | (plain(d.values) > d.high)).any() for d in assumed):
-            continue
+    def plain(x: RingArray) -> NDArray[np.int64]:
+        return _signed(x.ring, words(x))
+
+    counted = np.ones(LANES, dtype=bool)
+    for d in assumed:
+        counted &= ((plain(d.values) >= d.low) & (plain(d.values) <= d.high)).all(axis=0)
+    declared = counted & _declared(against, [plain(s) for s in secrets])
+    for lane in np.flatnonzero(counted).tolist():
         for k, (a, b) in enumerate(zip(got, want, strict=True)):
-            if not np.array_equal(words[a.value], words[b.value]):
-                return f"output {k} is {_few(plain(a))}, expected {_few(plain(b))}, {leaves.shown()}"
-        if against is not None and against[0].relation is None:
-            problem = _differs(against, [plain(s) for s in secrets], [(x, words[x.value]) for x in want])
+            one, other = plain(a)[:, lane], plain(b)[:, lane]
+            if not np.array_equal(one, other):
+                return f"output {k} is {_few(one)}, expected {_few(other)}, {leaves.shown(lane)}"
+        if against is not None and against[0].relation is None and declared[lane]:
+            inputs = [plain(s)[:, lane].reshape(s.shape) for s in secrets]
+            outputs = [(x.ring, x.shape, words(x)[:, lane].reshape(x.shape)) for x in want]
+            problem = _differs(against, inputs, outputs)
             if problem is not None:
-                return f"{problem}, {leaves.shown()}"
+                return f"{problem}, {leaves.shown(lane)}"
     return None
 
 
+def _signed(ring: Ring, words: Words) -> NDArray[np.int64]:
+    """Signed representatives; bits as 0 and 1."""
+    if ring.l == 1:
+        return words.astype(np.int64)
+    shift = 64 - ring.l
+    return (words.astype(np.uint64) << np.uint64(shift)).view(np.int64) >> np.int64(shift)
+
+
+def _declared(against: tuple[Entry, Case] | None, values: Sequence[Words]) -> NDArray[np.bool_]:
+    """The lanes in the declared ranges of the secrets, where the functionality in plain integers is the ring's: beyond
+    them its differences need not wrap alike. (The ranges of a case that adjusts its values are for drawing only.)"""
+    inside = np.ones(LANES, dtype=bool)
+    if against is not None and not against[0].share_level and against[1].adjust is None:
+        for secret, value in zip(against[1].secrets, values, strict=True):
+            low, high = secret.range
+            inside &= ((value >= low) & (value <= high)).all(axis=0)
+    return inside
+
+
 def _differs(
-    against: tuple[Entry, Case], values: Sequence[Words], want: Sequence[tuple[RingArray, Words]]
+    against: tuple[Entry, Case], values: Sequence[Words], want: Sequence[tuple[Ring, Shape, Words]]
 ) -> str | None:
     """Whether the contract is not the functionality in plain integers, on these values."""
     entry, case = against
     with np.errstate(over="ignore"):
         width = {"l": case.secrets[0].ring.l} if entry.share_level else {}
         outputs = _flat(entry.realises.compute(*values, **case.public, **width))
-    for k, (expected, (x, contract)) in enumerate(zip(outputs, want[: len(outputs)], strict=True)):
-        reduced = CONCRETE.const(x.ring, x.shape, np.asarray(expected).astype(np.uint64))
+    for k, (expected, (ring, shape, contract)) in enumerate(zip(outputs, want[: len(outputs)], strict=True)):
+        reduced = CONCRETE.const(ring, shape, np.asarray(expected).astype(np.uint64))
         if not np.array_equal(reduced, contract):
             return f"contract's output {k} is {_few(contract)}, the functionality's {_few(reduced)}"
     return None
@@ -73,42 +103,44 @@ def _flat(output: Any) -> list[Words]:
 
 
 class _Leaves:
-    """Reproducible words for the leaves of a lane: uniform, small, or at an edge of the range."""
+    """Reproducible words for the leaves in all lanes: uniform, small, or at an edge of the range."""
 
-    def __init__(self, dag: Dag, ranges: dict[int, tuple[int, int]], lane: int) -> None:
+    def __init__(self, dag: Dag, ranges: dict[int, tuple[int, int]]) -> None:
         self.ranges = {(dag.nodes[n].params, dag.nodes[n].op): bounds for n, bounds in ranges.items()}
-        self.lane = lane
         self.inputs: list[tuple[str, Words]] = []
 
     def __call__(self, node: Node) -> Words:
-        seed = hashlib.sha256(f"{self.lane} {node.owner} {node.label}".encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
+        seed = hashlib.sha256(f"{node.owner} {node.label}".encode()).digest()
+        rng = np.random.Generator(np.random.Philox(int.from_bytes(seed[:8], "little")))
         half = 1 << (node.ring.l - 1)
         low, high = self.ranges.get((node.params, node.op), (-half, half - 1) if node.ring.l > 1 else (0, 1))
-        size = int(np.prod(node.shape))
-        kinds = rng.integers(0, 4, size)
-        out = np.empty(size, dtype=object)
-        for i, kind in enumerate(kinds):
-            out[i] = self._word(rng, int(kind), low, high)
-        words = np.array([int(v) & node.ring.mask for v in out], dtype=np.uint64).reshape(node.shape)
+        words = _words(rng, (*node.shape, LANES), low, high) & np.uint64(node.ring.mask)
         if node.op == INPUT:
-            self.inputs.append((f"{node.owner} {node.label}", words))
-        return words
+            self.inputs.append((f"{node.owner} {node.label}", words.reshape(-1, LANES)))
+        return words.astype(np.uint8) if node.ring.l <= 8 else words  # as the interpretation stores them
 
-    def _word(self, rng: np.random.Generator, kind: int, low: int, high: int) -> int:
-        if kind == 0:
-            edges = [v for v in (low, low + 1, -1, 0, 1, high - 1, high) if low <= v <= high]
-            return edges[int(rng.integers(0, len(edges)))]
-        span = high - low + 1
-        if kind == 1:
-            size = int(rng.integers(0, span.bit_length()))
-            small = int.from_bytes(rng.bytes(9), "little") % (1 << size)
-            near = min(max(0, low), high)
-            return near + (small if near + small <= high else -small if near - small >= low else 0)
-        return low + int.from_bytes(rng.bytes(16), "little") % span
+    def shown(self, lane: int) -> str:
+        return "at " + "; ".join(f"{name} = {_few(words[:, lane])}" for name, words in self.inputs[:6])
 
-    def shown(self) -> str:
-        return "at " + "; ".join(f"{name} = {_few(words)}" for name, words in self.inputs[:6])
+
+def _words(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDArray[np.uint64]:
+    """Integers in [low, high] modulo 2^64: a quarter at an edge, a quarter near 0 or near the range, half uniform."""
+
+    def word(v: int) -> np.uint64:
+        return np.uint64(v & (2**64 - 1))
+
+    raw = rng.integers(0, 2**64, shape, np.uint64)
+    span = high - low + 1
+    anywhere = word(low) + (raw % word(span) if span < 2**64 else raw)
+    edges = np.array([word(v) for v in (low, low + 1, -1, 0, 1, high - 1, high) if low <= v <= high])
+    at_edge = edges[rng.integers(0, len(edges), shape)]
+    near = min(max(0, low), high)
+    masks = np.array([word((1 << size) - 1) for size in range(span.bit_length())])
+    small = raw & masks[rng.integers(0, len(masks), shape)]
+    around = np.where(small <= word(high - near), word(near) + small, word(near))
+    around = np.where((small > word(high - near)) & (small <= word(near - low)), word(near) - small, around)
+    kind = rng.integers(0, 4, shape)
+    return np.where(kind == 0, at_edge, np.where(kind == 1, around, anywhere))
 
 
 def _few(words: Words) -> str:

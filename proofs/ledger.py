@@ -2,25 +2,43 @@
 
 Privacy is judged against the policy, not against declared leakage: a protocol that opens a value (`reveal`) is
 DECLARED, never PROVED. A protocol below the OT and HE interfaces has no verdict here; its status is ASSUMED or BOUNDED.
+UNKNOWN fails unless it is LISTED with its reason; what is listed and proved has to leave the list.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from proofs.assumptions import Assumption, assumed
 from proofs.certificate import trace_case
 from proofs.correct import NoTheorem, prove_correct
+from proofs.counterexample import refute
 from proofs.private import Finding, prove_private
+from proofs.refreshing import refreshing
 from proofs.trace import Trace
 from proofs.verdict import Status, Verdict
-from protocols.catalog import CATALOG, TESTED, Case, Entry
+from proofs.widths import width_case
+from protocols.catalog import CATALOG, Case, Entry
 from sim.role import Role
 
 MODEL = "semi-honest, static, hybrid world of ideal OT and ideal HE"
 METHOD = "optimistic sampling"
 DECLARED = "DECLARED"
+
+# (protocol, case, kind of the verdict) -> why it is not proved.
+LISTED: Mapping[tuple[str, str, str], str] = MappingProxyType(
+    {
+        (
+            "probabilities",
+            "32 bits",
+            "correct",
+        ): "with 14 guard bits the bounds do not show that the sum of exponentials "
+        "is in the range of the reciprocal; exhaustively it is (every word of the exponential's domain is tested)"
+    }
+)
 
 
 class UnknownProtocol(ValueError):
@@ -29,19 +47,38 @@ class UnknownProtocol(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """The verdicts of one case. exposed: per corrupted party, what its view still shows (empty when proved)."""
+    """The verdicts of one case. refreshing: optional, per party: whether its output shares are uniform (J3)."""
 
     entry: Entry
     case: Case
     correct: Verdict
     private: dict[Role, Verdict]
     declared: bool
+    refreshing: dict[Role, Verdict] = field(default_factory=dict)
+    listed: Mapping[tuple[str, str, str], str] = field(default_factory=lambda: LISTED)
+
+    @property
+    def judged(self) -> tuple[Verdict, ...]:
+        """The verdicts that have to hold: correctness, and privacy where nothing is opened by declaration."""
+        return (self.correct, *(() if self.declared else self.private.values()))
+
+    def reason(self, verdict: Verdict) -> str | None:
+        """Why a verdict is listed as unknown, or None."""
+        return self.listed.get((self.entry.name, self.case.name, verdict.kind))
 
     @property
     def holds(self) -> bool:
-        """Whether nothing here fails the check: all proved, or opened by declaration."""
-        privacy = self.declared or all(v.status == "PROVED" for v in self.private.values())
-        return privacy and self.correct.status == "PROVED"
+        """Whether nothing here fails the check: every verdict is PROVED, or UNKNOWN and listed."""
+        return all(v.status == "PROVED" or (v.status == "UNKNOWN" and self.reason(v)) for v in self.judged)
+
+    @property
+    def outdated(self) -> list[str]:
+        """Kinds that are listed as unknown and proved all the same: they must leave the list."""
+        return [v.kind for v in self.judged if v.status == "PROVED" and self.reason(v)]
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        return assumed(bool(self.case.plans))
 
     def statement(self, role: Role) -> str:
         """The sentence that a PROVED verdict stands for."""
@@ -55,39 +92,52 @@ class Row:
 
 def entries(name: str | None, rows: Sequence[Entry] = CATALOG) -> list[Entry]:
     """The rows above the interfaces, or those of one protocol; raises UnknownProtocol."""
-    found = [e for e in rows if e.cases and e.status == TESTED and name in (None, e.name)]
+    found = [e for e in rows if e.has_theorem and name in (None, e.name)]
     if not found:
-        known = sorted({e.name for e in rows if e.cases and e.status == TESTED})
+        known = sorted({e.name for e in rows if e.has_theorem})
         raise UnknownProtocol(f"protocol: expected one of {', '.join(known)}, got {name!r}")
     return found
 
 
-def ledger(chosen: Sequence[Entry], width: int | None = None) -> Iterator[Row]:
-    """Prove case after case. width: prove correctness at this ring width instead of the case's own."""
-    for entry in chosen:
-        for case in entry.cases:
-            yield prove_row(entry, case, width)
+def rows_of(chosen: Sequence[Entry], width: int | None = None) -> list[tuple[Entry, Case]]:
+    """What there is to prove: all cases, or one call over Z_{2^width} of every protocol that has this width.
+
+    Raises NoTheorem where a width is asked of one protocol that does not have it.
+    """
+    if width is None:
+        return [(entry, case) for entry in chosen for case in entry.cases]
+    at_width = [(entry, width_case(entry.name, entry.share_level, width)) for entry in chosen]
+    found = [(entry, case) for entry, case in at_width if case is not None]
+    if not found:
+        names = ", ".join(sorted({entry.name for entry in chosen}))
+        raise NoTheorem(f"{names}: there is no theorem at {width} bits; expected another --width, or none")
+    return found
 
 
-def prove_row(entry: Entry, case: Case, width: int | None = None) -> Row:
+def ledger(rows: Sequence[tuple[Entry, Case]]) -> Iterator[Row]:
+    """Prove case after case."""
+    return (prove_row(entry, case) for entry, case in rows)
+
+
+def prove_row(entry: Entry, case: Case) -> Row:
     """All verdicts of one case."""
     start = time.perf_counter()
     run = trace_case(entry, case)
     tracing = time.perf_counter() - start
     private = {role: private_verdict(run, role, tracing / 2) for role in Role}
-    try:
-        correct = prove_correct(entry, case, width)
-    except NoTheorem as error:
-        correct = Verdict("UNKNOWN", "correctness", "none", str(error), 0.0)
-    return Row(entry, case, correct, private, entry.opened)
+    refreshed = {role: refreshing(run, role) for role in Role}
+    return Row(entry, case, prove_correct(entry, case), private, entry.opened, refreshed)
 
 
 def private_verdict(run: Trace, role: Role, spent: float = 0.0) -> Verdict:
-    """PROVED, or UNKNOWN with what stays exposed: a counterexample is a separate proof."""
+    """PROVED; REFUTED with two secrets that the view tells apart; or UNKNOWN with what stays exposed."""
     start = time.perf_counter()
     peeled = prove_private(run.dag, run.view(role), role)
-    detail = "; ".join(_told(run, finding) for finding in peeled.findings[:3])
     status: Status = "UNKNOWN" if peeled.findings else "PROVED"
+    detail = "; ".join(_told(run, finding) for finding in peeled.findings[:3])
+    leak = refute(run, role) if peeled.findings else None
+    if leak is not None:
+        status, detail = "REFUTED", f"LEAK: {leak}"
     seconds = spent + time.perf_counter() - start
     return Verdict(status, f"private against {role.value}", f"{METHOD}, {len(peeled.steps)} steps", detail, seconds)
 

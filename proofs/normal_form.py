@@ -342,10 +342,8 @@ class Normaliser:
         self._known: dict[int, Form] = {}
 
     def form(self, number: int) -> Form:
-        if number not in self._known:
-            for n in self.elements.cone([number]):
-                if n not in self._known:
-                    self._known[n] = self._of(n)
+        for n in self.elements.missing(number, self._known):
+            self._known[n] = self._of(n)
         return self._known[number]
 
     def _of(self, number: int) -> Form:

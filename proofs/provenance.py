@@ -69,8 +69,9 @@ class Provenance:
         self.peeled = peeled or prove_private(run.dag, self.view, corrupted)
         self._cause: dict[int, list[int]] = defaultdict(list)
         for step in self.peeled.steps:
-            rest = self.dag.nodes[step.node].args if step.rule == "concat" else (step.symbol,)
-            self._cause[step.node] = list(rest)
+            for number in step.nodes:
+                rest = self.dag.nodes[number].args if step.rule == "concat" else step.symbols
+                self._cause[number] = list(rest)
         self._open = {finding.seen.node for finding in self.peeled.findings}
         self._consumers: dict[int, list[int]] = defaultdict(list)
         for number, node in enumerate(self.dag.nodes):
@@ -154,7 +155,7 @@ class Provenance:
             raise UnknownMessage(
                 f"the {self.corrupted.value} receives nothing under {label!r}; it receives {known}, ..."
             )
-        fresh = {step.node for step in self.peeled.steps}
+        fresh = {number for step in self.peeled.steps for number in step.nodes}
         graph: nx.DiGraph = nx.DiGraph(label=label, corrupted=self.corrupted.value)
         level = dict.fromkeys(roots, 0)
         queue = list(roots)

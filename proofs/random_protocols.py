@@ -1,8 +1,9 @@
 """Random tiny protocols: what the privacy engine says of them, against the exact law of their views.
 
 A program is public: draws, local operations, messages and correlated OTs between two parties with two secrets each.
-Most messages carry a mask, fresh or not, alone or in company, whole or multiplied, sliced or narrowed: some programs
-are private and some are not. An engine that proves a leaking one is unsound; how many private ones it proves is a rate.
+Most messages carry a mask, fresh or not, alone or in company, whole or multiplied, sliced, narrowed or cut into fields,
+chosen by a bit or times a word, two masks mixed in several messages: some programs are private and some are not. An
+engine that proves a leaking one is unsound; how many private ones it proves is a rate.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from sim.role import CLIENT, SERVER, Role
 
 WORD = Ring(2)
 MAX_BITS = 15
+MASKS = {"fresh": 44, "old": 8, "sum": 8, "slice": 6, "narrow": 6, "field": 8, "mix": 14, "choice": 5, "factor": 5,
+         "curve": 3, "none": 4}  # fmt: skip
 NOTHING = Functionality("a random program", lambda *_, **__: [])
 Slot = int
 
@@ -64,6 +67,9 @@ class _Writer:
         self.kinds.append(kind)
         return len(self.kinds) - 1
 
+    def word(self, op: str, owner: Role, args: tuple[Slot, ...], k: int = 0, random: bool = False) -> Slot:
+        return self.add(Step(op, owner, args, k), Kind(owner, WORD, 1, random))
+
     def mine(self, owner: Role, **like: Any) -> list[Slot]:
         return [
             i for i, kind in enumerate(self.kinds)
@@ -89,7 +95,7 @@ class _Writer:
     def mask(self, owner: Role) -> Slot | None:
         """A fresh or old random word, as it is or spoilt; None for no mask."""
         old = self.mine(owner, ring=WORD, length=1, random=True)
-        kind = self.rng.choices(("fresh", "old", "sum", "slice", "narrow", "none"), (60, 8, 8, 6, 6, 4))[0]
+        kind = self.rng.choices(tuple(MASKS), tuple(MASKS.values()))[0]
         if kind == "old" and old:
             found: Slot | None = self.rng.choice(old)
         elif kind == "slice":
@@ -101,6 +107,21 @@ class _Writer:
         elif kind == "narrow":
             wide = self.draw(owner, ring=Ring(self.rng.choice((1, 3))))
             found = None if wide is None else self.add(Step("cast", owner, (wide,)), Kind(owner, WORD, 1, True))
+        elif kind == "field":
+            wide = self.draw(owner, ring=Ring(4))
+            if wide is None:
+                return None
+            lows = (0, self.rng.choice((1, 2, 2, 2)))
+            found = self.rng.choice([self.word("field", owner, (wide,), low, random=True) for low in lows])
+        elif kind in ("mix", "choice"):
+            found = self.mixed(owner, old, kind)
+        elif kind == "factor":
+            found = self.draw(owner)
+            odd = self.word("odd", owner, (self.value(owner),), self.rng.choice((1, 2, 2)))
+            found = None if found is None else self.word("mul", owner, (found, odd))
+        elif kind == "curve":
+            found = self.draw(owner)
+            found = None if found is None else self.word("curve", owner, (found,), self.rng.choice((1, 2, 2)))
         elif kind == "none":
             return None
         else:
@@ -112,6 +133,18 @@ class _Writer:
             args = (found, found) if op == "square" else (found,)
             found = self.add(Step("mul" if op == "square" else op, owner, args, k), Kind(owner, WORD, 1))
         return found
+
+    def mixed(self, owner: Role, old: Sequence[Slot], kind: str) -> Slot | None:
+        """A combination of the first two masks, or one of them as a bit of the owner's says."""
+        pool: list[Slot | None] = list(old[:2])
+        pool += [self.draw(owner) for _ in range(2 - len(pool))]
+        if None in pool:
+            return pool[0]
+        first, second = (slot for slot in pool if slot is not None)
+        if kind == "choice":
+            return self.word("choose", owner, (self.value(owner), first, second))
+        terms = [self.word("scale", owner, (slot,), self.rng.choice((1, 1, 2, 3))) for slot in (first, second)]
+        return self.word("add", owner, (terms[0], terms[1]))
 
     def send(self) -> None:
         owner = self.rng.choice((CLIENT, SERVER))
@@ -164,6 +197,10 @@ def _local(step: Step, args: Sequence[RingArray]) -> RingArray:
         "scale": lambda: args[0] * step.k,
         "shl": lambda: args[0] << 1,
         "cast": lambda: args[0].cast(WORD),
+        "field": lambda: args[0].field(step.k, WORD.l),
+        "odd": lambda: args[0] * step.k + 1,
+        "choose": lambda: args[1] + args[0].bit(0).cast(WORD) * (args[2] - args[1]),
+        "curve": lambda: args[0] * (args[0] * step.k + 1),
     }
     return operations[step.op]()
 

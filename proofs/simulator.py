@@ -2,7 +2,9 @@
 
 A certificate says which nodes of the array DAG are uniform whatever the secrets are. Cut there, and the rest of the
 view is a function of fresh symbols and of what the corrupted party owns: that is the simulator of the security
-definition. It is built from the certificate only, and no input of the honest party is left in it to be given.
+definition. It is built from the certificate only, and no input of the honest party is left in it to be given. A node
+that a short mask hides is sampled with the least of the values that it may hide: the law of the view is then within the
+statistical distance that the certificate claims.
 
 Messages with content are sampled as the bytes that would cross the wire. A sealed message (an OT flight, a ciphertext
 at the server) has no content in the hybrid world; `seal` gives its bytes, by default uniform ones of the right length.
@@ -17,8 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from proofs import rules
 from proofs.certificate import FUNCTIONALITY_OUTPUT, Document, restore
 from proofs.checker import verify
+from proofs.joint import interval
+from proofs.search import no_model
 from proofs.symbolic import DRAW, INPUT, Dag, Node, cone, evaluate
 from sim.concrete import from_words
 from sim.ring import Ring, RingArray, Spec
@@ -57,10 +62,12 @@ class Simulator:
     """The simulator that a certificate contains; the certificate's steps are verified first (Rejected if they fail)."""
 
     def __init__(self, document: Document) -> None:
-        verify(document)
+        verify(document, no_model)
         self.claim = document["claim"]
         self._view = document["view"]
-        self._dag = _cut(restore(document), {target for _, _, target in document["steps"]})
+        dag = restore(document)
+        self._masked = {str(masked.target): masked for masked in _statistical(document, dag)}
+        self._dag = _cut(dag, {t for _, _, targets in document["steps"] for t in group(targets)})
         roots = [row[-1] for row in self._view if row[-1] is not None]
         used = [self._dag.nodes[n] for n in cone(self._dag, roots)]
         self.inputs = {n.label: Spec(n.ring, n.shape) for n in used if n.op == INPUT}
@@ -85,9 +92,12 @@ class Simulator:
 
         def leaf(node: Node) -> Words:
             if node.op == INPUT or self._own(node):
-                words: Words = given[node.op][node.label].value
-                return words
-            return _uniform(tape, f"{node.owner}/{node.label}", Spec(node.ring, node.shape))
+                known: Words = given[node.op][node.label].value
+                return known
+            masked = self._masked.get(node.label) if node.owner == SIMULATOR else None
+            ring = masked.ring if masked else node.ring
+            words = _uniform(tape, f"{node.owner}/{node.label}", Spec(ring, node.shape))
+            return masked.applied(words) & np.uint64(node.ring.mask) if masked else words
 
         roots = [row[-1] for row in self._view if row[-1] is not None]
         values = evaluate(self._dag, roots, leaf)
@@ -106,6 +116,42 @@ class Simulator:
         if array is None:
             return Simulated(label, depth, spec, None, seal(label, spec))
         return Simulated(label, depth, spec, array, encode(array) if isinstance(spec, Spec) else None)
+
+
+def group(named: int | list[int]) -> list[int]:
+    """The nodes that a step of a certificate names."""
+    return named if isinstance(named, list) else [named]
+
+
+@dataclass(frozen=True)
+class _Masked:
+    """A node that a symbol of a narrower ring hides: a value + word, value - word or word - value."""
+
+    target: int
+    ring: Ring
+    value: int
+    sign: int
+
+    def applied(self, words: Words) -> Words:
+        return np.uint64(self.value & Ring(64).mask) + (words if self.sign > 0 else np.uint64(0) - words)
+
+
+def _statistical(document: Document, dag: Dag) -> list[_Masked]:
+    """The nodes of statistical steps, each with the least value that its symbol may hide."""
+    nodes = rules.nodes_of(document["dag"])
+    state = rules.Live(nodes, [], document["claim"]["corrupted"])
+    state.ranges = {(owner, label): (low, high) for owner, label, low, high in document["claim"].get("ranges", [])}
+    found = []
+    for rule, symbols, targets in document["steps"]:
+        if rule == "statistical":
+            (r,), (t,) = symbols, targets
+            first, second = nodes[t].args
+            masks_second = nodes[second].args == (r,)
+            low = interval(state, first if masks_second else second)[0]
+            minus = nodes[t].op == "sub"
+            value, sign = (low, -1 if minus else 1) if masks_second else (-low if minus else low, 1)
+            found.append(_Masked(t, dag.nodes[r].ring, value, sign))
+    return found
 
 
 def _uniform(tape: Tape, label: str, spec: Spec) -> Words:

@@ -72,9 +72,8 @@ class Encoder:
         return self._abstract[form]
 
     def of(self, number: int) -> Any:
-        for n in self.elements.cone([number]):
-            if n not in self.known:
-                self.known[n] = self._of(n)
+        for n in self.elements.missing(number, self.known):
+            self.known[n] = self._of(n)
         return self.known[number]
 
     def _of(self, number: int) -> Any:

@@ -8,24 +8,22 @@ source line of the protocol text that made it. `evaluate` computes a DAG on conc
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.concrete import CONCRETE
-from sim.ring import Index, Ring, RingArray, Shape, Spec
+from sim.ring import Backend, Index, Ring, RingArray, Shape, Spec, selected
 
 INPUT, DRAW, CONST = "input", "draw", "const"
 LEAVES = frozenset({INPUT, DRAW, CONST})
 _FRONT_END = ("sim.", "proofs.")  # packages whose frames are not protocol text
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One array operation. args: node numbers; params: public parameters, hashable; line: where the text made it."""
 
     op: str
@@ -35,21 +33,26 @@ class Node:
     shape: Shape
     line: str
 
-    @cached_property
+    @property
     def label(self) -> str:
         """Of a leaf: the label of its draw or input."""
-        return str(self.params[1]) if self.op in (INPUT, DRAW) else ""
+        return str(self.params[1]) if self.op == DRAW or self.op == INPUT else ""
 
-    @cached_property
+    @property
     def owner(self) -> str:
         """Of a leaf: who knows it."""
-        return str(self.params[0]) if self.op in (INPUT, DRAW) else ""
+        return str(self.params[0]) if self.op == DRAW or self.op == INPUT else ""
+
+
+@cache
+def _is_front_end(module: str) -> bool:
+    return module.startswith(_FRONT_END)
 
 
 def _source_line() -> str:
     """package.module:line of the innermost frame of protocol text."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith(_FRONT_END):
+    while frame.f_back is not None and _is_front_end(frame.f_globals["__name__"]):
         frame = frame.f_back
     return f"{frame.f_globals['__name__']}:{frame.f_lineno}"
 
@@ -82,11 +85,12 @@ class Dag:
         self.constants: dict[int, NDArray[np.uint64]] = {}
 
     def node(self, op: str, args: Sequence[int], params: tuple[Any, ...], ring: Ring, shape: Shape) -> int:
-        key = (op, tuple(args), params, ring.l, shape)
+        args = tuple(args)
+        key = (op, args, params, ring.l, shape)
         known = self._table.get(key)
         if known is None:
             known = self._table[key] = len(self.nodes)
-            self.nodes.append(Node(op, tuple(args), params, ring, shape, _source_line()))
+            self.nodes.append(Node(op, args, params, ring, shape, _source_line()))
         return known
 
     def leaf(self, owner: str, label: str, spec: Spec, op: str = INPUT) -> RingArray:
@@ -98,6 +102,10 @@ class Dag:
 
     # -- the closed operation set --------------------------------------------------------------------------------
     def const(self, ring: Ring, shape: Shape, value: NDArray[np.uint64]) -> int:
+        if not value.ndim:
+            known = self._table.get((CONST, (), (int(value) & ring.mask,), ring.l, shape))
+            if known is not None:
+                return known
         words = np.broadcast_to(value, shape) & np.uint64(ring.mask)
         first = int(words.flat[0]) if words.size else 0
         uniform = bool((words == np.uint64(first)).all())
@@ -148,8 +156,7 @@ class Dag:
 
     def index(self, a: int, where: Index) -> int:
         node = self.nodes[a]
-        shape = np.broadcast_to(np.uint8(0), node.shape)[where].shape
-        return self.node("index", (a,), (_frozen(where),), node.ring, shape)
+        return self.node("index", (a,), (_frozen(where),), node.ring, selected(node.shape, where))
 
     def broadcast(self, a: int, shape: Shape) -> int:
         return self.node("broadcast", (a,), (), self.nodes[a].ring, shape)
@@ -165,17 +172,26 @@ class Dag:
         return self.node("sum", (a,), (axis,), ring, shape[:axis] + shape[axis + 1 :])
 
 
-def evaluate(dag: Dag, roots: Sequence[int], leaf: Callable[[Node], NDArray[Any]]) -> dict[int, NDArray[Any]]:
-    """The values of these nodes (and of all below them), from concrete words for every input and draw."""
+def evaluate(
+    dag: Dag, roots: Sequence[int], leaf: Callable[[Node], NDArray[Any]], words: Backend = CONCRETE
+) -> dict[int, NDArray[Any]]:
+    """The values of these nodes (and of all below them), from concrete words for every input and draw.
+
+    words: the interpretation to compute in; with another one than the concrete, `leaf` gives values of that.
+    """
     values: dict[int, NDArray[Any]] = {}
+    nodes = dag.nodes
     for number in cone(dag, roots):
-        node = dag.nodes[number]
+        node = nodes[number]
         if node.op == CONST:
-            values[number] = CONCRETE.const(node.ring, node.shape, dag.constants[number])
+            values[number] = words.const(node.ring, node.shape, dag.constants[number])
         elif node.op in LEAVES:
-            values[number] = CONCRETE.const(node.ring, node.shape, leaf(node).astype(np.uint64))
+            given = leaf(node)
+            concrete = words is CONCRETE
+            values[number] = CONCRETE.const(node.ring, node.shape, given.astype(np.uint64)) if concrete else given
         else:
-            values[number] = _apply(dag, node, [values[a] for a in node.args])
+            source = nodes[node.args[0]].ring
+            values[number] = _OPERATIONS[node.op](words, node, source, [values[a] for a in node.args])
     return values
 
 
@@ -190,23 +206,21 @@ def cone(dag: Dag, roots: Sequence[int]) -> list[int]:
     return sorted(seen)
 
 
-def _apply(dag: Dag, node: Node, args: list[NDArray[Any]]) -> NDArray[Any]:
-    ring, source = node.ring, dag.nodes[node.args[0]].ring
-    operations: Mapping[str, Callable[[], NDArray[Any]]] = {
-        "add": lambda: CONCRETE.add(ring, args[0], args[1]),
-        "sub": lambda: CONCRETE.sub(ring, args[0], args[1]),
-        "mul": lambda: CONCRETE.mul(ring, args[0], args[1]),
-        "neg": lambda: CONCRETE.neg(ring, args[0]),
-        "matmul": lambda: CONCRETE.matmul(ring, args[0], args[1]),
-        "shl": lambda: CONCRETE.shl(ring, args[0], node.params[0]),
-        "shr": lambda: CONCRETE.shr(ring, args[0], node.params[0]),
-        "cast": lambda: CONCRETE.cast(source, ring, args[0]),
-        "equals": lambda: CONCRETE.equals(source, args[0], node.params[0]),
-        "reshape": lambda: CONCRETE.reshape(args[0], node.shape),
-        "transpose": lambda: CONCRETE.transpose(args[0], node.params),
-        "index": lambda: CONCRETE.index(args[0], _thawed(node.params[0])),
-        "broadcast": lambda: CONCRETE.broadcast(args[0], node.shape),
-        "concat": lambda: CONCRETE.concat(args, node.params[0]),
-        "sum": lambda: CONCRETE.sum(ring, args[0], node.params[0]),
-    }
-    return operations[node.op]()
+# operation -> its value: (interpretation, node, ring of the first operand, values of the operands)
+_OPERATIONS: dict[str, Callable[[Backend, Node, Ring, list[Any]], Any]] = {
+    "add": lambda w, node, _, args: w.add(node.ring, *args),
+    "sub": lambda w, node, _, args: w.sub(node.ring, *args),
+    "mul": lambda w, node, _, args: w.mul(node.ring, *args),
+    "neg": lambda w, node, _, args: w.neg(node.ring, *args),
+    "matmul": lambda w, node, _, args: w.matmul(node.ring, *args),
+    "shl": lambda w, node, _, args: w.shl(node.ring, args[0], node.params[0]),
+    "shr": lambda w, node, _, args: w.shr(node.ring, args[0], node.params[0]),
+    "cast": lambda w, node, source, args: w.cast(source, node.ring, args[0]),
+    "equals": lambda w, node, source, args: w.equals(source, args[0], node.params[0]),
+    "reshape": lambda w, node, _, args: w.reshape(args[0], node.shape),
+    "transpose": lambda w, node, _, args: w.transpose(args[0], node.params),
+    "index": lambda w, node, _, args: w.index(args[0], _thawed(node.params[0])),
+    "broadcast": lambda w, node, _, args: w.broadcast(args[0], node.shape),
+    "concat": lambda w, node, _, args: w.concat(args, node.params[0]),
+    "sum": lambda w, node, _, args: w.sum(node.ring, args[0], node.params[0]),
+}

@@ -51,7 +51,9 @@ def width_case(name: str, share_level: bool, l: int) -> Case | None:
                 at, (Secret(ring, (2,), None, 1 << scale, 1 << (scale + spread)),), {"scale": scale, "spread": spread}
             ),
             "probabilities": Case(
-                at, (Secret(ring, (1, 4)), Secret(ring, (1, 2))), {"s": s, "l": l, "renormalise": False}
+                at,
+                (Secret(ring, (1, 4), None, -quarter, quarter - 1), Secret(ring, (1, 2), None, -quarter, quarter - 1)),
+                {"s": s, "l": l, "renormalise": False},
             ),
         }
     if l == 64:

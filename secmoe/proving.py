@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,54 +12,101 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from proofs.assumptions import total_bits
 from proofs.certificate import certificate, check_file, encode
 from proofs.counterexample import judge
-from proofs.ledger import DECLARED, MODEL, Row, UnknownProtocol, entries, ledger
+from proofs.ledger import DECLARED, MODEL, Row, UnknownProtocol, entries, ledger, rows_of
+from proofs.limits import limits
 from protocols.broken import FAULTS
+from secmoe.bounding import bounds_json, print_bounds
 from secmoe.exit import FAILED, SUCCESS
+from secmoe.mapping import print_map, write_graph
 from sim.role import Role
 from transcripts.show import open_console
 
 PLANTED = "broken."
+CONTRACT = "contract "
+WIDTHS = (8, 16, 32, 64)
 
 
 class BadWidth(ValueError):
     """A ring width that no theorem has."""
 
 
+class BadScope(ValueError):
+    """Options that do not go together."""
+
+
+class BadFolder(ValueError):
+    """A place for certificates that is no folder."""
+
+
 def prove(options: argparse.Namespace) -> int:
-    """Print the ledger; write certificates if asked. Exit 1 unless every verdict holds."""
-    if options.width is not None and options.width not in (8, 16, 32, 64):
+    """Print the ledger, a mask map or a drawing; write certificates if asked. Exit 1 unless every verdict holds."""
+    if options.width is not None and options.width not in WIDTHS:
         raise BadWidth(f"--width: expected 8, 16, 32 or 64, got {options.width}")
     if options.protocol is not None and options.protocol.startswith(PLANTED):
-        return _prove_fault(options.protocol.removeprefix(PLANTED), options.json)
-    chosen = entries(options.protocol)
-    folder = Path(options.certificates) if options.certificates else None
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        return _prove_fault(options.protocol.removeprefix(PLANTED), options)
+    if options.bounds:
+        return _bounds_only(options)
+    rows = rows_of(entries(options.protocol), options.width)
+    if options.graph:
+        return write_graph(rows, options)
+    if options.map:
+        return print_map(rows, options.json)
+    folder = _folder(options.certificates)
     console = open_console()
-    rows, written = [], 0
-    for row in ledger(chosen, options.width):
-        rows.append(row)
+    proved, written = [], 0
+    for row in ledger(rows):
+        proved.append(row)
         if folder is not None:
             written += _write(folder, row)
         if not options.json:
             console.print(_table(row))
+    bounds = list(limits()) if options.protocol is None and options.width is None else []
     if options.json:
-        print(json.dumps({"model": MODEL, "rows": [_json(row) for row in rows], "certificates": written}))
+        told = {"model": MODEL, "rows": [_json(row) for row in proved], "certificates": written}
+        print(json.dumps({**told, "bounds": bounds_json(bounds)}))
     else:
-        _summary(rows, written, folder)
-    return SUCCESS if all(row.holds for row in rows) else FAILED
+        _summary(proved, written, folder)
+        if bounds:
+            print_bounds(console, bounds, in_full=False)
+    proofs_hold = all(row.holds and not row.outdated for row in proved)
+    return SUCCESS if proofs_hold and all(bound.holds for bound in bounds) else FAILED
 
 
-def _prove_fault(name: str, as_json: bool) -> int:
+def _bounds_only(options: argparse.Namespace) -> int:
+    if options.protocol is not None:
+        raise BadScope(f"--bounds: expected no protocol, got {options.protocol!r}: they are about all that ships")
+    bounds = list(limits())
+    if options.json:
+        print(json.dumps({"bounds": bounds_json(bounds)}))
+    else:
+        print_bounds(open_console(), bounds, in_full=True)
+    return SUCCESS if all(bound.holds for bound in bounds) else FAILED
+
+
+def _folder(name: str | None) -> Path | None:
+    if not name:
+        return None
+    folder = Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise BadFolder(f"--certificates: expected a folder, got the file {folder}; name another place")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _prove_fault(name: str, options: argparse.Namespace) -> int:
     """A planted fault: the verdict for each corrupted party, with its counterexample. Exit 1, as it should."""
     found = [fault for fault in FAULTS if fault.name == name]
     if not found:
         raise UnknownProtocol(f"expected broken.NAME with one of {', '.join(f.name for f in FAULTS)}, got {name!r}")
     (fault,) = found
+    if options.map or options.graph:
+        rows = [(fault.entry, fault.entry.cases[0])]
+        return write_graph(rows, options) if options.graph else print_map(rows, options.json)
     verdicts = {role: judge(fault.entry.proto, fault.entry.cases[0], role, fault.tiny) for role in Role}
-    if as_json:
+    if options.json:
         told = {role.value: {"status": v.kind, "detail": v.detail} for role, v in verdicts.items()}
         print(json.dumps({"protocol": PLANTED + name, "fault": fault.what, "private": told}))
     else:
@@ -73,7 +121,7 @@ def _write(folder: Path, row: Row) -> int:
     """One certificate per corrupted party of a proved case."""
     count = 0
     for role in Role:
-        if not row.declared and row.private[role].status == "PROVED":
+        if row.private[role] in row.judged and row.private[role].status == "PROVED":
             name = re.sub(r"[^a-z0-9]+", "-", f"{row.entry.name} {row.case.name}".lower()).strip("-")
             path = folder / f"{name}.{role.value}.json"
             path.write_text(encode(certificate(row.entry, row.case, role)), encoding="utf-8")
@@ -85,37 +133,58 @@ def _status(row: Row, role: Role) -> str:
     return DECLARED if row.declared else row.private[role].status
 
 
+def _refreshing(row: Row) -> str:
+    return "PROVED" if all(v.status == "PROVED" for v in row.refreshing.values()) else "-"
+
+
 def _table(row: Row) -> Table:
     table = Table.grid(padding=(0, 2))
-    for width in (46, 10, 10, 10):
+    for width in (46, 8, 8, 8, 8):
         table.add_column(width=width, no_wrap=True)
     table.add_column(no_wrap=True)
     seconds = row.correct.seconds + sum(v.seconds for v in row.private.values())
-    cells = (f"{row.entry.name}: {row.case.name}", row.correct.status, *(_status(row, role) for role in Role))
-    table.add_row(*(Text(cell) for cell in cells), Text(f"{seconds:6.2f} s  {row.correct.method}"))
+    cells = (row.correct.status, *(_status(row, role) for role in Role), _refreshing(row))
+    table.add_row(
+        Text(f"{row.entry.name}: {row.case.name}"),
+        *(Text(cell) for cell in cells),
+        Text(f"{seconds:6.2f} s  {row.correct.method}"),
+    )
     return table
 
 
 def _summary(rows: list[Row], written: int, folder: Path | None) -> None:
     console = open_console()
-    console.print("columns: correct, private against client, private against server, time, method of correctness")
+
+    def say(text: str) -> None:
+        console.print(Text(text), soft_wrap=True)
+
+    say("columns: correct, private against client, private against server, refreshing (optional), time, method")
     for row in rows:
-        told = [row.correct, *([] if row.declared else row.private.values())]
-        for verdict in told:
+        for verdict in row.judged:
             if verdict.status != "PROVED":
-                console.print(
-                    Text(f"{row.entry.name} ({row.case.name}), {verdict.kind}: {verdict.status} {verdict.detail}")
-                )
-    assumed = sorted({a for row in rows for a in row.correct.assumptions})
-    if assumed:
-        console.print(Text("correctness rests on: " + "; ".join(assumed)))
+                known = row.reason(verdict)
+                listed = f"listed: {known}" if known else verdict.detail
+                say(f"{row.entry.name} ({row.case.name}), {verdict.kind}: {verdict.status} {listed}")
+        for kind in row.outdated:
+            say(f"{row.entry.name} ({row.case.name}), {kind}: PROVED, yet listed as unknown; take it off the list")
+    contracts = {a for row in rows for a in row.correct.assumptions if a.startswith(CONTRACT)}
+    inputs = sorted({a for row in rows for a in row.correct.assumptions if a.startswith("input")})
+    say(f"contracts used, each proved at its own shape and parameters, none resting on itself: {len(contracts)}")
+    if inputs:
+        say("premises on inputs: " + "; ".join(a.removeprefix("input: ") for a in inputs))
+    assumptions = tuple(dict.fromkeys(a for row in rows for a in row.assumptions))
+    for a in assumptions:
+        distance = f", 2^{round(math.log2(a.distance))} per session" if a.distance else ""
+        say(f"assumed ({a.where}, {a.kind}{distance}): {a.name} [{a.source}]")
+    if bits := total_bits(assumptions):
+        say(f"statistical distances in total: at most 2^-{bits} per session")
     if len({row.entry.name for row in rows}) == 1:
         for role in Role:
-            if not rows[0].declared and rows[0].private[role].status == "PROVED":
-                console.print(Text(rows[0].statement(role)))
-    console.print(Text(f"model: {MODEL}; a PROVED row is a statement about this protocol text at this shape"))
+            if rows[0].private[role] in rows[0].judged and rows[0].private[role].status == "PROVED":
+                say(rows[0].statement(role))
+    say(f"model: {MODEL}; a PROVED row is a statement about this protocol text at this shape")
     if folder is not None:
-        console.print(Text(f"{written} certificates in {folder}"))
+        say(f"{written} certificates in {folder}")
 
 
 def _json(row: Row) -> dict[str, Any]:
@@ -127,6 +196,8 @@ def _json(row: Row) -> dict[str, Any]:
         "case": row.case.name,
         "correct": {**verdict(row.correct), "assumptions": list(row.correct.assumptions)},
         "private": {role.value: {**verdict(row.private[role]), "status": _status(row, role)} for role in Role},
+        "refreshing": {role.value: verdict(v) for role, v in row.refreshing.items()},
+        "assumptions": [vars(a) for a in row.assumptions],
         "statements": [] if row.declared else [row.statement(role) for role in Role],
         "holds": row.holds,
     }

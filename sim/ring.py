@@ -15,6 +15,7 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -173,7 +174,8 @@ class RingArray:
 
     def _operand(self, other: RingArray | int) -> RingArray:
         if isinstance(other, RingArray):
-            _compatible(self, other)
+            if other.ring is not self.ring or other.backend is not self.backend:
+                _compatible(self, other)
             if other.shape != self.shape:
                 raise ShapeMismatch(f"operands of shapes {self.shape} and {other.shape}; broadcast explicitly")
             return other
@@ -273,8 +275,7 @@ class RingArray:
         return self._new(tuple(self.shape[a] for a in axes), self.backend.transpose(self.value, axes))
 
     def __getitem__(self, where: Index) -> RingArray:
-        shape = np.broadcast_to(np.uint8(0), self.shape)[where].shape
-        return self._new(shape, self.backend.index(self.value, where))
+        return self._new(selected(self.shape, where), self.backend.index(self.value, where))
 
     def broadcast(self, *shape: int) -> RingArray:
         """Repeat along axes of length 1 (and new leading axes), as numpy does."""
@@ -293,6 +294,23 @@ def _compatible(a: RingArray, b: RingArray) -> None:
         raise RingMismatch(f"operands in different rings: {a.ring} and {b.ring}")
     if a.backend is not b.backend:
         raise TypeError(f"operands of different interpretations: {a.backend.name}, {b.backend.name}")
+
+
+def selected(shape: Shape, where: Index) -> Shape:
+    """The shape of a selection from an array of this shape; raises IndexError as numpy does."""
+    parts = where if isinstance(where, tuple) else (where,)
+    if any(type(part) not in _BASIC for part in parts):
+        return np.broadcast_to(np.uint8(0), shape)[where].shape
+    return _selected(shape, tuple((p.start, p.stop, p.step) if isinstance(p, slice) else p for p in parts))
+
+
+_BASIC = (int, slice, type(None), type(Ellipsis))
+
+
+@lru_cache(maxsize=1 << 16)
+def _selected(shape: Shape, parts: tuple[Any, ...]) -> Shape:
+    where = tuple(slice(*part) if isinstance(part, tuple) else part for part in parts)
+    return np.broadcast_to(np.uint8(0), shape)[where].shape
 
 
 def _broadcasts(shape: Shape, to: Shape) -> bool:

@@ -21,11 +21,11 @@ def op(name: str, *args: Any, params: Sequence[Any] = (), width: int = 2, shape:
 
 
 def document(
-    rows: Sequence[Row], view: Sequence[Any], steps: Sequence[Any], corrupted: str = "client"
+    rows: Sequence[Row], view: Sequence[Any], steps: Sequence[Any], corrupted: str = "client", **claim: Any
 ) -> dict[str, Any]:
     """What `verify` reads of a certificate."""
     return {
-        "claim": {"corrupted": corrupted},
+        "claim": {"corrupted": corrupted, **claim},
         "dag": {
             "kinds": [[name, list(params), width, list(shape), "here:1"] for name, _, params, width, shape in rows],
             "nodes": [[i, *args] for i, (_, args, _, _, _) in enumerate(rows)],
@@ -194,6 +194,13 @@ FORGED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("mask in the view", document(MASKED, [0, 2], [ADD]), "has 2 uses"),
     ("mask used twice", document([R, X, op("add", 0, 1), op("sub", 0, 1)], [2, 3], [ADD]), "has 2 uses"),
+    ("local rule of two", document([*TWO, op("add", 0, 1)], [3], [("add", [0, 1], 3)]), "one symbol and one node"),
+    (
+        "local rule of two nodes",
+        document([R, op("neg", 0), X, op("add", 0, 2)], [1, 3], [("neg", 0, [1, 3])]),
+        "one symbol and one node",
+    ),
+    ("symbol named twice", document(MASKED, [2], [("linear", [0, 0], [2])]), "named twice"),
     ("mask twice in one node", document([R, X, op("add", 0, 0), op("mul", 1, 2)], [3], [("add", 0, 2)]), "has 2 uses"),
     (
         "masked message sent twice and used",

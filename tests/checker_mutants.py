@@ -1,17 +1,22 @@
-"""Mutants of the checker: its text with one condition, statement or operand taken away, or one comparison turned."""
+"""Mutants of the checker and its rules: their text with one condition, statement or operand taken away, or one
+comparison turned."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import proofs.checker
+import proofs.joint
+import proofs.rules
 
-SOURCE = Path(proofs.checker.__file__).read_text()
+PARTS = (proofs.rules, proofs.joint, proofs.checker)  # each imports from those before it
+SOURCES = {part.__name__: inspect.getsource(part) for part in PARTS}
+CODE = {name: compile(text, name, "exec") for name, text in SOURCES.items()}
 TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
@@ -23,12 +28,17 @@ TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }
 
 
-def load(tree: ast.Module, name: str) -> ModuleType:
-    """A module from a syntax tree."""
-    module = ModuleType(name)
-    sys.modules[name] = module  # dataclasses look their module up
-    exec(compile(tree, name, "exec"), module.__dict__)
-    return module
+def load(changed: str, tree: ast.Module) -> ModuleType:
+    """The checker with one of its parts from a syntax tree, and the parts that import from that one made anew."""
+    kept = {part.__name__: part for part in PARTS}
+    names = list(kept)
+    try:
+        for name in names[names.index(changed) :]:
+            module = sys.modules[name] = ModuleType(name)  # dataclasses look their module up
+            exec(compile(tree, name, "exec") if name == changed else CODE[name], module.__dict__)
+        return sys.modules[proofs.checker.__name__]
+    finally:
+        sys.modules.update(kept)
 
 
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
@@ -37,14 +47,19 @@ def functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
             yield node
 
 
-def _bodies(function: ast.FunctionDef) -> Iterator[list[ast.stmt]]:
+def _statements(function: ast.FunctionDef) -> Iterator[tuple[list[ast.stmt], int]]:
+    """Statements by their place. Of a while loop the conditions only: it must go on consuming what it loops over."""
     for node in ast.walk(function):
-        if isinstance(node, ast.While):  # a loop that no longer consumes what it loops over has no outcome
-            continue
         for name in ("body", "orelse"):
-            body = getattr(node, name, None)
-            if isinstance(body, list):
-                yield body
+            found = getattr(node, name, None)
+            body: list[ast.stmt] = found if isinstance(found, list) else []
+            for i, statement in enumerate(body):
+                if not isinstance(node, ast.While) or _is_condition(statement):
+                    yield body, i
+
+
+def _is_condition(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and ast.unparse(statement).startswith("need(")
 
 
 def _is_docstring(statement: ast.stmt) -> bool:
@@ -53,12 +68,13 @@ def _is_docstring(statement: ast.stmt) -> bool:
 
 def mutants() -> Iterator[tuple[str, ModuleType]]:
     """(what was changed, the changed checker). Annotations, messages and docstrings are left alone."""
-    tree = ast.parse(SOURCE)
-    for where, node, siblings, i, replacement in list(_sites(tree)):
-        what, siblings[i], kept = f"{where}: {ast.unparse(node)[:100]}", replacement, siblings[i]
-        module = load(tree, "checker_mutant")
-        siblings[i] = kept
-        yield what, module
+    for part, text in SOURCES.items():
+        tree = ast.parse(text)
+        for where, node, siblings, i, replacement in list(_sites(tree)):
+            what, siblings[i], kept = f"{part}.{where}: {ast.unparse(node)[:100]}", replacement, siblings[i]
+            module = load(part, tree)
+            siblings[i] = kept
+            yield what, module
 
 
 Site = tuple[str, ast.AST, list[Any], int, ast.AST]  # where, what is changed, and in which list it is replaced by what
@@ -66,11 +82,11 @@ Site = tuple[str, ast.AST, list[Any], int, ast.AST]  # where, what is changed, a
 
 def _sites(tree: ast.Module) -> Iterator[Site]:
     for function in functions(tree):
-        for body in _bodies(function):
-            for i, statement in enumerate(body):
-                if not _is_docstring(statement) and not isinstance(statement, ast.FunctionDef):
-                    nothing = ast.copy_location(ast.Pass(), statement)
-                    yield f"{function.name} without statement", statement, body, i, nothing
+        for body, i in _statements(function):
+            statement = body[i]
+            if not _is_docstring(statement) and not isinstance(statement, ast.FunctionDef):
+                nothing = ast.copy_location(ast.Pass(), statement)
+                yield f"{function.name} without statement", statement, body, i, nothing
         for node in ast.walk(function):
             if isinstance(node, ast.BoolOp):
                 for i, operand in enumerate(node.values):

@@ -20,6 +20,8 @@ def test_a_protocol_is_proved_and_its_certificates_are_rechecked(
         assert row["holds"] and row["correct"]["status"] == "PROVED"
         assert {v["status"] for v in row["private"].values()} == {"PROVED"}
         assert "semi-honest" in row["statements"][0] and "hybrid" in row["statements"][0]
+        assert {a["where"] for a in row["assumptions"]} == {"oblivious transfer"}
+        assert {v["status"] for v in row["refreshing"].values()} <= {"PROVED", "UNKNOWN"}
     for path in tmp_path.iterdir():
         assert main(["check-proof", str(path)]) == 0
         assert capsys.readouterr().out.startswith("ACCEPTED")
@@ -62,3 +64,51 @@ def test_a_damaged_certificate_is_refused(damage: object, tmp_path: Path, capsys
     assert main(["check-proof", str(path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["check-proof", str(tmp_path / "none.json")]) == 2
+
+
+def test_the_mask_map(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prove", "mux", "--map", "--json"]) == 0
+    maps = json.loads(capsys.readouterr().out)
+    assert {m["corrupted"] for m in maps} == {"client", "server"}
+    for message in (m for found in maps for m in found["messages"]):
+        assert message["status"] == "masked" and message["masks"] and message["nbytes"] > 0
+    assert main(["prove", "mux", "--map"]) == 0
+    assert "hidden by" in capsys.readouterr().out
+    assert main(["prove", "broken.mask_reused", "--map"]) == 1  # something is open
+    assert "open" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".dot"])
+def test_a_graph_around_a_message(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / f"g{suffix}"
+    assert main(["prove", "mux", "--graph", str(path), "--corrupted", "server", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["corrupted"] == "server" and told["message"] in path.read_text()
+    assert path.read_text().startswith("<svg" if suffix == ".svg" else "digraph")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prove", "mux", "--graph", "picture.png"],
+        ["prove", "mux", "--graph", "nowhere/picture.svg"],
+        ["prove", "mux", "--graph", "g.svg", "--message", "nothing"],
+        ["prove", "moe_layer", "--width", "16"],
+        ["prove", "mux", "--bounds"],
+    ],
+)
+def test_odd_requests_are_one_line_and_exit_2(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and ("expected" in told or "receives" in told or "no folder" in told)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_bounds_of_what_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prove", "--bounds", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["bounds"]
+    assert len(rows) > 100 and all(row["verdict"] != "REFUTED" and row["statement"] for row in rows)

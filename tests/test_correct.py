@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import pytest
 
 from proofs.correct import NoTheorem, forget_proved_callees, prove_correct
 from proofs.theorems import merge_lemma
 from proofs.verdict import Verdict
-from proofs.widths import WIDTHS
+from proofs.widths import WIDTHS, width_case
 from protocols import functionalities as F
 from protocols.boolean import conjoin
 from protocols.catalog import CATALOG, Case, Entry, Secret
@@ -25,12 +22,14 @@ from sim.role import CLIENT
 R8 = Ring(8)
 ROWS = {(entry.name, entry.share_level): entry for entry in CATALOG if entry.cases}
 FAST = ("reveal", "b2a", "mux", "mux_public", "cross", "mul", "square", "relu", "less_than", "drelu", "truncate")
-AT_WIDTHS = (*FAST, "greater_than", "truncate_known_sign", "correlate", "top_k")
-
-
-def often(values: Iterable[int], slow: tuple[int, ...]) -> list[Any]:
-    """These values in every full test run, the rest nightly."""
-    return [pytest.param(v, marks=pytest.mark.slow if v in slow else pytest.mark.nightly) for v in values]
+# Every protocol whose ring is a parameter, at every width that its theorem has.
+AT_WIDTHS = [
+    (entry, width)
+    for entry in CATALOG
+    for width in WIDTHS
+    if entry.cases and width_case(entry.name, entry.share_level, width) is not None
+]
+OPEN = ("probabilities", 32)  # with few guard bits the bounds do not show that the sum of exponentials is in range
 
 
 def row(name: str, share_level: bool = False) -> Entry:
@@ -48,18 +47,25 @@ def test_proved_at_8_bits(name: str) -> None:
     proved(prove_correct(entry, entry.cases[0], 8))
 
 
-@pytest.mark.parametrize("width", often(WIDTHS, (8, 64)))
-@pytest.mark.parametrize("name", AT_WIDTHS)
-def test_proved_at_every_width(name: str, width: int) -> None:
-    entry = row(name)
-    proved(prove_correct(entry, entry.cases[0], width))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("width", WIDTHS)
-def test_one_ulp_truncation_is_floor_less_carry(width: int) -> None:
-    entry = row("truncate", share_level=True)
-    proved(prove_correct(entry, entry.cases[0], width))
+@pytest.mark.parametrize(("entry", "width"), AT_WIDTHS, ids=[f"{e.name} {e.share_level} {w}" for e, w in AT_WIDTHS])
+def test_proved_at_every_width(entry: Entry, width: int) -> None:
+    verdict = prove_correct(entry, entry.cases[0], width)
+    if (entry.name, width) == OPEN:
+        assert verdict.status == "UNKNOWN" and "demand of reciprocal" in verdict.detail
+    else:
+        proved(verdict)
+
+
+def test_every_width_of_every_protocol_is_there() -> None:
+    """A protocol without a ring of its own (or below four widths for a reason of range) is named here."""
+    widths = {entry.name: [w for e, w in AT_WIDTHS if e is entry] for entry in CATALOG if entry.cases}
+    fewer = {name: found for name, found in widths.items() if found != list(WIDTHS)}
+    assert fewer == {
+        "conjoin": [], "choose": [], "correlate_wide": [], "correlate_ragged": [], "bit_triples": [], "one_hot": [],
+        "linear": [], "select_product": [], "select_then_compute": [], "moe_layer": [],
+        "exp": [32, 64], "reciprocal": [32, 64], "probabilities": [32, 64], "piecewise": [64],
+    }  # fmt: skip
 
 
 SMALL_ROWS = ("conjoin", "choose", "correlate_wide", "correlate_ragged", "bit_triples", "one_hot", "linear")
@@ -78,14 +84,15 @@ def test_functions_and_routing(name: str) -> None:
         proved(prove_correct(row(name), case))
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["top_k", "probabilities", "select_then_compute", "moe_layer"])
 def test_compositions(name: str) -> None:
     for case in row(name).cases:
         proved(prove_correct(row(name), case))
 
 
-@pytest.mark.parametrize("experts", often(range(2, 17), (2, 3, 5)))
+@pytest.mark.slow
+@pytest.mark.parametrize("experts", range(2, 17))
 def test_tournaments_of_any_size(experts: int) -> None:
     secret = Secret(Ring(64), (1, experts), None, -(1 << 61), (1 << 61) - 1)
     proved(prove_correct(row("top_k"), Case(f"E = {experts}", (secret,), {"k": 1, "l": 64})))

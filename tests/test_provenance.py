@@ -13,6 +13,7 @@ from proofs.provenance import COLOURS, HIDDEN, KNOWN, OPEN, Provenance, UnknownM
 from proofs.symbolic import DRAW, INPUT, Dag
 from proofs.trace import Trace, trace
 from protocols import functionalities as F
+from protocols.broken import HARD
 from protocols.ot.ideal import IdealOtService
 from sim.party import Party, ProtocolDecl, protocol
 from sim.ring import Ring, RingArray, Spec
@@ -148,3 +149,12 @@ def test_drawings_are_well_formed() -> None:
     assert len(picture.findall(f"{space}line")) == graph.number_of_edges()
     fills = {rect.get("fill") for rect in picture.iter(f"{space}rect")}
     assert COLOURS["mask"] in fills and COLOURS["secret"] in fills
+
+
+@pytest.mark.parametrize("name", ["odd_determinant", "disjoint_slices", "masks_in_secret_order"])
+def test_masks_of_a_joint_step_are_those_of_the_whole_step(name: str) -> None:
+    entry = next(entry for entry in HARD if entry.name == name)
+    found = Provenance(trace_case(entry, entry.cases[0]), SERVER)
+    drawn = {node.label for node in found.dag.nodes if node.op == DRAW}
+    for row in found.rows():
+        assert row.status == HIDDEN and {mask.label for mask in row.masks} == drawn

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from proofs.certificate import certificate, find, restore
+from proofs.certificate import certificate, find, masking_of, ranges, rebuilt, restore, step_json, trace_case
 from proofs.checker import Rejected
+from proofs.private import prove_private
 from proofs.simulator import MissingInput, Simulator
 from proofs.symbolic import DRAW, INPUT, Dag, cone, evaluate
 from protocols.boolean import conjoin
+from protocols.broken import HARD
+from protocols.broken.secure import BOUNDED
 from protocols.catalog import CATALOG, Case, Entry, Secret
 from protocols.convert import b2a, mux
 from protocols.he.client import ClientKeys
@@ -24,7 +27,7 @@ from protocols.sharing import reveal
 from sim.concrete import from_words
 from sim.party import ProtocolDecl
 from sim.ring import Z2, Ring, RingArray
-from sim.role import CLIENT, Role
+from sim.role import CLIENT, SERVER, Role
 from sim.tape import Tape, derive_key, draw_nbytes, words_from_bytes
 from sim.wire import AnySpec, Blob, decode
 from sim.world import Execution, Session
@@ -38,6 +41,14 @@ ROWS = [
     if entry.proto is not reveal
 ]
 SEED = b"simulator test"
+JOINTLY = (
+    "disjoint_slices",
+    "disjoint_fields",
+    "odd_determinant",
+    "odd_secret_factor",
+    "spread_mask",
+    "masks_in_secret_order",
+)
 
 
 def hybrid_run(entry: Entry, case: Case) -> tuple[Execution, dict[Role, dict[str, RingArray]]]:
@@ -197,3 +208,53 @@ def test_ciphertexts_at_the_server_are_encryptions_of_zero() -> None:
     (message,) = execution.view(role)
     assert entry_.label == message.label and entry_.array is None
     assert entry_.payload is not None and len(entry_.payload) == message.nbytes == layout.nbytes
+
+
+@pytest.mark.parametrize("entry", BOUNDED, ids=lambda entry: entry.name)
+def test_what_a_short_mask_hides_is_sampled_within_the_distance(entry: Entry) -> None:
+    """The sampled word is the least secret minus a mask, each mask equally likely: the law at that secret."""
+    case = entry.cases[-1]
+    run = trace_case(entry, case)
+    peeled = prove_private(run.dag, run.view(SERVER), SERVER, ranges(case), Fraction(1))
+    body = rebuilt(entry, case, run, SERVER, masking_of(peeled.distance))
+    place = {number: i for i, number in enumerate(cone(run.dag, [seen.node for seen in run.view(SERVER)]))}
+    body["steps"] = [step_json(step, place) for step in peeled.steps]
+    simulator = Simulator({**body, "digest": ""})
+    assert not simulator.inputs
+    found = Counter[int]()
+    for i in range(400):
+        (sampled,) = simulator.sample({}, {}, Tape(derive_key(bytes([i % 256, i // 256]), "s"), "simulator"))
+        assert sampled.array is not None
+        found[int(sampled.array.value[0])] += 1
+    least = case.secrets[0].range[0]
+    assert set(found) == {(least - mask) % 8 for mask in range(4)}
+    assert min(found.values()) > 60
+
+
+@pytest.mark.parametrize("entry", [e for e in HARD if e.name in JOINTLY], ids=lambda entry: entry.name)
+def test_simulated_law_of_joint_steps_is_the_law_of_every_run(entry: Entry) -> None:
+    case = entry.cases[-1]
+    for role in Role:
+        document = certificate(entry, case, role)
+        dag, simulator = restore(document), Simulator(document)
+        roots = [row[-1] for row in document["view"] if row[-1] is not None]
+        assert not simulator.inputs
+        inputs_ = [n for n in dag.nodes if n.op == INPUT]
+        for words in itertools.product(*(range(n.ring.modulus) for n in inputs_)):
+            values = {n.params: word for n, word in zip(inputs_, words, strict=True)}
+            assert law_of_words(simulator._dag, roots, {}) == law_of_words(dag, roots, values)
+
+
+def law_of_words(dag: Dag, roots: list[int], values: dict[tuple[Any, ...], int]) -> Law:
+    """The exact law of these nodes, inputs of one entry given, the draws uniform."""
+    draws = [n for n in (dag.nodes[i] for i in cone(dag, roots)) if n.op == DRAW]
+    lists = [itertools.product(range(n.ring.modulus), repeat=math.prod(n.shape)) for n in draws]
+    found: Counter[tuple[int, ...]] = Counter()
+    for words in itertools.product(*lists):
+        given = {n.params: np.array(w, dtype=np.uint64).reshape(n.shape) for n, w in zip(draws, words, strict=True)}
+        out = evaluate(
+            dag, roots, lambda n, given=given: given.get(n.params, np.full(n.shape, values.get(n.params, 0)))
+        )
+        found[tuple(int(word) for r in roots for word in out[r].reshape(-1))] += 1
+    total = found.total()
+    return {outcome: Fraction(count, total) for outcome, count in found.items()}

@@ -1,4 +1,7 @@
-"""Hard variants: correct and private, though a careless rule takes them for leaks. None may be refused silently."""
+"""Hard variants: correct and private, though a careless rule takes them for leaks. None may be refused silently.
+
+`HARD` is perfectly private; `BOUNDED` up to a statistical distance that its proof must name.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,17 @@ from sim.ring import Z2, Ring, RingArray, Spec, concat, stack
 from sim.role import CLIENT, SERVER
 
 HARD: list[Entry] = []
+BOUNDED: list[Entry] = []
 
 
-def variant(claims: Functionality, cases: tuple[Case, ...]) -> Callable[[Text], ProtocolDecl[Any]]:
+def variant(
+    claims: Functionality, cases: tuple[Case, ...], into: list[Entry] = HARD
+) -> Callable[[Text], ProtocolDecl[Any]]:
     """Declare a protocol text and list it."""
 
     def declare(run: Text) -> ProtocolDecl[Any]:
         proto: ProtocolDecl[Any] = protocol(realises=claims)(run)
-        HARD.append(Entry(proto, cases))
+        into.append(Entry(proto, cases))
         return proto
 
     return declare
@@ -141,6 +147,65 @@ async def odd_secret_factor(p: Party, x: Any, y: Any, *, spec: Spec) -> list[Rin
     r, s = draw(p, "r", spec), draw(p, "s", spec)
     mask = r * (1 + y * 2) if r is not None else None
     return [await hand_over(p, "x", x, mask, spec), await hand_over(p, "y", y, s, spec)]
+
+
+@variant(SHARING, owned(1, 1, small=Ring(3)))
+async def spread_mask(p: Party, x: Any, *, spec: Spec) -> RingArray:
+    """The mask is r with its lower half added again, further up: one-to-one in r, by no rule of factors."""
+    r, l = draw(p, "r", spec), spec.ring.l
+    mask = r + ((r << (l - l // 2)) >> 1) if r is not None else None
+    return await hand_over(p, "x", x, mask, spec)
+
+
+@variant(SHARING, owned(2, 1))
+async def masks_in_secret_order(p: Party, x: Any, y: Any, *, spec: Spec) -> list[RingArray]:
+    """Two masks, the first of them for x or for y, as the low bit of x says."""
+    r, s = draw(p, "r", spec), draw(p, "s", spec)
+    first = second = None
+    if r is not None and s is not None:
+        swap = x.bit(0).cast(spec.ring) * (s - r)
+        first, second = r + swap, s - swap
+    return [await hand_over(p, "x", x, first, spec), await hand_over(p, "y", y, second, spec)]
+
+
+def _narrow(name: str, secret: Secret, wide: Ring, mask: int) -> Case:
+    return Case(name, (secret,), {"spec": Spec(wide, secret.shape), "mask": mask})
+
+
+def _extended(x: Any, *, spec: Spec, mask: int) -> Any:
+    return x.cast(spec.ring)
+
+
+IN_RANGE = Functionality("sharing of a small word in a wide ring", _extended)
+
+
+@variant(
+    IN_RANGE,
+    (
+        _narrow("large", Secret(Ring(16), (3,), CLIENT), R64, 60),
+        _narrow(TINY_CASE, Secret(Z2, (1,), CLIENT), Ring(3), 2),
+    ),
+    BOUNDED,
+)
+async def short_mask(p: Party, x: Any, *, spec: Spec, mask: int) -> RingArray:
+    """A word of 16 bits under a mask of 60 in a ring of 64: what shows at the ends has a probability below 2^-42."""
+    r = draw(p, "r", Spec(Ring(mask), spec.shape))
+    wide, ours = (r.cast(spec.ring), x.cast(spec.ring)) if r is not None else (None, None)
+    return await hand_over(p, "x", ours, wide, spec)
+
+
+@variant(
+    IN_RANGE,
+    (
+        _narrow("large", Secret(R64, (2,), CLIENT, -1000, 1000), R64, 56),
+        _narrow(TINY_CASE, Secret(Ring(3), (1,), CLIENT, -1, 1), Ring(3), 2),
+    ),
+    BOUNDED,
+)
+async def mask_for_a_range(p: Party, x: Any, *, spec: Spec, mask: int) -> RingArray:
+    """A signed word that is small by a premise on the inputs, under a mask of 56 bits."""
+    r = draw(p, "r", Spec(Ring(mask), spec.shape))
+    return await hand_over(p, "x", x, r.cast(spec.ring) if r is not None else None, spec)
 
 
 def _bit_and_word(name: str, ring: Ring, n: int) -> Case:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from typing import Any
 
 from protocols.ot.base import POINT_BYTES
@@ -53,8 +52,9 @@ async def choose(
     def step(draw: Any, client: RingArray, server: RingArray) -> tuple[RingArray, RingArray]:
         chosen, rows = (client, server) if receiver is CLIENT else (server, client)
         r: RingArray = draw("r", Z2, (*shape, width))
-        hits = [chosen.equals(i).reshape(*shape, 1).broadcast(*shape, width) for i in range(n_choices)]
-        out = reduce(lambda a, b: a ^ b, (hit & rows[..., i, :] for i, hit in enumerate(hits))) ^ r
+        places = chosen.const(list(range(n_choices))).broadcast(*shape, n_choices)
+        hits = (chosen.reshape(*shape, 1).broadcast(*shape, n_choices) - places).equals(0)
+        out = (hits.reshape(*shape, n_choices, 1).broadcast(*rows.shape) & rows).sum(-2) ^ r
         return (out, r) if receiver is CLIENT else (r, out)
 
     mine = index if p.role is receiver else table

@@ -1,0 +1,116 @@
+"""The ledger: what holds, what is listed, what is assumed, and what refreshes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from proofs.assumptions import OF_HE, OF_OT, assumed, total_bits
+from proofs.certificate import find, trace_case
+from proofs.correct import NoTheorem
+from proofs.enumerate import Joint
+from proofs.ledger import LISTED, Row, entries, private_verdict, prove_row, rows_of
+from proofs.refreshing import refreshing
+from proofs.tiny import ENUMERATED
+from proofs.verdict import Verdict
+from proofs.widths import WIDTHS
+from protocols import functionalities as F
+from protocols.broken import FAULTS
+from protocols.catalog import DECLARED, PROVED, Entry
+from sim.role import CLIENT, SERVER, Role
+
+UNKNOWN = Verdict("UNKNOWN", "correct", "normal form", "one term left", 0.0)
+REASON = {("b2a", "64", "correct"): "a reason"}
+
+
+@pytest.fixture(scope="module")
+def row() -> Row:
+    entry, case, _ = find({"protocol": "b2a", "case": "64", "corrupted": "client"})
+    return prove_row(entry, case)
+
+
+def test_an_unknown_verdict_fails_unless_it_is_listed(row: Row) -> None:
+    assert row.holds and not row.outdated
+    unknown = replace(row, correct=UNKNOWN)
+    assert not unknown.holds
+    assert replace(unknown, listed=REASON).holds
+    assert replace(unknown, listed=REASON).reason(UNKNOWN) == "a reason"
+
+
+def test_a_refuted_verdict_fails_though_it_is_listed(row: Row) -> None:
+    refuted = replace(UNKNOWN, status="REFUTED")
+    assert not replace(row, correct=refuted, listed=REASON).holds
+
+
+def test_what_is_listed_and_proved_is_outdated(row: Row) -> None:
+    assert replace(row, listed=REASON).outdated == ["correct"]
+
+
+def test_the_list_is_about_the_catalog() -> None:
+    known = {(entry.name, case.name) for width in (None, *WIDTHS) for entry, case in rows_of(entries(None), width)}
+    assert {(name, case) for name, case, _ in LISTED} <= known
+    assert all(LISTED.values())
+
+
+def test_what_is_listed_is_still_unknown() -> None:
+    for name, case, kind in LISTED:
+        rows = [
+            (e, c) for w in (None, *WIDTHS) for e, c in rows_of(entries(None), w) if (e.name, c.name) == (name, case)
+        ]
+        found = [v for row in rows for v in prove_row(*row).judged if v.kind == kind]
+        assert found and all(v.status == "UNKNOWN" for v in found), (name, case, kind)
+
+
+def test_the_listed_demand_holds_for_every_word() -> None:
+    """A sum of up to 2^spread exponentials, the largest of them exp(0), is in the range of the reciprocal."""
+    for s, l in ((12, 32), (18, 64)):
+        one = 1 << F.guard_bits(s, l)
+        every = F.exp_fixed(np.arange((F.EXP_FLOOR << s) - 2, 1, dtype=np.int64), s=s, l=l)
+        assert every.min() == 0 and every.max() == every[-1] == one
+
+
+@pytest.mark.slow
+def test_every_row_of_the_catalog_is_what_its_status_says() -> None:
+    """PROVED: correct, and private against both parties at every case. DECLARED: correct, and opens its output."""
+    for entry, case in rows_of(entries(None)):
+        found = prove_row(entry, case)
+        assert found.holds and not found.outdated, (entry.name, case.name, found.correct, found.private)
+        assert found.correct.status == "PROVED"
+        private = all(v.status == "PROVED" for v in found.private.values())
+        assert entry.status == (PROVED if private else DECLARED), (entry.name, case.name)
+
+
+def test_a_leak_is_refuted_with_two_secrets() -> None:
+    fault = next(f for f in FAULTS if f.name == "mask_reused")
+    run = trace_case(fault.entry, fault.entry.cases[0])
+    found = private_verdict(run, SERVER)
+    assert found.status == "REFUTED" and found.detail.startswith("LEAK: corrupted server")
+    assert private_verdict(run, CLIENT).status == "PROVED"
+
+
+def test_rows_at_a_width() -> None:
+    assert {case.secrets[0].ring.l for _, case in rows_of(entries("mux"), 16)} <= {1, 16}
+    assert len(rows_of(entries(None), 8)) >= 15
+    with pytest.raises(NoTheorem, match="expected another --width"):
+        rows_of(entries("moe_layer"), 16)
+
+
+def test_assumptions_follow_the_calls() -> None:
+    assert assumed(False) == OF_OT and assumed(True) == OF_OT + OF_HE
+    assert total_bits(OF_OT) is None
+    bits = total_bits(OF_HE)
+    assert bits is not None and 2.0**-bits >= sum(a.distance for a in OF_HE) > 2.0 ** -(bits + 1)
+
+
+@pytest.mark.parametrize("entry", ENUMERATED, ids=lambda entry: entry.name)
+def test_refreshing_agrees_with_enumeration(entry: Entry) -> None:
+    """Where the engine says so, every output share of the tiny instance is uniform for every input."""
+    for case in entry.cases:
+        run = trace_case(entry, case)
+        proved = {role for role in Role if refreshing(run, role).status == "PROVED"}
+        if proved:
+            joint = Joint(entry.proto, case)
+            for role in proved:
+                assert joint.uniform_output(role), (entry.name, case.name, role)
