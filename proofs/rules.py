@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 Interval = tuple[int, int]
 
@@ -25,8 +24,7 @@ def need(holds: bool, otherwise: str) -> None:
         raise Rejected(otherwise)
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One array operation: entries over Z_{2^width}."""
 
     op: str

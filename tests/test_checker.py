@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import hashlib
 import itertools
 import json
 import random
@@ -102,6 +103,14 @@ ALTERED["steps"] = []
 OTHER = copy.deepcopy(MADE)
 OTHER["claim"]["corrupted"] = "server"
 
+
+def digested(text: str) -> str:
+    """The text with its own digest in it, canonical or not."""
+    entry = f'"digest":"{MADE["digest"]}",'
+    found = hashlib.sha256(text.replace(entry, "").removesuffix("\n").encode()).hexdigest()
+    return text.replace(entry, f'"digest":"{found}",')
+
+
 TEXTS: list[tuple[str, str, str]] = [
     ("empty", "", "truncated or damaged"),
     ("truncated", TEXT[: len(TEXT) // 2], "truncated or damaged"),
@@ -114,9 +123,15 @@ TEXTS: list[tuple[str, str, str]] = [
     ("not a number", TEXT.replace('"version":1', '"version":NaN'), "expected integers only"),
     ("altered", text_of(ALTERED), "its digest differs"),
     ("no digest", text_of({k: v for k, v in MADE.items() if k != "digest"}), "its digest differs"),
-    ("white space", json.dumps(MADE, sort_keys=True) + "\n", "not the canonical one"),
+    ("white space", json.dumps(MADE, sort_keys=True) + "\n", "its digest differs"),
+    ("white space, digested", digested(TEXT.replace(',"version"', ', "version"')), "not the canonical one"),
     ("no newline", TEXT[:-1], "not the canonical one"),
-    ("a key twice", TEXT.replace('"version":1', '"version":1,"version":1'), "not the canonical one"),
+    ("a key twice", TEXT.replace('"version":1', '"version":1,"version":1'), "its digest differs"),
+    (
+        "a key twice, digested",
+        digested(TEXT.replace('"version":1', '"version":1,"version":1')),
+        "not the canonical one",
+    ),
     ("another party", text_of(sealed(OTHER)), "claim differs in corrupted; prove it again"),
     ("no claim", text_of(sealed({k: v for k, v in MADE.items() if k != "claim"})), "malformed certificate"),
     (
