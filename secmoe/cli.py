@@ -151,10 +151,26 @@ def _audit(options: argparse.Namespace) -> int:
     return run_audit(options)
 
 
+def _attack(options: argparse.Namespace) -> int:
+    from secmoe.attacking import run_attack
+
+    return run_attack(options)
+
+
 def _prove(options: argparse.Namespace) -> int:
+    if options.run is not None:
+        from secmoe.leakage import prove_run
+
+        return prove_run(options)
     from secmoe.proving import prove
 
     return prove(options)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from secmoe.leakage import report_run
+
+    return report_run(options)
 
 
 def _check_proof(options: argparse.Namespace) -> int:
@@ -231,14 +247,33 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a protocol or broken.NAME (default: all)")
     audit.add_argument("--runs", type=_natural, default=2000, metavar="N", help="runs per corrupted party (2000)")
     audit.add_argument("--model", choices=["real", "hybrid"], default="real", help="real cryptography, or ideal (fast)")
+    audit.add_argument(
+        "--against",
+        choices=["experts", "simulator"],
+        default="experts",
+        help="two classes of secrets, or real and simulated views",
+    )
     audit.add_argument("--seed", type=_natural, default=1, metavar="N", help="of the whole campaign (default 1)")
     audit.add_argument("--workers", type=_natural, metavar="N", help="processes (default: one per core)")
     audit.add_argument("--cluster", metavar="ADDRESS", help="a dask.distributed scheduler, tcp://HOST:PORT")
     audit.add_argument("--store", metavar="FILE", help="keep finished blocks here, and resume from them")
+    audit.add_argument("--run", metavar="RUN.secmoe", help="audit the layer at the shape of this run")
+    audit.add_argument("--html", metavar="FILE", help="write the leakage report as one offline page, NAME.html")
     audit.add_argument("--no-power", action="store_true", help="do not measure what planted faults would show")
+
+    attack = command("attack", _attack, "predict labels and tokens from what a server sees: leaky routing, and SecMoE")
+    attack.add_argument("--model", choices=["digits", "sms"], default="digits", help="digits (default), or sms")
+    attack.add_argument("--runs", type=_natural, metavar="N", help="items, hybrid runs (default 600; sms: all 878)")
+    attack.add_argument("--real", type=_natural, default=20, metavar="N", help="of them also real runs (default 20)")
+    attack.add_argument("--seed", type=_natural, default=1, metavar="N", help="of the whole campaign (default 1)")
+    attack.add_argument("--workers", type=_natural, metavar="N", help="processes (default: one per core)")
+    attack.add_argument("--cluster", metavar="ADDRESS", help="a dask.distributed scheduler, tcp://HOST:PORT")
+    attack.add_argument("--store", metavar="FILE", help="keep finished blocks here, and resume from them")
+    attack.add_argument("--plot", metavar="FILE", help="write the result as a picture, NAME.svg")
 
     prove = command("prove", _prove, "prove protocols correct and private, for all inputs and tapes")
     prove.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a protocol or broken.NAME (default: all)")
+    prove.add_argument("--run", metavar="RUN.secmoe", help="prove the layer at the shape of this run, and keep it")
     prove.add_argument("--width", type=_natural, metavar="L", help="prove correctness at this ring width")
     prove.add_argument("--certificates", metavar="DIR", help="write a certificate per case and corrupted party")
     prove.add_argument("--bounds", action="store_true", help="noise, flooding, ranges, errors of what is shipped")
@@ -247,8 +282,12 @@ def _parser() -> argparse.ArgumentParser:
     prove.add_argument("--message", metavar="LABEL", help="with --graph: which message (default: the first)")
     prove.add_argument("--corrupted", choices=["client", "server"], help="with --graph: who receives it")
 
-    check = command("check-proof", _check_proof, "re-check a certificate without search")
-    check.add_argument("certificate", metavar="CERT")
+    report = command("report", _report, "what was proved, audited and assumed of a kept run, as a leakage report")
+    report.add_argument("transcript", metavar="RUN.secmoe")
+    report.add_argument("--html", metavar="FILE", help="write it as one offline page, NAME.html")
+
+    check = command("check-proof", _check_proof, "re-check a certificate, or a folder of them, without search")
+    check.add_argument("certificate", metavar="CERT|DIR")
     return parser
 
 
