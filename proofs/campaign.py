@@ -133,7 +133,7 @@ class Reach:
 
 
 # -- instances ---------------------------------------------------------------------------------------------------------
-HEAVY = frozenset({"moe_layer", "probabilities"})  # their runs take seconds
+HEAVY = frozenset({"moe_layer", "plaintext_routing", "probabilities"})  # their runs take seconds
 
 
 @cache

@@ -21,12 +21,11 @@ from proofs.refreshing import refreshing
 from proofs.trace import Trace
 from proofs.verdict import Status, Verdict
 from proofs.widths import width_case
-from protocols.catalog import CATALOG, Case, Entry
+from protocols.catalog import CATALOG, DECLARED, Case, Entry
 from sim.role import Role
 
 MODEL = "semi-honest, static, hybrid world of ideal OT and ideal HE"
 METHOD = "optimistic sampling"
-DECLARED = "DECLARED"
 
 # (protocol, case, kind of the verdict) -> why it is not proved.
 LISTED: Mapping[tuple[str, str, str], str] = MappingProxyType(
@@ -124,18 +123,19 @@ def prove_row(entry: Entry, case: Case) -> Row:
     start = time.perf_counter()
     run = trace_case(entry, case)
     tracing = time.perf_counter() - start
-    private = {role: private_verdict(run, role, tracing / 2) for role in Role}
+    declared = entry.status == DECLARED
+    private = {role: private_verdict(run, role, tracing / 2, explained=not declared) for role in Role}
     refreshed = {role: refreshing(run, role) for role in Role}
-    return Row(entry, case, prove_correct(entry, case), private, entry.opened, refreshed)
+    return Row(entry, case, prove_correct(entry, case), private, declared, refreshed)
 
 
-def private_verdict(run: Trace, role: Role, spent: float = 0.0) -> Verdict:
-    """PROVED; REFUTED with two secrets that the view tells apart; or UNKNOWN with what stays exposed."""
+def private_verdict(run: Trace, role: Role, spent: float = 0.0, explained: bool = True) -> Verdict:
+    """PROVED; REFUTED (if `explained`) with two secrets that the view tells apart; UNKNOWN with what stays exposed."""
     start = time.perf_counter()
     peeled = prove_private(run.dag, run.view(role), role)
     status: Status = "UNKNOWN" if peeled.findings else "PROVED"
     detail = "; ".join(_told(run, finding) for finding in peeled.findings[:3])
-    leak = refute(run, role) if peeled.findings else None
+    leak = refute(run, role) if peeled.findings and explained else None
     if leak is not None:
         status, detail = "REFUTED", f"LEAK: {leak}"
     seconds = spent + time.perf_counter() - start

@@ -19,8 +19,9 @@ from sim.ring import RingArray, Spec
 from sim.role import CLIENT, SERVER
 
 _PROTOCOLS: dict[str, ProtocolDecl[Any]] = {entry.name: entry.proto for entry in CATALOG}
-_TRANSFERS = ("choose", "correlate", "correlate_wide", "correlate_ragged")  # have an ideal form, or call one
-CALLEES = {name: (_PROTOCOLS[name], contract) for name, contract in CONTRACTS.items() if name not in _TRANSFERS}
+# These have an ideal form, or call one; what `reveal` gives is no sharing.
+_RUN = ("choose", "correlate", "correlate_wide", "correlate_ragged", "reveal")
+CALLEES = {name: (_PROTOCOLS[name], contract) for name, contract in CONTRACTS.items() if name not in _RUN}
 
 
 @dataclass

@@ -341,6 +341,7 @@ CONTRACTS: dict[str, Contract] = {
     "select_product": Contract(_select_product),
     "select_then_compute": Contract(_select_then_compute, _hidden_range),
     "moe_layer": Contract(_moe),
+    "plaintext_routing": Contract(_moe),
 }
 ONE_ULP_CONTRACT = Contract(_one_ulp)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols import functionalities as F
+from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.boolean import conjoin
 from protocols.compare import drelu, greater_than, less_than
 from protocols.convert import b2a, mux, mux_public
@@ -21,7 +22,7 @@ from protocols.he.interface import Plan, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS
 from protocols.linear import linear
-from protocols.model.config import MoeConfig
+from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED
 from protocols.moe import LITERAL, REASSOCIATED, LayerPlan, LayerWeights, moe_layer
 from protocols.nonlinear import exp, reciprocal, relu
@@ -453,6 +454,27 @@ HOMOMORPHIC: tuple[Entry, ...] = (
         ),
     ),
 )
+
+
+def _routed_case(name: str, k: int, gated: bool) -> Case:
+    like = _layer_plan(k, gated, REASSOCIATED)
+    plan = RoutedPlan(like.shape, like.tokens, like.params, like.activation)
+
+    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> RoutedWeights:
+        router, w1, *gate, w2 = weights
+        return RoutedWeights.prepare(prepare, plan, MoeWeights(router, w1, gate[0] if gate else None, w2))
+
+    secrets = (_state(2, 4), _state(2, 4), _matrix(3, 4), *_expert_secrets(gated))
+    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=build)
+
+
+BASELINES: tuple[Entry, ...] = (
+    Entry(
+        plaintext_routing,
+        (_routed_case("gated GeLU, top-1", 1, True), _routed_case("ReLU, top-2 renormalised", 2, False)),
+        DECLARED,
+    ),
+)
 INTERFACES: tuple[Entry, ...] = (
     Entry(base_ot, (), ASSUMED, price=base_cost(CLIENT, n=BASE_OTS)),
     Entry(set_up, (), ASSUMED, price=set_up.declared(CLIENT, None)),
@@ -460,7 +482,7 @@ INTERFACES: tuple[Entry, ...] = (
     Entry(a2h, (), ASSUMED, price=a2h.declared(blank(Spec(R64, (1, 3, 8))), layout=LINEAR_PLAN.operand("x"))),
     Entry(h2a, (), BOUNDED, price=h2a.declared(None, plan=LINEAR_PLAN, count=1)),
 )
-CATALOG: tuple[Entry, ...] = SHARES + OBLIVIOUS_TRANSFER + HOMOMORPHIC + INTERFACES
+CATALOG: tuple[Entry, ...] = SHARES + OBLIVIOUS_TRANSFER + HOMOMORPHIC + BASELINES + INTERFACES
 
 
 def declared_cost(entry: Entry, case: Case) -> Cost:

@@ -9,15 +9,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from proofs.assumptions import total_bits
-from proofs.certificate import certificate, check_file, encode
+from proofs.certificate import certificate, check_file, check_folder, encode, trace_case
+from proofs.checker import Accepted
 from proofs.counterexample import judge
-from proofs.ledger import DECLARED, MODEL, Row, UnknownProtocol, entries, ledger, rows_of
+from proofs.ledger import MODEL, Row, UnknownProtocol, entries, ledger, rows_of
 from proofs.limits import limits
 from protocols.broken import FAULTS
+from protocols.catalog import DECLARED
 from secmoe.bounding import bounds_json, print_bounds
 from secmoe.exit import FAILED, SUCCESS
 from secmoe.mapping import print_map, write_graph
@@ -54,7 +55,7 @@ def prove(options: argparse.Namespace) -> int:
         return write_graph(rows, options)
     if options.map:
         return print_map(rows, options.json)
-    folder = _folder(options.certificates)
+    folder = certificate_folder(options.certificates)
     console = open_console()
     proved, written = [], 0
     for row in ledger(rows):
@@ -62,7 +63,7 @@ def prove(options: argparse.Namespace) -> int:
         if folder is not None:
             written += _write(folder, row)
         if not options.json:
-            console.print(_table(row))
+            console.print(_line(row), soft_wrap=True)
     bounds = list(limits()) if options.protocol is None and options.width is None else []
     if options.json:
         told = {"model": MODEL, "rows": [_json(row) for row in proved], "certificates": written}
@@ -86,7 +87,8 @@ def _bounds_only(options: argparse.Namespace) -> int:
     return SUCCESS if all(bound.holds for bound in bounds) else FAILED
 
 
-def _folder(name: str | None) -> Path | None:
+def certificate_folder(name: str | None) -> Path | None:
+    """The folder that --certificates names, made if it is missing; raises BadFolder."""
     if not name:
         return None
     folder = Path(name)
@@ -119,12 +121,13 @@ def _prove_fault(name: str, options: argparse.Namespace) -> int:
 
 def _write(folder: Path, row: Row) -> int:
     """One certificate per corrupted party of a proved case."""
-    count = 0
+    count, run = 0, None
     for role in Role:
         if row.private[role] in row.judged and row.private[role].status == "PROVED":
             name = re.sub(r"[^a-z0-9]+", "-", f"{row.entry.name} {row.case.name}".lower()).strip("-")
             path = folder / f"{name}.{role.value}.json"
-            path.write_text(encode(certificate(row.entry, row.case, role)), encoding="utf-8")
+            run = run or trace_case(row.entry, row.case)
+            path.write_text(encode(certificate(row.entry, row.case, role, run)), encoding="utf-8")
             count += 1
     return count
 
@@ -137,19 +140,12 @@ def _refreshing(row: Row) -> str:
     return "PROVED" if all(v.status == "PROVED" for v in row.refreshing.values()) else "-"
 
 
-def _table(row: Row) -> Table:
-    table = Table.grid(padding=(0, 2))
-    for width in (46, 8, 8, 8, 8):
-        table.add_column(width=width, no_wrap=True)
-    table.add_column(no_wrap=True)
+def _line(row: Row) -> Text:
+    """One row of the ledger, in columns."""
+    verdicts = (row.correct.status, *(_status(row, role) for role in Role), _refreshing(row))
     seconds = row.correct.seconds + sum(v.seconds for v in row.private.values())
-    cells = (row.correct.status, *(_status(row, role) for role in Role), _refreshing(row))
-    table.add_row(
-        Text(f"{row.entry.name}: {row.case.name}"),
-        *(Text(cell) for cell in cells),
-        Text(f"{seconds:6.2f} s  {row.correct.method}"),
-    )
-    return table
+    cells = "".join(f"{verdict:10}" for verdict in verdicts)
+    return Text(f"{row.entry.name + ': ' + row.case.name:46}{cells}{seconds:6.2f} s  {row.correct.method}")
 
 
 def _summary(rows: list[Row], written: int, folder: Path | None) -> None:
@@ -204,12 +200,41 @@ def _json(row: Row) -> dict[str, Any]:
 
 
 def check_proof(options: argparse.Namespace) -> int:
-    """Re-check one certificate against the source that is installed."""
-    accepted = check_file(Path(options.certificate))
+    """Re-check a certificate, or every certificate of a folder, against the source that is installed."""
+    path = Path(options.certificate)
+    if path.is_dir():
+        return _check_folder(path, options.json)
+    accepted = check_file(path)
     if options.json:
         print(json.dumps({"accepted": True, "steps": accepted.steps, "claim": accepted.claim}))
     else:
-        claim = accepted.claim
-        told = f"{claim['protocol']} ({claim['case']}), corrupted {claim['corrupted']}"
-        open_console().print(Text(f"ACCEPTED: {told}; {accepted.steps} steps re-checked against the installed source"))
+        told = f"ACCEPTED: {_claimed(accepted)}; {accepted.steps} steps re-checked against the installed source"
+        open_console().print(Text(told), soft_wrap=True)
+    return SUCCESS
+
+
+def _claimed(accepted: Accepted) -> str:
+    claim = accepted.claim
+    return f"{claim['protocol']} ({claim['case']}), corrupted {claim['corrupted']}"
+
+
+def _check_folder(folder: Path, as_json: bool) -> int:
+    """One line per certificate. Raises BadFolder where one is refused, after all were looked at."""
+    console = open_console()
+    told: list[dict[str, Any]] = []
+    refused: list[str] = []
+    for path, accepted, problem in check_folder(folder):
+        told.append({"file": path.name, "accepted": problem is None, "problem": problem})
+        if accepted is None:
+            refused.append(f"{path.name}: {problem}")
+        elif not as_json:
+            console.print(Text(f"ACCEPTED: {_claimed(accepted)}; {accepted.steps} steps"), soft_wrap=True)
+    if as_json:
+        print(json.dumps({"accepted": not refused, "certificates": told}))
+    if not told:
+        raise BadFolder(
+            f"{folder}: expected certificates (*.json), got none; write some with secmoe prove --certificates"
+        )
+    if refused:
+        raise BadFolder(f"{len(refused)} of {len(told)} certificates refused; the first: {refused[0]}")
     return SUCCESS

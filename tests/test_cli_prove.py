@@ -25,6 +25,14 @@ def test_a_protocol_is_proved_and_its_certificates_are_rechecked(
     for path in tmp_path.iterdir():
         assert main(["check-proof", str(path)]) == 0
         assert capsys.readouterr().out.startswith("ACCEPTED")
+    assert main(["check-proof", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("ACCEPTED") == 4
+    path.write_text(path.read_text()[:-40])
+    assert main(["check-proof", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert told.out.count("ACCEPTED") == 3 and "1 of 4 certificates refused" in told.err and told.err.count("\n") == 1
+    (tmp_path / "none").mkdir()
+    assert main(["check-proof", str(tmp_path / "none")]) == 2
 
 
 def test_opening_is_declared_and_never_proved(capsys: pytest.CaptureFixture[str]) -> None:

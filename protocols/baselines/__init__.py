@@ -1,0 +1,1 @@
+"""What SecMoE is compared with, run and priced by the same machine."""

@@ -1,0 +1,207 @@
+"""Plaintext routing: the route is computed on shares, then opened, and the server evaluates the one expert it names.
+
+The cheapest way to run a sparse layer, and the leak that SecMoE closes: both parties learn which expert every token
+takes. It is judged LEAK (DECLARED), never green. The states and the output stay shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from protocols import functionalities as F
+from protocols.he.interface import Engine, a2h, h2a
+from protocols.he.packing import LinearPlan, SelectPlan
+from protocols.linear import linear
+from protocols.model.config import MoeWeights
+from protocols.model.tables import Table
+from protocols.moe import LayerPlan, Prepare
+from protocols.nonlinear import relu
+from protocols.polynomial import piecewise
+from protocols.products import mul
+from protocols.routing import probabilities, top_k
+from protocols.select import activate
+from protocols.sharing import reveal
+from protocols.truncate import truncate
+from sim.concrete import to_words
+from sim.cost import Cost
+from sim.functionality import Functionality
+from sim.party import Party, protocol
+from sim.ring import Ring, RingArray, Spec, stack
+from sim.shapes import blank
+
+THE_ROUTE = "the route: which experts every token takes"
+ROUTED_IN_CLEAR = Functionality(
+    "sparse Mixture-of-Experts layer, the route in clear",
+    F.SPARSE_MOE.compute,
+    leaks_client=(THE_ROUTE,),
+    leaks_server=(THE_ROUTE,),
+    leaks_route=True,
+)
+
+
+@dataclass(frozen=True)
+class RoutedPlan(LayerPlan):
+    """The public parameters of a layer whose experts are plain linear layers of one token each."""
+
+    @cached_property
+    def expert_up(self) -> LinearPlan:
+        return LinearPlan(self.params, 1, self.shape.d, self.shape.f)
+
+    @cached_property
+    def expert_down(self) -> LinearPlan:
+        return LinearPlan(self.params, 1, self.shape.f, self.shape.d)
+
+    @property
+    def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
+        return self.router, self.expert_up, self.expert_down
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """One matrix of every expert, each prepared by the server's engine."""
+
+    experts: tuple[Any, ...]
+
+    @classmethod
+    def prepare(cls, prepare: Prepare, plan: LinearPlan, weights: Any) -> Matrices:
+        """weights: (..., E, f, d) signed integers."""
+        return cls(tuple(prepare(plan, weights[..., e, :, :]) for e in range(weights.shape[-3])))
+
+    def chosen(self, route: RingArray) -> list[Any]:
+        """The matrix of every opened one-hot row; route: (rows, E) bits.
+
+        The weights of an ideal engine are ring arrays, of which the choice is a product in every interpretation.
+        """
+        first = self.experts[0]
+        if not isinstance(first, RingArray):
+            return [self.experts[int(e)] for e in to_words(route).argmax(axis=1)]
+        every, hot = stack(*self.experts), route.cast(first.ring)
+        return [(hot[i].reshape(-1, 1, 1).broadcast(*every.shape) * every).sum(0) for i in range(route.shape[0])]
+
+    @property
+    def worst(self) -> Any:
+        """A matrix whose response costs the most; any one where an engine has no such cost."""
+        return max(self.experts, key=lambda w: getattr(w, "epsilon", 0.0))
+
+
+@dataclass(frozen=True)
+class RoutedWeights:
+    """The server's side: router, and the experts' w1, v (None when not gated) and w2."""
+
+    router: Any
+    w1: Matrices
+    v: Matrices | None
+    w2: Matrices
+
+    @classmethod
+    def prepare(cls, prepare: Prepare, plan: RoutedPlan, weights: MoeWeights) -> RoutedWeights:
+        """Encode integer weights (signed, at s fractional bits) with the engine's own `prepare(plan, integers)`.
+
+        Raises the engine's error when the noise bound of a parameter set does not admit the weights.
+        """
+        up, down = plan.expert_up, plan.expert_down
+        v = None if weights.v is None else Matrices.prepare(prepare, up, weights.v)
+        w1, w2 = Matrices.prepare(prepare, up, weights.w1), Matrices.prepare(prepare, down, weights.w2)
+        return cls(prepare(plan.router, weights.router), w1, v, w2)
+
+    def responses(self, rows: int) -> list[tuple[Any, int]]:
+        """What an engine answers at most for so many selections: (prepared weights, rows)."""
+        return [(self.router, 1), *((m.worst, rows) for m in (self.w1, self.v, self.w2) if m is not None)]
+
+
+def query_epsilon(weights: RoutedWeights, plan: RoutedPlan) -> float:
+    """Statistical distance that one run costs at most: all responses of all tokens. For BFV weights."""
+    return float(sum(w.epsilon * rows for w, rows in weights.responses(plan.tokens * plan.shape.k)))
+
+
+def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: RoutedPlan) -> Cost:
+    shape, a, n, ring, l = plan.shape, plan.arithmetic, plan.tokens, plan.ring, plan.params.ring_bits
+    rows = n * shape.k
+    logits, winners = blank(Spec(ring, (n, shape.E))), blank(Spec(ring, (n, shape.k)))
+    hidden = blank(Spec(ring, (rows, 1, shape.f)))
+    wide = blank(Spec(ring, (n, shape.k, shape.d)))
+    up, down = plan.expert_up, plan.expert_down
+
+    def floor(v: RingArray) -> Cost:
+        return truncate.declared(v, f=a.s, mode=a.mode, w=a.w)
+
+    both = blank(Spec(ring, (2 if shape.gated else 1, *hidden.shape)))
+    answers = h2a.declared(None, plan=up, count=rows)
+    expert = reveal.declared(blank(Spec(Ring(1), (n, shape.k, shape.E))))
+    expert += a2h.declared(x.reshape(n, 1, shape.d), layout=up.operand("x"))
+    expert += (answers | answers if shape.gated else answers) + floor(both)
+    if isinstance(plan.activation, Table):
+        expert += piecewise.declared(hidden, table=plan.activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
+    else:
+        expert += relu.declared(hidden, w=a.w)
+    if shape.gated:
+        expert += mul.declared(hidden, hidden) + floor(hidden)
+    expert += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=rows) + floor(wide)
+    probability = probabilities.declared(logits, winners, s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w)
+    cost = linear.declared(x, None, plan=plan.router) + floor(logits) + top_k.declared(logits, k=shape.k, l=l, w=a.w)
+    return cost + (probability | expert) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, w=a.w)
+
+
+@protocol(realises=ROUTED_IN_CLEAR, cost=_routed_cost)
+async def plaintext_routing(
+    p: Party, x: RingArray, residual: RingArray, weights: RoutedWeights | None, *, plan: RoutedPlan
+) -> RingArray:
+    """residual + sum over the k selected experts of p_j expert_j(x). LEAKS to both parties which experts they are.
+
+    x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
+    Returns (n, d): the same words as `moe_layer`.
+    """
+    a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
+    if weights is not None:
+        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
+    products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
+    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
+    winners, hot = await top_k(p, logits, k=shape.k, l=l, w=a.w)
+    prob, y = await p.gather(
+        probabilities(p, logits, winners, s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w),
+        p.scoped("experts", _experts, hot, x, weights, plan),
+    )
+    mixed = (await mul(p, prob.reshape(*prob.shape, 1).broadcast(*y.shape), y)).sum(1)
+    return residual + await truncate(p, mixed, f=a.s, w=a.w)
+
+
+def _admit(he: Engine, weights: RoutedWeights, plan: RoutedPlan) -> None:
+    he.admit(weights.responses(plan.tokens * plan.shape.k))
+
+
+async def _experts(
+    p: Party, hot: RingArray, x: RingArray, weights: RoutedWeights | None, plan: RoutedPlan
+) -> RingArray:
+    """The experts' outputs, (n, k, d)."""
+    he: Engine = p.service("he")
+    a, (n, k, E) = plan.arithmetic, hot.shape
+    rows, up, down = n * k, plan.expert_up, plan.expert_down
+    route = (await reveal(p, hot)).reshape(rows, E)
+    ct_x = await a2h(p, x.reshape(n, 1, x.shape[1]), layout=up.operand("x"))
+    ct_h = ct_v = None
+    if ct_x is not None and weights is not None:
+        operands = [ct_x[i // k] for i in range(rows)]
+        ct_h = p.local(_products, he, up, weights.w1, route, operands)
+        ct_v = None if weights.v is None else p.local(_products, he, up, weights.v, route, operands)
+    calls = [h2a(p, ct_h, plan=up, count=rows)]
+    if plan.shape.gated:
+        calls.append(h2a(p, ct_v, plan=up, count=rows))
+    hidden = await truncate(p, stack(*(await p.gather(*calls))), f=a.s, mode=a.mode, w=a.w)
+    g = await activate(p, hidden[0], plan.activation, a)
+    if plan.shape.gated:
+        g = await truncate(p, await mul(p, g, hidden[1]), f=a.s, mode=a.mode, w=a.w)
+    ct_g = await a2h(p, g, layout=down.operand("x"))
+    ct_y = None
+    if ct_g is not None and weights is not None:
+        ct_y = p.local(_products, he, down, weights.w2, route, ct_g)
+    y = await h2a(p, ct_y, plan=down, count=rows)
+    return await truncate(p, y.reshape(n, k, -1), f=a.s, mode=a.mode, w=a.w)
+
+
+def _products(he: Engine, plan: LinearPlan, matrices: Matrices, route: RingArray, operands: Sequence[Any]) -> list[Any]:
+    """Every operand times the matrix that its route names."""
+    chosen = matrices.chosen(route)
+    return [he.apply(plan, w, he.linear(plan, [ct]))[0] for w, ct in zip(chosen, operands, strict=True)]
