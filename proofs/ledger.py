@@ -1,7 +1,9 @@
 """The ledger: every catalog case with its verdicts, and the statement that each of them stands for.
 
-Privacy is judged against the policy, not against declared leakage: a protocol that opens a value (`reveal`) is
-DECLARED, never PROVED. A protocol below the OT and HE interfaces has no verdict here; its status is ASSUMED or BOUNDED.
+Privacy is judged against the policy, not against declared leakage: a protocol that opens a value is DECLARED, never
+PROVED. What it may open is the messages of `reveal` and nothing else: the rest of the view is held to the same proof.
+(With what is opened, the rest tells no more if that is a function of the inputs: the peer's share is then that value
+less one's own.) A protocol below the OT and HE interfaces has no verdict here; its status is ASSUMED or BOUNDED.
 UNKNOWN fails unless it is LISTED with its reason; what is listed and proved has to leave the list.
 """
 
@@ -18,10 +20,11 @@ from proofs.correct import NoTheorem, prove_correct
 from proofs.counterexample import refute
 from proofs.private import Finding, prove_private
 from proofs.refreshing import refreshing
-from proofs.trace import Trace
+from proofs.trace import Seen, Trace
 from proofs.verdict import Status, Verdict
 from proofs.widths import width_case
 from protocols.catalog import CATALOG, DECLARED, Case, Entry
+from protocols.sharing import reveal
 from sim.role import Role
 
 MODEL = "semi-honest, static, hybrid world of ideal OT and ideal HE"
@@ -58,8 +61,8 @@ class Row:
 
     @property
     def judged(self) -> tuple[Verdict, ...]:
-        """The verdicts that have to hold: correctness, and privacy where nothing is opened by declaration."""
-        return (self.correct, *(() if self.declared else self.private.values()))
+        """The verdicts that have to hold. Privacy of a declared row is that of its view without what `reveal` opens."""
+        return (self.correct, *self.private.values())
 
     def reason(self, verdict: Verdict) -> str | None:
         """Why a verdict is listed as unknown, or None."""
@@ -124,22 +127,34 @@ def prove_row(entry: Entry, case: Case) -> Row:
     run = trace_case(entry, case)
     tracing = time.perf_counter() - start
     declared = entry.status == DECLARED
-    private = {role: private_verdict(run, role, tracing / 2, explained=not declared) for role in Role}
+    private = {role: private_verdict(run, role, tracing / 2, declared=declared) for role in Role}
     refreshed = {role: refreshing(run, role) for role in Role}
     return Row(entry, case, prove_correct(entry, case), private, declared, refreshed)
 
 
-def private_verdict(run: Trace, role: Role, spent: float = 0.0, explained: bool = True) -> Verdict:
-    """PROVED; REFUTED (if `explained`) with two secrets that the view tells apart; UNKNOWN with what stays exposed."""
+def private_verdict(run: Trace, role: Role, spent: float = 0.0, declared: bool = False) -> Verdict:
+    """PROVED; REFUTED with two secrets that the view tells apart; UNKNOWN with what stays exposed.
+
+    declared: judge the view without the messages of `reveal`.
+    """
     start = time.perf_counter()
-    peeled = prove_private(run.dag, run.view(role), role)
+    view = run.view(role)
+    kept = [seen for seen in view if not (declared and _opens(seen))]
+    peeled = prove_private(run.dag, kept, role)
     status: Status = "UNKNOWN" if peeled.findings else "PROVED"
     detail = "; ".join(_told(run, finding) for finding in peeled.findings[:3])
-    leak = refute(run, role) if peeled.findings and explained else None
+    if declared and not peeled.findings:
+        detail = f"but for what is opened: {', '.join(seen.label for seen in view if _opens(seen))}"
+    leak = refute(run, role) if peeled.findings and not declared else None
     if leak is not None:
         status, detail = "REFUTED", f"LEAK: {leak}"
     seconds = spent + time.perf_counter() - start
     return Verdict(status, f"private against {role.value}", f"{METHOD}, {len(peeled.steps)} steps", detail, seconds)
+
+
+def _opens(seen: Seen) -> bool:
+    """A message of the protocol `reveal`."""
+    return reveal.name in seen.label.split("/")[:-1] and not seen.ideal
 
 
 def _told(run: Trace, finding: Finding) -> str:

@@ -123,7 +123,7 @@ def _write(folder: Path, row: Row) -> int:
     """One certificate per corrupted party of a proved case."""
     count, run = 0, None
     for role in Role:
-        if row.private[role] in row.judged and row.private[role].status == "PROVED":
+        if not row.declared and row.private[role].status == "PROVED":
             name = re.sub(r"[^a-z0-9]+", "-", f"{row.entry.name} {row.case.name}".lower()).strip("-")
             path = folder / f"{name}.{role.value}.json"
             run = run or trace_case(row.entry, row.case)
@@ -133,7 +133,8 @@ def _write(folder: Path, row: Row) -> int:
 
 
 def _status(row: Row, role: Role) -> str:
-    return DECLARED if row.declared else row.private[role].status
+    status = row.private[role].status
+    return DECLARED if row.declared and status == "PROVED" else status
 
 
 def _refreshing(row: Row) -> str:
@@ -176,8 +177,9 @@ def _summary(rows: list[Row], written: int, folder: Path | None) -> None:
         say(f"statistical distances in total: at most 2^-{bits} per session")
     if len({row.entry.name for row in rows}) == 1:
         for role in Role:
-            if rows[0].private[role] in rows[0].judged and rows[0].private[role].status == "PROVED":
-                say(rows[0].statement(role))
+            if rows[0].private[role].status == "PROVED":
+                told = rows[0].private[role].detail if rows[0].declared else rows[0].statement(role)
+                say(f"corrupted {role.value}: private {told}" if rows[0].declared else told)
     say(f"model: {MODEL}; a PROVED row is a statement about this protocol text at this shape")
     if folder is not None:
         say(f"{written} certificates in {folder}")
