@@ -7,7 +7,7 @@ import pytest
 
 from proofs.enumerate import Joint
 from proofs.runs import Runs
-from protocols.broken import BELOW_THE_INTERFACE, BRANCH, FAULTS, HARD, LEAK, PUBLISHED, SCHEDULE, Fault
+from protocols.broken import BELOW_THE_INTERFACE, BRANCH, FAULTS, HARD, LEAK, PUBLISHED, REAL, SCHEDULE, Fault
 from protocols.catalog import Case, Entry
 from sim.ring import SecretControlFlow
 from sim.role import Role
@@ -24,19 +24,24 @@ def _masks(case: Case, rng: np.random.Generator) -> list[np.ndarray]:
     return [rng.integers(0, s.ring.mask, s.shape, np.uint64, endpoint=True) for s in case.secrets]
 
 
-RUNNING = [f for f in FAULTS if f.kind != BRANCH]
+# Faults of kind REAL have honest texts: what is wrong with them lies below the interfaces (test_broken_engine).
+TEXTS = [f for f in FAULTS if f.kind != REAL]
+RUNNING = [f for f in TEXTS if f.kind != BRANCH]
 EVERY = [*(f.entry for f in RUNNING), *HARD]
 
 
 def test_the_lists_are_large_and_cover_the_published_leaks() -> None:
     names = [f.name for f in FAULTS] + [entry.name for entry in HARD]
     assert len(set(names)) == len(names)
-    assert len(FAULTS) >= 33 and len(HARD) >= 12
-    sources = {f.source for f in FAULTS if isinstance(f.source, int)}
-    assert sources | set(BELOW_THE_INTERFACE) == set(PUBLISHED)
-    assert not sources & set(BELOW_THE_INTERFACE)
-    assert {f.kind for f in FAULTS} == {LEAK, BRANCH, SCHEDULE}
+    reals = [f for f in FAULTS if f.kind == REAL]
+    assert len(TEXTS) >= 33 and len(reals) >= 30 and len(HARD) >= 12
+    shown, below = ({f.source for f in group if isinstance(f.source, int)} for group in (TEXTS, reals))
+    assert shown | below == set(PUBLISHED)
+    assert not shown & BELOW_THE_INTERFACE and below >= BELOW_THE_INTERFACE
+    assert {f.kind for f in FAULTS} == {LEAK, BRANCH, SCHEDULE, REAL}
     assert all(f.symbolic == (f.kind == LEAK) for f in FAULTS)
+    assert all((f.services is not None) == (f.kind == REAL) for f in FAULTS)
+    assert all(bool(f.found_in) == (f.kind == REAL) for f in FAULTS)
     assert all(f.client or f.server for f in FAULTS)
 
 

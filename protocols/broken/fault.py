@@ -11,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.catalog import Case, Entry, Secret
+from protocols.he.interface import Plan
 from sim.concrete import to_words
 from sim.functionality import Functionality
 from sim.party import Party, ProtocolDecl, protocol
 from sim.ring import Ring, RingArray, Shape, Spec
 from sim.role import CLIENT, Role
+from sim.world import Service
 
-Kind = Literal["LEAK", "BRANCH", "SCHEDULE"]
+Kind = Literal["LEAK", "BRANCH", "SCHEDULE", "REAL"]
 LEAK: Kind = "LEAK"
 BRANCH: Kind = "BRANCH"
 SCHEDULE: Kind = "SCHEDULE"
+REAL: Kind = "REAL"
 R2, R64 = Ring(2), Ring(64)
 TINY_CASE = "tiny"
 
@@ -44,15 +47,10 @@ PUBLISHED = MappingProxyType(
         15: "parameters below 128-bit security",
     }
 )
-BELOW_THE_INTERFACE = MappingProxyType(
-    {
-        1: "how a response is randomised is inside the homomorphic engine; its tests decide",
-        2: "as 1",
-        4: "flooding is a statement on noise; the bounds of the noise model decide",
-        15: "a property of parameters; the security check of parameter sets decides",
-    }
-)
+# Leaks that no protocol text can show: they are planted in the engines below the interfaces, as faults of kind REAL.
+BELOW_THE_INTERFACE = frozenset({1, 2, 4, 15})
 PITFALL = "pitfall"
+Services = Callable[[tuple[Plan, ...]], tuple[Service, ...]]  # of a session that serves these plans
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,9 @@ class Fault:
     entry: claims a functionality that leaks nothing; its last case, "tiny" where there is one, fits an enumeration.
     what: the fault in one sentence. source: number in `PUBLISHED`, or the pitfall it shows. symbolic: it is in the view
     of a symbolic run; otherwise the symbolic run is refused (secret-dependent control flow or schedule).
+    services: of a REAL fault, which lies below the OT and HE interfaces: the text is an honest one, proved as such, and
+    what leaks are the bytes of a session with these services in place of the real ones. found_in: public code with this
+    leak, by repository and commit, or how it follows from the structure.
     """
 
     name: str
@@ -72,6 +73,8 @@ class Fault:
     server: bool
     kind: Kind = LEAK
     symbolic: bool = True
+    services: Services | None = None
+    found_in: str = ""
 
     @property
     def tiny(self) -> Case | None:

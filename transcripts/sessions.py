@@ -1,0 +1,172 @@
+"""Whole sessions on real bytes, and every analyser that looks below the views: lattice, reuse, parameters.
+
+The runs of a session have the same inputs, shares included, and fresh randomness: what repeats is not random. A second
+session has one party's tape again and another tape of its peer: what repeats there is not the peer's randomness. All
+analysers are exact or have a stated level; none of them compares secrets, so they complement an audit of views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from protocols.broken import FAULTS
+from protocols.catalog import Case, Entry
+from protocols.he.interface import Plan
+from protocols.he.packing import LinearPlan
+from protocols.he.service import HeService
+from protocols.ot.service import OtService
+from sim.concrete import from_words, to_words
+from sim.message import Message
+from sim.role import CLIENT, SERVER, Role
+from sim.tape import derive_key
+from sim.world import Execution, Service, Session
+from transcripts.classes import Inputs, arguments, draw, generator
+from transcripts.finding import Finding
+from transcripts.lattice import keys, noise, randomisers, security, words
+from transcripts.lattice.evidence import Evidence, Run
+from transcripts.reuse import fixed_differences, repeated_blocks, same_in_two_sessions, same_secrets, shown_draws
+from transcripts.targets import PLANTED, Target
+from transcripts.tweaks import Ledger, correlations, hashed, tweaks, watch
+
+BUDGET = 2.0**-16  # of a session under observation: it answers more often than one that is meant to protect weights
+LATTICE, REUSE, PARAMETERS = "lattice", "reuse", "parameters"
+Services = Callable[[tuple[Plan, ...]], tuple[Service, ...]]
+
+
+def honest(plans: tuple[Plan, ...]) -> tuple[Service, ...]:
+    """The real services."""
+    return (OtService(), HeService(plans, BUDGET)) if plans else (OtService(),)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A session and its runs, all on the same inputs. parts: one for each plan of the homomorphic layer."""
+
+    session: Session
+    executions: tuple[Execution, ...]
+    parts: tuple[Evidence, ...]
+    ledgers: list[Ledger]
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """The homomorphic layer where one plan serves the whole protocol."""
+        return self.parts[0] if len(self.parts) == 1 else None
+
+    @property
+    def messages(self) -> list[Message]:
+        """Everything that crossed the wire, set-up first."""
+        return [m for e in (self.session.setup, *self.executions) for m in e.messages]
+
+    @property
+    def secrets(self) -> dict[str, bytes]:
+        """Private values of the session, by name."""
+        found: dict[str, bytes] = {}
+        for role, endpoint in self.session.endpoints.items():
+            if role is CLIENT and "he" in endpoint.states:
+                found["the client's secret key"] = _secret_key(self.session).tobytes()
+            for receiver, pool in (endpoint.states["ot"].pools if "ot" in endpoint.states else {}).items():
+                if pool.delta is not None:
+                    found[f"{role.value}'s correlation in the direction to the {receiver.value}"] = pool.delta.tobytes()
+        return found
+
+
+def _secret_key(session: Session) -> Any:
+    """The coefficients of the client's key, from its private side."""
+    return session.endpoints[CLIENT].states["he"]._keys.secret.coefficients
+
+
+def observe(
+    entry: Entry, case: Case, services: Services, runs: int, seed: str, tapes: Mapping[Role, str] | None = None
+) -> Observed:
+    """`runs` runs in one session. The seed decides the inputs and, where `tapes` does not, each party's tape."""
+    names = {role: (tapes or {}).get(role, seed) for role in Role}
+    engines = services(case.plans)
+    session = Session(engines, keys={role: derive_key(name.encode(), role.value) for role, name in names.items()})
+    ledgers = watch(session) if "ot" in session.endpoints[CLIENT].states else []
+    rng = generator(seed, entry.name, case.name, "session")
+    values = [draw(secret, rng, 1)[0] for secret in case.secrets]
+    values = list(values if case.adjust is None else case.adjust(values))
+    masks = [rng.integers(0, s.ring.mask, (1, *s.shape), np.uint64, endpoint=True) for s in case.secrets]
+    given = Inputs(tuple(np.asarray(v)[None] for v in values), tuple(masks))
+    engine: Any = engines[-1]
+    client, server, _ = arguments(case, given, from_words, engine.prepare if case.plans else None, 0)
+    executions = tuple(session.run(entry.proto, client, server, **case.public) for _ in range(runs))
+    weights = [v for secret, v in zip(case.secrets, values, strict=True) if secret.weight]
+    return Observed(session, executions, tuple(_parts(case, session, executions, server, weights)), ledgers)
+
+
+def _parts(
+    case: Case, session: Session, executions: Sequence[Execution], server: Sequence[Any], weights: Sequence[Any]
+) -> Iterator[Evidence]:
+    if not case.plans:
+        return
+    setup, secret = session.setup.messages, _secret_key(session)
+    if len(case.plans) == 1 and len(weights) == 1:
+        (plan,) = case.plans
+        own = {"x": to_words(server[0])[None]}
+        if not isinstance(plan, LinearPlan):
+            own = {"t": to_words(server[0]), "x": to_words(server[1])}
+        yield Evidence(plan, setup, [Run(e.messages, own) for e in executions], secret, weights[0])
+        return
+    for i, plan in enumerate(case.plans):
+        kept = [[m for m in e.messages if _belongs(m, i, case.plans)] for e in executions]
+        yield Evidence(plan, setup, [Run(messages) for messages in kept], secret, plans=case.plans)
+
+
+def _belongs(message: Message, i: int, plans: Sequence[Plan]) -> bool:
+    """Responses by their size, where it tells plans apart; uploads, which no plan owns, to the first one."""
+    kind = getattr(message.spec, "kind", "")
+    sizes = [plan.response_nbytes for plan in plans]
+    fits = [k for k, size in enumerate(sizes) if kind == "response" and message.nbytes % size == 0]
+    return fits == [i] or (kind == "ciphertexts" and i == 0)
+
+
+def examine(entry: Entry, case: Case, runs: int, seed: str, services: Services = honest) -> dict[str, list[Finding]]:
+    """What every analyser says of a session, by detector. runs: two at least, or differences are not tested."""
+    one = observe(entry, case, services, runs, seed)
+    found: dict[str, list[Finding]] = {LATTICE: [], REUSE: _reuse(entry, case, services, one, seed), PARAMETERS: []}
+    if case.plans:
+        found[PARAMETERS].append(security.parameters(case.plans[0].params))
+    for part in one.parts:
+        for analyser in (noise, randomisers, keys, words):
+            found[LATTICE] += analyser.analyse(part)
+    return found
+
+
+def examine_target(target: Target, runs: int, seed: str) -> dict[str, list[Finding]]:
+    """`examine` of what an audit names: a fault below the interfaces runs with its own services, all else with the real
+    ones.
+    """
+    entry, case = target.resolve()
+    planted = {PLANTED + fault.name: fault.services for fault in FAULTS if fault.services is not None}
+    return examine(entry, case, runs, seed, planted.get(target.protocol, honest))
+
+
+def _reuse(entry: Entry, case: Case, services: Services, one: Observed, seed: str) -> list[Finding]:
+    tapes = {role: one.session.endpoints[role].tape for role in Role}
+    found = [
+        repeated_blocks(one.messages),
+        fixed_differences([e.messages for e in one.executions]),
+        shown_draws(one.messages, tapes),
+    ]
+    if one.ledgers:
+        found += [tweaks(one.ledgers), correlations(one.ledgers), hashed(one.ledgers, list(one.executions))]
+    for role in Role:
+        two = observe(entry, case, services, min(2, len(one.executions)), seed, {role: f"{seed}, again"})
+        found.append(same_in_two_sessions(one.messages, two.messages, role))
+        for part, again in zip(one.parts, two.parts, strict=True):
+            if role is SERVER:
+                found.append(noise.shared(part, again))
+                found += [randomisers.shared(part, again)] if part.complete else []
+    other = observe(entry, case, services, 1, seed, {role: f"{seed}, other" for role in Role})
+    found.append(same_secrets(one.secrets, other.secrets))
+    return found
+
+
+def leaks(found: Mapping[str, Sequence[Finding]]) -> list[tuple[str, Finding]]:
+    """The findings that are leaks, with their detector."""
+    return [(name, finding) for name, findings in found.items() for finding in findings if finding.leak]
