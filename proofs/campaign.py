@@ -1,6 +1,6 @@
 """Mutation analysis of the protocols: all mutants of the text and of runs, who kills them, and what survives.
 
-`python -m proofs.campaign [TEXT ...]` prints kill rates by operator and by protocol, and every survivor. A mutant that
+`python -m proofs.campaign texts...` prints kill rates by operator and by protocol, and every survivor. A mutant that
 no detector of `proofs.gate` objects to survives, and is classified by what it does:
 
 same run      wherever it is executed, operation for operation the unchanged run: an equivalent text

@@ -104,6 +104,11 @@ def _prove_fault(name: str, options: argparse.Namespace) -> int:
     if not found:
         raise UnknownProtocol(f"expected broken.NAME with one of {', '.join(f.name for f in FAULTS)}, got {name!r}")
     (fault,) = found
+    if fault.services is not None:
+        raise UnknownProtocol(
+            f"{PLANTED}{name} is a fault below the interfaces, where its text is as it should be: expected one that a "
+            f"symbolic run can show; see it with secmoe audit {PLANTED}{name}"
+        )
     if options.map or options.graph:
         rows = [(fault.entry, fault.entry.cases[0])]
         return write_graph(rows, options) if options.graph else print_map(rows, options.json)

@@ -1,7 +1,7 @@
 """The matrix of planted faults and leak detectors: which cell must see, which may, and why the others are blind.
 
-Written down before the matrix was run as a whole. A cell that stops seeing its fault fails the build, and so does a
-cell that begins to see one it is said to be blind to.
+The cells of single faults were tried while they were written, the matrix as a whole afterwards. A cell that stops
+seeing its fault fails the build, and so does a cell that begins to see one it is said to be blind to.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _inverse_arctan(n: int) -> Pair:
 
 @cache
 def pi() -> Pair:
-    """pi = 16 arctan(1/5) - 4 arctan(1/239). [Machin]"""
+    """pi = 16 arctan(1/5) - 4 arctan(1/239), Machin's formula."""
     first, second = _inverse_arctan(5), _inverse_arctan(239)
     return 16 * first[0] - 4 * second[1], 16 * first[1] - 4 * second[0]
 
