@@ -16,9 +16,9 @@ from typing import Any
 
 from rich.text import Text
 
+from secmoe.audit_report import after_audit, audited_targets
 from secmoe.below import audit_below, fault_below
 from secmoe.exit import FAILED, SUCCESS
-from secmoe.leakage import after_audit, audited_targets
 from secmoe.simulation import CertifiedSimulator
 from sim.ring import SecretControlFlow
 from sim.role import CLIENT

@@ -32,7 +32,6 @@ from transcripts.store import Transcript
 
 SUMMARY_LEVELS = 4
 SHOWN_CHANGES = 5  # of one scope
-NOT_CHECKED = "privacy NOT CHECKED at this commit and shape: no certificate, no audit"
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -86,7 +85,9 @@ def _answer(console: Console, selection: Selection, options: argparse.Namespace)
 
 
 def _page(console: Console, selection: Selection, options: argparse.Namespace) -> None:
-    page = run_page(selection, reader(selection.transcript.public), [("warn", NOT_CHECKED)])
+    from secmoe.leakage import run_lines  # loads the provers
+
+    page = run_page(selection, reader(selection.transcript.public), run_lines(selection.transcript))
     nbytes = write_page(options.html, page)
     if options.json:
         print(json.dumps({"html": options.html, "bytes": nbytes, "messages": len(selection.headers)}))

@@ -9,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from protocols.he.service import DEFAULT_BUDGET
+from secmoe.checked import lines
 from secmoe.run import Outcome, network_times
 from sim.network import NETWORKS
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution
 from transcripts.costs import cost_by_scope
+from transcripts.report import STYLES
 from transcripts.show import COST_TITLES, print_costs
 
 SHOWN_LEVELS = 4
@@ -40,7 +42,8 @@ def print_outcome(console: Console, outcome: Outcome, networks: tuple[str, ...])
     console.print(_phases(outcome, networks))
     console.print()
     _learned(console, outcome)
-    _line(console, "privacy NOT CHECKED at this commit and shape: no certificate, no audit", "bold yellow")
+    for tone, text in lines(outcome.checked):
+        _line(console, text, STYLES[tone])
     budget = f"budget of the session 2^{math.log2(DEFAULT_BUDGET):.0f}"
     _line(console, f"circuit privacy of the responses: epsilon 2^-{outcome.epsilon_bits:.1f}, {budget}")
     _line(console, f"in the clear, in neither cost nor views: {IN_THE_CLEAR}")

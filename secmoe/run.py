@@ -17,9 +17,11 @@ from protocols.model.fixed_point import dequantise, quantise, quantise_weights
 from protocols.model.floating import float_layer
 from protocols.model.oracle import sparse_moe_layer
 from protocols.truncate import FAITHFUL
+from secmoe.checked import SOURCES, Checked, Store, installed
 from secmoe.interval import one_ulp_bound
 from secmoe.layer import LayerRun, deal, opened, private_sides
 from secmoe.progress import Progress
+from secmoe.shaped import row_of
 from sim.network import LAN, NETWORKS, WAN
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution, Session
@@ -47,7 +49,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that is reported of a run."""
+    """Everything that is reported of a run. checked: what is known of its very shape at the installed source."""
 
     run: LayerRun
     comparison: Comparison
@@ -58,6 +60,7 @@ class Outcome:
     transcript: Path
     digest: str
     seal: str
+    checked: Checked
 
     def to_json(self) -> dict[str, Any]:
         """The stable keys of `secmoe run --json`. Messages, rounds and times: set-up and online together."""
@@ -100,7 +103,7 @@ class Outcome:
                 "client": list(functionality.leaks_client),
                 "server": list(functionality.leaks_server),
             },
-            "checked_by": [],
+            "checked_by": self.checked.to_json(),
             "transcript": str(self.transcript),
             "transcript_digest": self.digest,
             "seeded": self.seeded,
@@ -130,7 +133,8 @@ def private_layer(
     arrays = deal(run, x, r, words, seed)
     inputs = {role: run.inputs(role, arrays[role]) for role in (CLIENT, SERVER)}
     private = tuple(Role) if keep_private or seed is not None else ()
-    with _folder(out.parent), Recorder(out, run.to_public(), seeded=seed is not None, private=private) as recorder:
+    public = {**run.to_public(), SOURCES: installed()}
+    with _folder(out.parent), Recorder(out, public, seeded=seed is not None, private=private) as recorder:
         with progress:
             session = Session(run.services(), seed=seed, on_send=progress.on_send, on_scope=progress.on_scope)
             online = run.run(session, inputs)
@@ -139,9 +143,9 @@ def private_layer(
         recorder.add(online)
         seal = recorder.seal(private_sides(session, arrays) if private else [])
     bits = session.endpoints[SERVER].states["he"].budget.bits
-    return Outcome(
-        run, comparison, session.setup, online, bits, seed is not None, out, recorder.chain.hex(), seal.hex()
-    )
+    chain = recorder.chain.hex()
+    checked = Store().lookup(*row_of(run))
+    return Outcome(run, comparison, session.setup, online, bits, seed is not None, out, chain, seal.hex(), checked)
 
 
 @contextmanager

@@ -1,0 +1,136 @@
+"""The very shape of a run as a row of the catalog, so that what proves and audits catalog rows proves and audits it.
+
+The name of the row's case spells out every public parameter that the layer's text depends on, and is read back from
+there: the row is the attribute of that name of this module, in any process. Model and layer are no part of it: what is
+said of a shape is said of all weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from protocols.catalog import PROVED, Case, Entry, Secret
+from protocols.he.params import PARAM_SETS, ParamSet
+from protocols.model.config import MoeConfig
+from protocols.model.tables import TABLES
+from protocols.moe import LayerPlan, LayerWeights
+from protocols.select import RELU, ExpertWeights
+from protocols.truncate import MODES
+from secmoe.layer import PARAMETER_FIELDS, PROTOCOLS, LayerRun, UnreadableRun, params_from_fields
+from sim.ring import Ring
+from sim.role import SERVER
+from transcripts.targets import Target
+
+SIZES = ("n", "d", "f", "E", "k")
+FLAGS = ("gated", "renormalise")
+WORDS = ("function", "activation", "order", "truncation", "params")
+LARGEST = 1 << 20
+DIGITS = len(str(LARGEST))
+UNNAMED = ("", 0)  # model and layer of a run that is known by its shape alone
+HIDDEN_BITS = 2  # of the integer part of hidden states that are drawn
+
+
+def shape_name(run: LayerRun) -> str:
+    """The public parameters in one line, from which `shape_of` reads them back."""
+    shape, params = run.shape, run.params
+    own = {name: getattr(params, name) for name in PARAMETER_FIELDS}
+    told: dict[str, Any] = {"protocol": run.protocol, "n": run.tokens}
+    told |= {name: getattr(shape, name) for name in SIZES[1:]}
+    told |= {name: int(getattr(shape, name)) for name in FLAGS}
+    told |= {"function": shape.activation, "activation": run.activation}
+    told |= {"order": run.order, "truncation": run.truncation}
+    known = PARAM_SETS.get(params.name) == params
+    told["params"] = params.name if known else json.dumps(own, separators=(",", ":"), sort_keys=True)
+    return ", ".join(f"{name}={value}" for name, value in told.items())
+
+
+def shape_of(name: str) -> LayerRun:
+    """Inverse of `shape_name`; raises UnreadableRun, and what a shape or a parameter set out of range raises."""
+    words = ("protocol", *SIZES, *FLAGS, *WORDS)
+    fields = dict(part.partition("=")[::2] for part in name.split(", ", len(words) - 1))
+    if tuple(fields) != words:
+        raise UnreadableRun(f"shape: expected {', '.join(words)}, got {name!r}")
+    for word in (*SIZES, *FLAGS):
+        text = fields[word]
+        if not (text.isdecimal() and len(text) <= DIGITS and int(text) <= (1 if word in FLAGS else LARGEST)):
+            raise UnreadableRun(f"shape: expected a whole number for {word}, got {text!r}")
+    if fields["protocol"] not in PROTOCOLS or fields["truncation"] not in MODES:
+        raise UnreadableRun(f"shape: expected a protocol and a truncation mode of this program, got {name!r}")
+    if fields["activation"] not in (*TABLES, RELU):
+        raise UnreadableRun(f"shape: expected an activation of {', '.join((*TABLES, RELU))}, got {name!r}")
+    n, d, f, E, k = (int(fields[word]) for word in SIZES)
+    gated, renormalise = (fields[word] == "1" for word in FLAGS)
+    function: Any = fields["function"]
+    run = LayerRun(
+        fields["protocol"],
+        *UNNAMED,
+        n,
+        MoeConfig(d, f, E, k, gated, function, renormalise),
+        _params(fields["params"]),
+        fields["activation"],
+        fields["order"],
+        fields["truncation"],
+    )
+    if shape_name(run) != name:
+        raise UnreadableRun(f"shape: expected {shape_name(run)!r}, got {name!r}")
+    return run
+
+
+def _params(text: str) -> ParamSet:
+    if text in PARAM_SETS:
+        return PARAM_SETS[text]
+    try:
+        return params_from_fields(json.loads(text))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UnreadableRun(f"shape: expected a parameter set by name or as JSON, got {text!r}") from error
+
+
+def row_of(run: LayerRun) -> tuple[Entry, Case]:
+    """The row and its one case. Hidden states and weights are drawn, in an audit, up to 4 and 1 in absolute value."""
+    shape, ring, one = run.shape, run.ring, 1 << run.params.frac_bits
+    state = Secret(ring, (run.tokens, shape.d), None, -(one << HIDDEN_BITS), one << HIDDEN_BITS)
+
+    def matrix(*sizes: int) -> Secret:
+        return Secret(Ring(run.params.ring_bits), sizes, SERVER, -one, one, weight=True)
+
+    up, down = matrix(shape.E, shape.f, shape.d), matrix(shape.E, shape.d, shape.f)
+    experts = (up, up, down) if shape.gated else (up, down)
+    secrets = (state, state, matrix(shape.E, shape.d), *experts)
+    plan = run.plan
+    case = Case(shape_name(run), secrets, {"plan": plan}, plans=plan.plans, prepare=_prepare(plan))
+    return Entry(run.declared, (case,), PROVED), case
+
+
+def _prepare(plan: LayerPlan) -> Callable[[Callable[[Any, Any], Any], Any], LayerWeights]:
+    def build(prepare: Callable[[Any, Any], Any], weights: Any) -> LayerWeights:
+        router, w1, *gate, w2 = weights
+        v = prepare(plan.up, gate[0]) if gate else None
+        return LayerWeights(
+            prepare(plan.router, router), ExpertWeights(prepare(plan.up, w1), v, prepare(plan.down, w2))
+        )
+
+    return build
+
+
+def target_of(run: LayerRun) -> Target:
+    """What `secmoe audit --run` audits."""
+    name = shape_name(run)
+    return Target(f"{__name__}:{name}", name)
+
+
+@cache
+def _row(name: str) -> Entry:
+    return row_of(shape_of(name))[0]
+
+
+def __getattr__(name: str) -> Entry:
+    """The row of a shape, as an attribute of this module: how a worker process finds it by name."""
+    if "=" not in name:
+        raise AttributeError(name)
+    try:
+        return _row(name)
+    except ValueError as error:
+        raise AttributeError(str(error)) from error
