@@ -168,6 +168,7 @@ NOT_ENUMERATED = MappingProxyType(
         "probabilities": _CALLEES,
         "select_then_compute": _CALLEES,
         "moe_layer": _CALLEES,
+        "plaintext_routing": _CALLEES,
         "base_ot": "below the interface of oblivious transfer",
         "set_up": "below the interface of oblivious transfer",
         "extend": "below the interface of oblivious transfer",

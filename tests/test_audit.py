@@ -57,6 +57,7 @@ def test_more_planted_faults(name: str) -> None:
         assert (verdict.kind == LEAK) == fault.leaks_to(verdict.examined.sampler.corrupted), str(verdict)
 
 
+@pytest.mark.slow
 def test_a_planted_fault_is_found_in_real_bytes() -> None:
     (fault,) = (f for f in FAULTS if f.name == "hint_sent")
     kinds = {v.examined.sampler.corrupted: v.kind for v in audit_fault(fault, 120, "real", REAL).verdicts}
@@ -252,6 +253,7 @@ def test_bad_input_is_one_line_and_status_2(
     assert told in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_real_views_are_not_told_from_the_certificates_simulator(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("linear", "--model", "hybrid", "--against", "simulator", "--runs", "400", "--json") == 0
     told = json.loads(capsys.readouterr().out)

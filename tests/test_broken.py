@@ -52,6 +52,7 @@ def test_every_fault_claims_a_functionality_that_leaks_nothing() -> None:
         assert fault.what and fault.entry.proto.run.__doc__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", EVERY, ids=lambda entry: entry.name)
 def test_every_text_is_correct(entry: Entry) -> None:
     rng = np.random.default_rng(7)

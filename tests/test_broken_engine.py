@@ -40,6 +40,7 @@ def _runs(entry: Entry, case: Case, services: tuple[Service, ...], count: int) -
     return session, [session.run(entry.proto, client, server, **case.public) for _ in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "case"), ROWS)
 def test_every_fault_is_correct(fault: Fault, case: Case) -> None:
     assert fault.services is not None

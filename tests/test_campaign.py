@@ -47,6 +47,7 @@ list(Campaign(RUNS, None, Store(Path(sys.argv[1])), told=told).gather([SAMPLER])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_campaign_resumes_to_the_identical_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "source_digest", lambda: "this program")  # while someone edits it
     path = tmp_path / "blocks.sqlite"
@@ -59,6 +60,7 @@ def test_a_killed_campaign_resumes_to_the_identical_result(tmp_path: Path, monke
     assert verdicts(store=Store(path)) == (want, 0)
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_numbers() -> None:
     alone, _ = verdicts(800)
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:

@@ -72,6 +72,7 @@ def test_small_certificates_are_accepted(entry: Entry, case: Case) -> None:
         assert check(encode(certificate(entry, case, role)), Rebuilder()).nodes >= 0
 
 
+@pytest.mark.slow
 def test_the_same_source_gives_the_same_bytes_in_another_process() -> None:
     claims = [{"protocol": "conjoin", "case": "two groups", "corrupted": "client"},
               {"protocol": "drelu", "case": "8", "corrupted": "server"}]  # fmt: skip
@@ -239,6 +240,7 @@ def test_a_thousand_tamperings() -> None:
 LEAKS = [fault for fault in FAULTS if fault.kind == LEAK and fault.symbolic]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", LEAKS, ids=[fault.name for fault in LEAKS])
 def test_planted_faults_have_no_certificate_and_no_forged_one(fault: Fault) -> None:
     """The steps that the search does find, then anything along the edges of the DAG: refused every time."""

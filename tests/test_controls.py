@@ -110,6 +110,7 @@ def test_enumeration_sees_every_text_that_runs(fault: Fault) -> None:
     assert ENUMERATION in expected(fault).sees and _enumeration(fault)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", _rows(RUNNING, {"mask_reused", "early_exit"}))
 def test_audits_see_what_they_should(fault: Fault) -> None:
     row = expected(fault)

@@ -64,6 +64,7 @@ def test_every_width_of_every_protocol_is_there() -> None:
     assert fewer == {
         "conjoin": [], "choose": [], "correlate_wide": [], "correlate_ragged": [], "bit_triples": [], "one_hot": [],
         "linear": [], "select_product": [], "select_then_compute": [], "moe_layer": [],
+        "plaintext_routing": [],
         "exp": [32, 64], "reciprocal": [32, 64], "probabilities": [32, 64], "piecewise": [64],
     }  # fmt: skip
 
@@ -85,7 +86,7 @@ def test_functions_and_routing(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["top_k", "probabilities", "select_then_compute", "moe_layer"])
+@pytest.mark.parametrize("name", ["top_k", "probabilities", "select_then_compute", "moe_layer", "plaintext_routing"])
 def test_compositions(name: str) -> None:
     for case in row(name).cases:
         proved(prove_correct(row(name), case))

@@ -107,6 +107,7 @@ def test_the_counted_depth_can_differ_from_a_wrong_form() -> None:
 COSTS = STEPS.map(closed_form)
 
 
+@pytest.mark.slow
 @given(COSTS, COSTS, COSTS)
 def test_laws(a: Cost, b: Cost, c: Cost) -> None:
     assert (a + b) + c == a + (b + c)

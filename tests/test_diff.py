@@ -89,6 +89,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @given(st.sampled_from(RUN.messages), st.sampled_from(sorted(CHANGES)))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_change_is_seen_in_its_scope(tmp_path: Path, message: Message, change: str) -> None:

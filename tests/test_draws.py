@@ -194,6 +194,7 @@ def _check_encryption(log: Log, encrypts: bool) -> None:
     assert set(log.seeds) <= drawn
 
 
+@pytest.mark.slow
 def test_randomness_of_real_runs_is_used_once() -> None:
     logs = _logged()
     assert () in logs and len(logs) > 1

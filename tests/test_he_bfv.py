@@ -45,8 +45,9 @@ def test_decoding_undoes_encoding_under_noise(params: ParamSet, values: list[int
     room = basis.modulus // (1 << (params.ring_bits + 1)) - 2
     noise = [data.draw(st.one_of(st.sampled_from([-room, 0, room]), st.integers(-room, room))) for _ in values]
     encoded = encode(words_in, params.ring_bits, basis).astype(np.int64)
-    noisy = np.stack([(row + np.array([e % p for e in noise])) % p
-                      for row, p in zip(encoded, basis.primes, strict=True)]).astype(np.float64)
+    noisy = np.stack(
+        [(row + np.array([e % p for e in noise])) % p for row, p in zip(encoded, basis.primes, strict=True)]
+    ).astype(np.float64)
     assert np.array_equal(decode(noisy, params.ring_bits, basis), words_in)
 
 
@@ -173,8 +174,9 @@ def test_the_product_of_ciphertexts_is_exact(seed: int, scale: int) -> None:
     assert s.server.relinearisation is not None
     multiplier = Multiplier(RING, scale, s.server.relinearisation)
     left, right = (rng.integers(0, 1 << 64, n, dtype=np.uint64) for _ in range(2))
-    product = multiplier.product(multiplier.lifted(encrypted(s, left, scale)),
-                                 multiplier.rescaled(encrypted(s, right, scale)))
+    product = multiplier.product(
+        multiplier.lifted(encrypted(s, left, scale)), multiplier.rescaled(encrypted(s, right, scale))
+    )
     full = np.convolve(left.astype(object), right.astype(object))
     want = [(int(full[k]) - (int(full[k + n]) if k + n < full.size else 0)) % (1 << scale) for k in range(n)]
     assert phase(s, RING.inverse(product, RING.q1), RING.q1, scale) == want
@@ -196,8 +198,11 @@ def test_automorphisms_map_the_message() -> None:
 
 
 def test_keys_have_the_promised_size_and_are_validated() -> None:
-    for keys in (key_set(INSECURE_TEST, [PLAN]), key_set(INSECURE_TEST, [LinearPlan(INSECURE_TEST, 2, 8, 8)]),
-                 key_set(PARAM_SETS["P32tiny"], [SelectPlan(PARAM_SETS["P32tiny"], "R", 4, 8, 8)])):
+    for keys in (
+        key_set(INSECURE_TEST, [PLAN]),
+        key_set(INSECURE_TEST, [LinearPlan(INSECURE_TEST, 2, 8, 8)]),
+        key_set(PARAM_SETS["P32tiny"], [SelectPlan(PARAM_SETS["P32tiny"], "R", 4, 8, 8)]),
+    ):
         data = ClientKeys.generate(keys, fresh_draw()).public_bytes
         assert len(data) == keys.nbytes
         ServerKeys.from_bytes(keys, data)
@@ -221,7 +226,7 @@ def test_key_generation_uses_fresh_labels_and_seeds() -> None:
     data = ClientKeys.generate(keys, draw).public_bytes
     rows = 1 + 6 * (1 + len(keys.expansion)) + 4 * len(keys.packing)
     assert len(drawn) == len(set(drawn)) == 1 + 2 * rows
-    assert len({data[k: k + 32] for k in range(0, len(data) - 32, 8)}) > rows
+    assert len({data[k : k + 32] for k in range(0, len(data) - 32, 8)}) > rows
 
 
 def test_secrets_are_ternary_and_independent_of_the_basis() -> None:

@@ -121,6 +121,7 @@ REQUESTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", SERVICES)
 @pytest.mark.parametrize("name", REQUESTS)
 def test_the_product_is_exact(name: str, engine: str) -> None:
@@ -157,6 +158,7 @@ def test_same_labels_order_bytes_and_shares(name: str) -> None:
     check_both(REQUESTS[name])
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     order=st.sampled_from("RL"),

@@ -88,8 +88,10 @@ def test_real_degrees_match_the_reference(name: str) -> None:
         x = rows(tables, 7, kind)
         y = copied(x)
         FmaEngine(tables).forward(y, limbs)
-        assert all(np.array_equal(reference_forward(x[k].astype(np.int64), tables.plain[k], p), y[k])
-                   for k, p in enumerate(tables.primes))
+        assert all(
+            np.array_equal(reference_forward(x[k].astype(np.int64), tables.plain[k], p), y[k])
+            for k, p in enumerate(tables.primes)
+        )
         FmaEngine(tables).inverse(y, limbs)
         assert np.array_equal(x, y)
 

@@ -23,8 +23,10 @@ ALL = [*PARAM_SETS.values(), INSECURE_TEST]
 
 
 def test_the_public_table() -> None:
-    rows = {p.name: (p.n, p.ring_bits, p.frac_bits, p.q_bits, p.q1_bits, p.special_bits, p.response_bits, p.kappa)
-            for p in PARAM_SETS.values()}
+    rows = {
+        p.name: (p.n, p.ring_bits, p.frac_bits, p.q_bits, p.q1_bits, p.special_bits, p.response_bits, p.kappa)
+        for p in PARAM_SETS.values()
+    }
     assert rows == {
         "P64s": (16384, 64, 18, (42,) * 6, 168, 50, (39, 39), 48),
         "P64": (16384, 64, 18, (50, 50, 50, 45, 45), 150, 50, (38, 38), 40),
@@ -129,20 +131,24 @@ def _check_layouts(plan: Plan, operands: tuple[str, ...]) -> None:
     for places in plan.response_positions:
         assert np.unique(places).size == places.size and places.min() >= 0 and places.max() < plan.params.n
     assert sum(len(range(plan.d)[c.columns]) * len(range(plan.experts)[c.experts]) for c in plan.chunks()) == (
-        plan.experts * plan.d)
+        plan.experts * plan.d
+    )
     for element in (*plan.expansion_elements, *plan.packing_elements):
         assert element % 2 == 1 and 1 < element < 2 * plan.params.n
     assert plan.params.galois or not (*plan.expansion_elements, *plan.packing_elements)
 
 
-@pytest.mark.parametrize(("make", "words"), [
-    (lambda: SelectPlan(PARAM_SETS["P64tiny"], "R", 8, 2048, 8), "set with Galois keys"),
-    (lambda: SelectPlan(PARAM_SETS["P64s"], "R", 8, 16385, 8), "a larger parameter set"),
-    (lambda: LinearPlan(PARAM_SETS["P64s"], 1, 16385, 8), "split the columns"),
-    (lambda: SelectPlan(PARAM_SETS["P64s"], "X", 8, 8, 8), "expected order R or L"),
-    (lambda: SelectPlan(PARAM_SETS["P64s"], "R", 0, 8, 8), "positive sizes"),
-    (lambda: LinearPlan(PARAM_SETS["P64s"], 0, 8, 8), "positive sizes"),
-])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: SelectPlan(PARAM_SETS["P64tiny"], "R", 8, 2048, 8), "set with Galois keys"),
+        (lambda: SelectPlan(PARAM_SETS["P64s"], "R", 8, 16385, 8), "a larger parameter set"),
+        (lambda: LinearPlan(PARAM_SETS["P64s"], 1, 16385, 8), "split the columns"),
+        (lambda: SelectPlan(PARAM_SETS["P64s"], "X", 8, 8, 8), "expected order R or L"),
+        (lambda: SelectPlan(PARAM_SETS["P64s"], "R", 0, 8, 8), "positive sizes"),
+        (lambda: LinearPlan(PARAM_SETS["P64s"], 0, 8, 8), "positive sizes"),
+    ],
+)
 def test_shapes_that_do_not_fit_are_refused(make: object, words: str) -> None:
     assert callable(make)
     with pytest.raises(ShapeDoesNotFit, match=words):

@@ -45,12 +45,28 @@ def _choose(rng: np.random.Generator, shape: tuple[int, ...], params: ParamSet, 
     return words(rng, shape, params.ring_bits)
 
 
-SHAPES = [(1, 1, 1), (2, 3, 5), (3, 8, 20), (4, 16, 4), (5, 7, 64), (8, 24, 90), (2, 100, 33), (7, 40, 300),
-          (1, 256, 3), (16, 16, 16)]
+SHAPES = [
+    (1, 1, 1),
+    (2, 3, 5),
+    (3, 8, 20),
+    (4, 16, 4),
+    (5, 7, 64),
+    (8, 24, 90),
+    (2, 100, 33),
+    (7, 40, 300),
+    (1, 256, 3),
+    (16, 16, 16),
+]
 SELECT = [SelectPlan(INSECURE_TEST, order, *shape) for shape in SHAPES for order in ("R", "L")]
 LINEAR = [LinearPlan(INSECURE_TEST, *shape) for shape in [(1, 1, 1), (3, 8, 4), (5, 12, 30), (9, 3, 5), (2, 200, 300)]]
-TINY = [SelectPlan(P64TINY, "R", 8, 32, 64), SelectPlan(P64TINY, "L", 3, 20, 10), SelectPlan(P32TINY, "R", 4, 32, 16),
-        SelectPlan(P32TINY, "L", 4, 32, 16), LinearPlan(P64TINY, 5, 32, 8), LinearPlan(P32TINY, 5, 32, 8)]
+TINY = [
+    SelectPlan(P64TINY, "R", 8, 32, 64),
+    SelectPlan(P64TINY, "L", 3, 20, 10),
+    SelectPlan(P32TINY, "R", 4, 32, 16),
+    SelectPlan(P32TINY, "L", 4, 32, 16),
+    LinearPlan(P64TINY, 5, 32, 8),
+    LinearPlan(P32TINY, 5, 32, 8),
+]
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -79,6 +95,7 @@ def test_requests_at_real_degree_are_exact(plan: Plan, seed: int, edge: bool) ->
     run(plan, seed, admitted_bits(plan), edge)
 
 
+@pytest.mark.slow
 @given(st.sampled_from("RL"), st.integers(1, 12), st.integers(1, 60), st.integers(1, 320), st.integers(0, 9), seeds)
 @example("R", 128, 2, 3, 0, 0)
 @example("L", 100, 5, 300, 0, 0)
@@ -136,7 +153,7 @@ def _parts(plan: Plan, data: bytes) -> tuple[list[Ints], list[Ints]]:
     basis = ring_for(plan.params).response
     count = plan.response_positions[0].size
     rows = unpack(data, basis.primes * 2, (count,) * basis.size + (plan.params.n,) * basis.size)
-    return [r.astype(np.int64) for r in rows[: basis.size]], [r.astype(np.int64) for r in rows[basis.size:]]
+    return [r.astype(np.int64) for r in rows[: basis.size]], [r.astype(np.int64) for r in rows[basis.size :]]
 
 
 def test_every_response_is_fresh() -> None:
@@ -154,8 +171,11 @@ def test_every_response_is_fresh() -> None:
 
 
 def test_only_output_coefficients_leave() -> None:
-    for plan in (SelectPlan(INSECURE_TEST, "R", 4, 64, 200), SelectPlan(P64TINY, "R", 8, 32, 64),
-                 LinearPlan(INSECURE_TEST, 5, 8, 16)):
+    for plan in (
+        SelectPlan(INSECURE_TEST, "R", 4, 64, 200),
+        SelectPlan(P64TINY, "R", 8, 32, 64),
+        LinearPlan(INSECURE_TEST, 5, 8, 16),
+    ):
         bits = plan.params.response_total_bits
         total = sum(-(-(plan.params.n + places.size) * bits // 8) for places in plan.response_positions)
         assert plan.response_nbytes == total
@@ -223,10 +243,14 @@ def test_the_portable_engine_gives_identical_bytes(order: str, monkeypatch: pyte
         rng, keys = np.random.default_rng(9), key_set(INSECURE_TEST, [plan])
         client = ClientKeys.generate(keys, draw_of("keys"))
         server = ServerKeys.from_bytes(keys, client.public_bytes)
-        uploads = {word: client.encrypt(plan.operand(word), words(rng, plan.operand(word).shape, 64), draw_of(word))
-                   for word in ("t", "x")}
-        t, x = (server.absorb(plan.operand(word), uploads[word], words(rng, plan.operand(word).shape, 64))
-                for word in ("t", "x"))
+        uploads = {
+            word: client.encrypt(plan.operand(word), words(rng, plan.operand(word).shape, 64), draw_of(word))
+            for word in ("t", "x")
+        }
+        t, x = (
+            server.absorb(plan.operand(word), uploads[word], words(rng, plan.operand(word).shape, 64))
+            for word in ("t", "x")
+        )
         w = rng.integers(-999, 999, (4, 150, 40))
         result = server.apply(plan, prepare(plan, w), [server.tensor(plan, t, x)])[0]
         response = server.respond(plan, result, words(rng, (150,), 64), draw_of("response"))
@@ -290,8 +314,9 @@ def test_real_size_is_exact(experts: int) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("name", "order", "bits"), [("P64s", "L", 20), ("P64", "R", 19), ("P32", "R", 11),
-                                                     ("P32", "L", 11)])
+@pytest.mark.parametrize(
+    ("name", "order", "bits"), [("P64s", "L", 20), ("P64", "R", 19), ("P32", "R", 11), ("P32", "L", 11)]
+)
 def test_other_sets_and_the_literal_order_at_real_size(name: str, order: str, bits: int) -> None:
     run_real(SelectPlan(PARAM_SETS[name], order, 8, 768, 3072), bits)
 
@@ -305,4 +330,4 @@ def run_real(plan: SelectPlan, bits: int) -> None:
     product = s.product(plan, t, x, rng)
     result = s.server.apply(plan, prepare(plan, w), [product])[0]
     got = s.client.decrypt(plan, s.server.respond(plan, result, mask, fresh_draw()))
-    assert np.array_equal(got, expected(plan, w[chosen: chosen + 1], np.ones(1, dtype=np.uint64), x, mask))
+    assert np.array_equal(got, expected(plan, w[chosen : chosen + 1], np.ones(1, dtype=np.uint64), x, mask))

@@ -161,6 +161,7 @@ def linear_program(rng: random.Random) -> tuple[list[Row], list[int]]:
     return rows, [n for n in range(5, len(rows)) if n not in used]
 
 
+@pytest.mark.slow
 def test_accepted_linear_steps_are_uniform_by_enumeration() -> None:
     rng, count = random.Random(3), Counter[tuple[bool, bool]]()
     for _ in range(1500):

@@ -112,6 +112,7 @@ CAUGHT: dict[str, tuple[Callable[[Evidence], Finding], tuple[str, str, int]]] = 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", CAUGHT)
 def test_each_analyser_sees_its_leak(what: str) -> None:
     analyser, where = CAUGHT[what]
@@ -134,6 +135,7 @@ def test_weak_leaks_are_seen_with_more_runs(
     assert analyser(_evidence(*where)).leak
 
 
+@pytest.mark.slow
 def test_the_weights_come_out_of_bad_responses_and_not_out_of_honest_ones() -> None:
     for name, responses in (("zero_omitted", (0,)), ("zero_reused", (0, 1))):
         evidence = _evidence(name, "few weights", 2)
@@ -160,8 +162,7 @@ def test_two_servers_share_no_randomness_unless_it_has_a_default_seed() -> None:
         fault = next(f for f in FAULTS if f.name == name)
         assert fault.services is not None
         one, two = (
-            observe(fault.entry, MANY, fault.services, 2, "twins", tapes).evidence
-            for tapes in ({}, {SERVER: "again"})
+            observe(fault.entry, MANY, fault.services, 2, "twins", tapes).evidence for tapes in ({}, {SERVER: "again"})
         )
         assert one is not None and two is not None and compare(one, two).leak
 
@@ -212,8 +213,11 @@ def test_centred_residues_are_the_integers(values: list[int]) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(2, 6).flatmap(lambda n: st.lists(
-    st.lists(st.integers(-(1 << 40), 1 << 40), min_size=n, max_size=n), min_size=n, max_size=n)))
+@given(
+    st.integers(2, 6).flatmap(
+        lambda n: st.lists(st.lists(st.integers(-(1 << 40), 1 << 40), min_size=n, max_size=n), min_size=n, max_size=n)
+    )
+)
 def test_reduction_gives_a_reduced_basis_of_the_same_lattice(rows: list[list[int]]) -> None:
     flint = pytest.importorskip("flint")
     before = flint.fmpz_mat(rows)

@@ -22,6 +22,7 @@ def check(rows: list[Bound]) -> None:
     assert len({(row.name, row.subject) for row in rows}) == len(rows)
 
 
+@pytest.mark.slow
 def test_the_quick_ledger_holds_and_is_complete() -> None:
     start = time.perf_counter()
     rows = list(limits(quick=True))

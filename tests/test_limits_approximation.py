@@ -33,8 +33,13 @@ from protocols.truncate import FAITHFUL, MODES, ONE_ULP
 def sampled(table: Table, s: int) -> float:
     """The largest error of the rounded table on a sample, in floats."""
     breakpoints, rows = table.words(s)
-    coarse = Table(table.name, table.function, tuple(b / 2.0**s for b in breakpoints),
-                   tuple(tuple(c / 2.0**s for c in row) for row in rows), 1.0)
+    coarse = Table(
+        table.name,
+        table.function,
+        tuple(b / 2.0**s for b in breakpoints),
+        tuple(tuple(c / 2.0**s for c in row) for row in rows),
+        1.0,
+    )
     x = np.linspace(-8, 8, 160_001)
     return float(np.abs(piecewise(x, coarse) - REAL[table.function](x)).max())
 

@@ -109,16 +109,24 @@ def test_worst_case_stages_by_hand(order: str) -> None:
     dropped = Fraction(math.prod(primes[:4]), math.prod(primes[:6]))
     switched = (stages["product"] * dropped + Fraction(n + 1, 2)) * (l1 if order == "R" else 1)
     packed = first * 2**plan.b + (2**plan.b - 1) * switches[1]
-    for got, wanted in ((stages["expansion"], expanded), (stages["product"], product), (first, switched),
-                        (last, packed), (stages["fresh zero"] - last, Fraction(21 * (2 * n + 1)))):
+    for got, wanted in (
+        (stages["expansion"], expanded),
+        (stages["product"], product),
+        (first, switched),
+        (last, packed),
+        (stages["fresh zero"] - last, Fraction(21 * (2 * n + 1))),
+    ):
         assert wanted <= got <= wanted * Fraction(1001, 1000) + 1
     small = dict(worst_case(LinearPlan(P64S, 1, 768, 8), Fraction(1)))
     assert small["weights"] >= Fraction(n + 1, 2)
 
 
 def test_distances_add_up_over_outputs() -> None:
-    assert 5 * distance(P64S, 6, Fraction(100)) == 6 * distance(P64S, 5, Fraction(100)) == 30 * distance(
-        P64S, 1, Fraction(100))
+    assert (
+        5 * distance(P64S, 6, Fraction(100))
+        == 6 * distance(P64S, 5, Fraction(100))
+        == 30 * distance(P64S, 1, Fraction(100))
+    )
     assert distance(P64S, 1, Fraction(10**100)) == 1
 
 

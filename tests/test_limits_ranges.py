@@ -69,8 +69,7 @@ def check(found: LayerTrace, bound: dict[str, Reach], fp: FixedPoint) -> None:
 
 def scaled(model: Model, factor: float, *words: str) -> Model:
     """The model with some of its matrices multiplied by a power of two."""
-    changed = {key: value * factor if key.split(".")[-1] in words else value
-               for key, value in model.parameters.items()}
+    changed = {key: value * factor if key.split(".")[-1] in words else value for key, value in model.parameters.items()}
     return replace(model, parameters=changed)
 
 

@@ -31,6 +31,7 @@ def agree(stated: Any, measured: Any) -> bool:
     return abs(stated - measured) <= TOLERANCE if isinstance(stated, float) else bool(stated == measured)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", known_models())
 def test_card_states_what_is_measured(name: str) -> None:
     stated, measured = card(name), json.loads(show(figures(load_model(name))))

@@ -111,6 +111,7 @@ def _check_runs(gate: Gate) -> list[Outcome]:
     return found
 
 
+@pytest.mark.slow
 def test_mutants_of_runs_of_each_protocol_are_killed() -> None:
     """One tiny case of each; all cases are slow."""
     found = [o for gate in _first_of_each() for o in _check_runs(gate)]

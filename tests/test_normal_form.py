@@ -96,6 +96,7 @@ def value_of(forms: Forms, form: Form, elements: Elements, dag: Dag, words: tupl
     return total % (1 << form.l)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(programs(), st.tuples(*[st.integers(0, 2**WIDTH - 1)] * LEAVES))
 def test_a_form_has_the_value_of_its_term(program: tuple[Dag, list[RingArray]], words: tuple[int, ...]) -> None:

@@ -291,6 +291,7 @@ def test_the_oracle_catches_an_unsound_engine_and_the_checker_its_proofs(
     assert caught, f"no program shows that it is unsound that {what}"
 
 
+@pytest.mark.slow
 def test_the_engine_itself_proves_none_of_them(leaking: Leaking) -> None:
     assert len(UNSOUND) >= 35
     assert not [name for name, proto, case, role in leaking if _proved(proto, case, role, _engine([]))]

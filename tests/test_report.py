@@ -285,6 +285,7 @@ def test_hostile_strings_stay_text(store: Store, tmp_path: Path) -> None:
 
 
 # -- the commands ------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_report_is_red_until_the_shape_is_proved_and_audited(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,6 +99,7 @@ def certificates() -> dict[Role, str]:
     return {role: encode(certificate(entry, case, role, run)) for role in Role}
 
 
+@pytest.mark.slow
 def test_the_shape_is_proved_against_both_parties(certificates: dict[Role, str]) -> None:
     rebuild = Rebuilder([row_of(TINY)[0]])
     for role, text in certificates.items():
@@ -107,6 +108,7 @@ def test_the_shape_is_proved_against_both_parties(certificates: dict[Role, str])
         assert "(1, 2)" in accepted.claim["statement"] and accepted.steps > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [

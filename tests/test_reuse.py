@@ -51,6 +51,7 @@ HONEST = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("proto", "case"), HONEST)
 def test_nothing_is_found_in_real_sessions(proto: Any, case: Case) -> None:
     found = examine(Entry(proto, (case,)), case, 2, "honest", honest)
@@ -71,11 +72,16 @@ def test_nothing_is_found_in_the_catalog_but_what_it_declares(entry: Entry) -> N
 
 
 def test_targets_are_examined_with_the_services_that_they_name() -> None:
-    found = {name: examine_target(Target(name, case), 1, "target") for name, case in (
-        ("linear", "8 to 5"), ("broken.secret_binary", MANY.name), ("broken.mask_reused", "large"))}
+    found = {
+        name: examine_target(Target(name, case), 1, "target")
+        for name, case in (("linear", "8 to 5"), ("broken.secret_binary", MANY.name), ("broken.mask_reused", "large"))
+    }
     leaking = {name: [f.claim for _, f in leaks(findings)] for name, findings in found.items()}
-    assert leaking == {"linear": [], "broken.secret_binary": ["the secret is not uniform ternary"],
-                       "broken.mask_reused": []}
+    assert leaking == {
+        "linear": [],
+        "broken.secret_binary": ["the secret is not uniform ternary"],
+        "broken.mask_reused": [],
+    }
 
 
 # fault -> the claim of the finding that must see it
@@ -99,6 +105,7 @@ CAUGHT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CAUGHT)
 def test_each_fault_is_seen_by_the_analyser_made_for_it(name: str) -> None:
     fault = next(f for f in FAULTS if f.name == name)

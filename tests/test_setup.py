@@ -74,7 +74,7 @@ def test_the_text_of_make_run_is_not_read_by_the_shell(tmp_path: Path) -> None:
     stamps = [f"{name}={tmp_path / name}" for name in ("READY", "COMPILED")]
     for stamp in stamps:
         Path(stamp.partition("=")[2]).touch()
-    text = '5" `touch x` $(touch y) it\'s; touch z'
+    text = "5\" `touch x` $(touch y) it's; touch z"
     told = text.replace("$", "$$")
     arguments = ["make", "--silent", "--file", str(ROOT / "Makefile"), "run", f"BIN={tmp_path}", *stamps]
     (tmp_path / "requirements.lock").touch()
