@@ -47,19 +47,35 @@ def _row(*sees: str, why: str, runs: int = 4, may: tuple[str, ...] = (), case: s
 AUDIT_RUNS = 600
 TEXTS = MappingProxyType(
     {
-        LEAK: _row(PROOF, ENUMERATION, STATISTICS, runs=AUDIT_RUNS,
-                   why="a word of the view depends on a secret: every detector of texts looks at words"),
-        SCHEDULE: _row(PROOF, ENUMERATION, STRUCTURE, runs=AUDIT_RUNS, may=(STATISTICS,),
-                       why="the messages themselves depend on a secret; what they say may be masked"),
+        LEAK: _row(
+            PROOF,
+            ENUMERATION,
+            STATISTICS,
+            runs=AUDIT_RUNS,
+            why="a word of the view depends on a secret: every detector of texts looks at words",
+        ),
+        SCHEDULE: _row(
+            PROOF,
+            ENUMERATION,
+            STRUCTURE,
+            runs=AUDIT_RUNS,
+            may=(STATISTICS,),
+            why="the messages themselves depend on a secret; what they say may be masked",
+        ),
         BRANCH: _row(PROOF, why="refused in every interpretation: there is no run to look at"),
     }
 )
 # Texts whose row is another one than their kind's.
 EXCEPTIONS = MappingProxyType(
     {
-        "comparison_told": _row(PROOF, ENUMERATION, STATISTICS, runs=2000,
-                                why="the bit is the xor of two words of the view: the search for relations needs more "
-                                    "runs than the view has columns"),
+        "comparison_told": _row(
+            PROOF,
+            ENUMERATION,
+            STATISTICS,
+            runs=2000,
+            why="the bit is the xor of two words of the view: the search for relations needs more "
+            "runs than the view has columns",
+        ),
     }
 )
 

@@ -22,7 +22,9 @@ from sim.ring import Ring, RingArray
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution, Service, Session
 
-HEAVY = {"moe_layer", "select_then_compute", "select_product", "probabilities", "reciprocal", "exp", "piecewise"}
+HEAVY = {"moe_layer", "plaintext_routing", "select_then_compute", "probabilities"}  # a run takes a second or more
+# `make check` runs the first case of these; `make test` every case of every protocol.
+QUICK = {"b2a", "drelu", "linear", "mul", "mux", "one_hot", "reveal", "truncate"}
 Ints = NDArray[np.int64]
 
 
@@ -149,8 +151,8 @@ def agree(
 
 
 def row_marks(entry: Entry, case: Case, *, all_quick: bool = False) -> list[Any]:
-    """`make check` keeps the first case of every light protocol."""
-    return [] if all_quick or (entry.name not in HEAVY and case is entry.cases[0]) else [pytest.mark.slow]
+    """Slow, but for the first case of a few protocols."""
+    return [] if all_quick or (entry.name in QUICK and case is entry.cases[0]) else [pytest.mark.slow]
 
 
 def rows(*, all_quick: bool = False) -> list[Any]:

@@ -65,8 +65,9 @@ class Session:
         selector = self.upload(plan, "t", t, words(rng, t.shape, self.params.ring_bits))
         return self.server.tensor(plan, selector, operand)
 
-    def request(self, plan: Plan, w: Weights, t: Shares | None, x: Shares, mask: Shares,
-                rng: np.random.Generator) -> Shares:
+    def request(
+        self, plan: Plan, w: Weights, t: Shares | None, x: Shares, mask: Shares, rng: np.random.Generator
+    ) -> Shares:
         """What the client decrypts."""
         result = self.server.apply(plan, prepare(plan, w), [self.product(plan, t, x, rng)])[0]
         data = self.server.respond(plan, result, mask, fresh_draw())
@@ -90,8 +91,9 @@ def expected(plan: Plan, w: Weights, t: Shares | None, x: Shares, mask: Shares) 
     return out
 
 
-def largest_noise(s: Session, ciphertext: Floats, basis: Basis, positions: Ints, messages: Sequence[int],
-                  scale: int) -> float:
+def largest_noise(
+    s: Session, ciphertext: Floats, basis: Basis, positions: Ints, messages: Sequence[int], scale: int
+) -> float:
     """log2 of the largest |phase - q m / 2^scale| of a transformed ciphertext at the positions, by exact integers."""
     phase = s.client.secret.phase(s.server.ring.inverse(ciphertext, basis), basis)[:, positions].astype(np.int64)
     units = [basis.modulus // p * pow(basis.modulus // p, -1, p) for p in basis.primes]

@@ -41,6 +41,7 @@ def audited(target: Target, runs: int = RUNS, model: Model = HYBRID, seed: str =
     return audit(samplers, runs, Campaign(runs).gather, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK_FAULTS)
 def test_a_planted_fault_leaks_to_whom_it_leaks_and_to_nobody_else(name: str) -> None:
     (fault,) = (f for f in FAULTS if f.name == name)

@@ -142,6 +142,7 @@ def test_files_as_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert found[0]["transcript_digest"] == found[1]["transcript_digest"]
 
 
+@pytest.mark.slow
 def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", TEXT, "--network", "wan", "--seed", "3"]) == 0
     told = capsys.readouterr().out

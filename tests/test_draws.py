@@ -213,6 +213,7 @@ def test_randomness_of_large_real_runs_is_used_once() -> None:
         _check_encryption(log, bool(plans))
 
 
+@pytest.mark.slow
 def test_a_run_lists_its_draws() -> None:
     """The masks of responses are drawn in the protocol's own run; oblivious transfer draws at the set-up only."""
     log = next(log for plans, log in _logged().items() if plans)

@@ -38,6 +38,7 @@ def test_encoding_is_the_rounded_quotient(values: list[int], scale: int, name: s
     assert [[v % p for v in want] for p in basis.primes] == out.tolist()
 
 
+@pytest.mark.slow
 @given(st.sampled_from(list(PARAM_SETS.values())), st.lists(words, min_size=1, max_size=20), st.data())
 def test_decoding_undoes_encoding_under_noise(params: ParamSet, values: list[int], data: st.DataObject) -> None:
     basis = ring_for(params).response

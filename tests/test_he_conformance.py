@@ -153,6 +153,7 @@ def check_both(request: Request) -> None:
         assert np.array_equal(to_words(real.outputs[role]), to_words(ideal.outputs[role]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REQUESTS)
 def test_same_labels_order_bytes_and_shares(name: str) -> None:
     check_both(REQUESTS[name])

@@ -51,6 +51,7 @@ def layer(config: MoeConfig, fp: FixedPoint, rng: np.random.Generator, n: int) -
     return quantise(rng.normal(0, 1, (n, d)), fp), quantise(rng.normal(0, 1, (n, d)), fp), quantise_weights(weights, fp)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fp", FORMATS, ids=lambda fp: f"l={fp.l}")
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.activation}, k={c.k}")
 @settings(max_examples=15)
