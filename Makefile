@@ -65,15 +65,23 @@ bench: $(READY)
 golden: $(READY)
 	$(BIN)/python -m tests.golden_runs
 
-pages: $(READY)
-	@$(BIN)/python -c 'import playwright' 2> /dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.45'
-	$(BIN)/python -m pytest tests/test_pages.py -m pages
+EXTRAS := .venv/.extras
+
+# What only `make pages` and `secmoe audit --cluster` need.
+$(EXTRAS): $(READY) requirements-extras.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: -r requirements-extras.lock
+	@touch $@
+
+pages: $(EXTRAS)
+	$(BIN)/python -m pytest tests -m pages
+
+COMPILE = .venv/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 lock: $(READY)
 	@test -x .venv/lock/bin/pip-compile || { $(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet pip-tools; }
-	.venv/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --extra test --build-deps-for editable \
-	  --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra test --build-deps-for editable --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra cluster --extra pages --constraint requirements.lock --output-file requirements-extras.lock pyproject.toml
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .numba_cache

@@ -26,6 +26,7 @@ from tests.test_cli_run import KEYS
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("sim", "protocols", "proofs", "transcripts", "secmoe")
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+EXTRAS = (ROOT / "requirements-extras.lock").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
@@ -37,19 +38,28 @@ def names(requirements: list[str]) -> set[str]:
     return {re.split(r"[^A-Za-z0-9_.-]", line)[0].lower().replace("_", "-") for line in requirements}
 
 
-def test_every_requirement_is_pinned_with_hashes() -> None:
-    blocks = re.findall(r"^([a-z0-9-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", LOCK, re.MULTILINE)
-    pinned = {name for name, _, _ in blocks}
-    stated = {line.split("==")[0] for line in LOCK.splitlines() if re.match(r"^[A-Za-z]", line)}
-    assert pinned == stated and len(pinned) > 20
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["test"]
-    assert names(wanted + project["build-system"]["requires"]) <= pinned
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+OPTIONAL = PROJECT["project"]["optional-dependencies"]
+LOCKED = [
+    (LOCK, PROJECT["project"]["dependencies"] + OPTIONAL["test"] + PROJECT["build-system"]["requires"]),
+    (EXTRAS, OPTIONAL["cluster"] + OPTIONAL["pages"]),
+]
 
 
-def test_the_lock_names_no_host() -> None:
-    assert not re.search(r"://|^\s*-(?!-hash)|index|find-links|trusted|@ ", LOCK, re.MULTILINE)
-    assert "/" not in re.sub(r"# via.*", "", LOCK)
+@pytest.mark.parametrize(("lock", "wanted"), LOCKED, ids=["lock", "extras"])
+def test_every_requirement_is_pinned_with_hashes(lock: str, wanted: list[str]) -> None:
+    blocks = re.findall(r"^([a-z0-9-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.MULTILINE)
+    pinned = {name: version for name, version, _ in blocks}
+    stated = {line.split("==")[0] for line in lock.splitlines() if re.match(r"^[A-Za-z]", line)}
+    assert set(pinned) == stated and len(pinned) > 20
+    assert names(wanted) <= set(pinned)
+    assert all(f"{name}=={version} " in LOCK for name, version in pinned.items() if f"\n{name}==" in LOCK)
+
+
+@pytest.mark.parametrize("lock", [LOCK, EXTRAS], ids=["lock", "extras"])
+def test_the_lock_names_no_host(lock: str) -> None:
+    assert not re.search(r"://|^\s*-(?!-hash)|index|find-links|trusted|@ ", lock, re.MULTILINE)
+    assert "/" not in re.sub(r"# via.*", "", lock)
 
 
 def test_the_gate_runs_the_tests() -> None:
