@@ -47,7 +47,6 @@ from sim.shapes import blank
 R64 = Ring(64)
 PROVED = "PROVED"  # correct, and private against both parties, in the hybrid model: the ledger of proofs decides
 DECLARED = "DECLARED"  # correct, and opens what it says it opens
-TESTED = PROVED
 BOUNDED = "BOUNDED"
 ASSUMED = "ASSUMED"
 

@@ -36,11 +36,10 @@ from proofs.search import no_model
 from proofs.symbolic import CONST, cone, evaluate
 from protocols.broken import FAULTS, HARD, LEAK, Fault
 from protocols.broken.secure import BOUNDED
-from protocols.catalog import CATALOG, Case, Entry
-from protocols.sharing import reveal
+from protocols.catalog import CATALOG, DECLARED, Case, Entry
 from sim.role import CLIENT, SERVER, Role
 
-ROWS = [(entry, case) for entry in CATALOG for case in entry.cases if entry.proto is not reveal]
+ROWS = [(entry, case) for entry in CATALOG for case in entry.cases if entry.status != DECLARED]
 IDS = [f"{entry.name}: {case.name}" for entry, case in ROWS]
 SMALL = [row for row in ROWS if row[0].name in ("conjoin", "b2a", "mux", "mul", "choose", "linear", "one_hot", "drelu")]
 

@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from protocols.catalog import Case, Entry
 from sim.wire import AnySpec
 from sim.world import Execution
-from tests.harness import adjusted, agree, rows, session, shares, words
+from tests.harness import HEAVY, adjusted, agree, rows, session, shares, words
+
+LARGE = [pytest.mark.nightly]  # their real runs are slow, and hybrid ones no quicker to check
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("entry", "case"), rows())
+@pytest.mark.parametrize(
+    ("entry", "case"),
+    [pytest.param(*r.values, id=r.id, marks=LARGE if r.values[0].name in HEAVY else []) for r in rows()],
+)
 @settings(max_examples=10)
 @given(data=st.data())
 def test_hybrid_protocol_equals_functionality(entry: Entry, case: Case, data: st.DataObject) -> None:

@@ -19,11 +19,10 @@ from proofs.symbolic import DRAW, INPUT, Dag, cone, evaluate
 from protocols.boolean import conjoin
 from protocols.broken import HARD
 from protocols.broken.secure import BOUNDED
-from protocols.catalog import CATALOG, Case, Entry, Secret
+from protocols.catalog import CATALOG, DECLARED, Case, Entry, Secret
 from protocols.convert import b2a, mux
 from protocols.he.client import ClientKeys
 from protocols.he.packing import key_set
-from protocols.sharing import reveal
 from sim.concrete import from_words
 from sim.party import ProtocolDecl
 from sim.ring import Z2, Ring, RingArray
@@ -38,7 +37,7 @@ ROWS = [
     pytest.param(entry, case, id=f"{entry.name}: {case.name}", marks=[] if entry.name in QUICK else [pytest.mark.slow])
     for entry in CATALOG
     for case in entry.cases
-    if entry.proto is not reveal
+    if entry.status != DECLARED
 ]
 SEED = b"simulator test"
 JOINTLY = (
