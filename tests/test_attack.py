@@ -99,6 +99,7 @@ def noise(rows: int, width: int, seed: int = 0) -> NDArray[np.int8]:
     return np.random.default_rng(seed).choice([-1, 1], (rows, width)).astype(np.int8)
 
 
+@pytest.mark.slow
 def test_a_leak_among_thousands_of_columns_is_found() -> None:
     truth = np.random.default_rng(1).integers(0, 4, 400)
     part = noise(400, 5000)
@@ -107,6 +108,7 @@ def test_a_leak_among_thousands_of_columns_is_found() -> None:
     assert found.score.accuracy > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_columns_without_a_leak_are_worth_no_more_than_chance(seed: int) -> None:
     """Screening happens inside the training folds: thousands of columns that fit by chance do not help."""

@@ -65,6 +65,7 @@ def test_a_planted_fault_is_found_in_real_bytes() -> None:
     assert kinds[CLIENT] == LEAK and kinds[SERVER] != LEAK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target", [Target("b2a", "64"), Target("correlate", "19 bits"), Target("linear", "8 to 5")], ids=str
 )
@@ -92,12 +93,14 @@ def test_a_verdict_says_who_what_where_and_how_sure() -> None:
     assert "secure" not in text + quiet
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others() -> None:
     one, again, other = (to_json(audited(Target("b2a", "2"), 120, seed=seed)) for seed in ("1", "1", "2"))
     assert one == again
     assert one["verdicts"][0]["smallest_p"] != other["verdicts"][0]["smallest_p"]
 
 
+@pytest.mark.slow
 def test_too_few_runs_are_refused_and_few_runs_are_inconclusive_with_the_number_that_would_do() -> None:
     with pytest.raises(TooFewRuns, match="at least 80"):
         audited(Target("b2a", "2"), 40)
@@ -132,6 +135,7 @@ def test_what_fresh_runs_do_not_confirm_is_no_leak() -> None:
     assert "not confirmed" in verdict.advice and "--runs 1600" in verdict.advice
 
 
+@pytest.mark.slow
 def test_the_family_is_everything_that_was_tested() -> None:
     samplers = [Sampler(t, role, HYBRID, "1") for t in targets("correlate")[:2] for role in Role]
     together = audit(samplers, 120, Campaign(120).gather)
@@ -223,6 +227,7 @@ def test_a_branch_on_a_secret_is_refused_and_exits_1(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.startswith("LEAK: broken.branch_on_truth: large branches on a secret")
 
 
+@pytest.mark.slow
 def test_an_opening_is_declared_and_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("reveal", "--runs", "120", "--model", "hybrid", "--no-power") == 1
     out = capsys.readouterr().out
@@ -234,6 +239,7 @@ def test_a_protocol_without_secrets_is_said_to_be_so(capsys: pytest.CaptureFixtu
     assert "not audited: bit_triples: left with 2 (no secret)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -279,6 +285,7 @@ class Careless:
         ]
 
 
+@pytest.mark.slow
 def test_a_bad_simulator_is_told_from_the_real_view() -> None:
     target = Target("linear", "8 to 5")
     careless = Careless(CertifiedSimulator(target, CLIENT))

@@ -40,6 +40,7 @@ def headers(messages: Sequence[Message]) -> list[tuple[int, str, str, AnySpec]]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "case"), rows(all_quick=True))
 def test_shapes_cost_is_wire_cost_is_declared_cost(entry: Entry, case: Case) -> None:
     client, server = zeros(case)

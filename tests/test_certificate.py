@@ -65,6 +65,7 @@ def test_every_certificate_of_the_catalog_is_accepted(entry: Entry, case: Case) 
         assert accepted.steps == len(made["steps"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "case"), SMALL, ids=[f"{entry.name}: {case.name}" for entry, case in SMALL])
 def test_small_certificates_are_accepted(entry: Entry, case: Case) -> None:
     for role in Role:

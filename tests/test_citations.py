@@ -69,6 +69,7 @@ def test_no_tag_is_defined_twice(readme: str) -> None:
     assert len(tags) == len(set(tags)) > 10
 
 
+@pytest.mark.slow
 def test_every_declared_protocol_of_the_literature_is_found(readme: str) -> None:
     """The reader is not blind: the sources that this code certainly cites are seen."""
     seen = {tag for path in SOURCES for tag in cited(path.read_text())}

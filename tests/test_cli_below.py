@@ -47,6 +47,7 @@ def test_a_text_is_no_fault_below_the_interfaces() -> None:
         audit_below(fault, _options(False))
 
 
+@pytest.mark.slow
 def test_the_command_takes_such_faults(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "broken.test_set_in_use", "--runs", "80", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)

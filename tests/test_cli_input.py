@@ -341,6 +341,7 @@ def test_own_parameters_are_accepted_when_they_are_secure(folder: Path, monkeypa
     Path("copy.json").unlink()
 
 
+@pytest.mark.slow
 def test_the_installed_command() -> None:
     command = Path(sys.executable).with_name("secmoe")
     version = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)

@@ -247,6 +247,7 @@ def test_a_broken_run_keeps_nothing(
     assert list(Path("runs").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_replay_and_inspect_of_a_kept_run(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "hi", "--record-private", "--out", "kept.secmoe")
     assert main(["replay", "kept.secmoe"]) == 0

@@ -47,6 +47,7 @@ def test_every_pair_where_digits_do_not_divide(bits: int, w: int) -> None:
     assert np.array_equal(got, np.stack([(y < x)[None], (y == x)[None]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("w", [2, 3, 4])
 def test_every_pair_of_8_bit_words(w: int) -> None:
     x, y = every_pair(Ring(8))
@@ -76,6 +77,7 @@ def test_words_that_differ_in_one_bit(bits: int) -> None:
         assert np.array_equal(got, np.stack([(b < a)[None], (b == a)[None]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("l, w", [(2, 1), (2, 4), (5, 2), (8, 2), (8, 3), (8, 4)])
 def test_sign_of_every_sharing(l: int, w: int) -> None:
     ring = Ring(l)
@@ -84,6 +86,7 @@ def test_sign_of_every_sharing(l: int, w: int) -> None:
     assert np.array_equal(got, representatives(client + server, l) >= 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("w", [2, 4])
 def test_thresholds_over_every_sharing(w: int) -> None:
     """|x - b| < 2^(l-1) for every x and b below: the declared range, to its ends."""

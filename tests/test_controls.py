@@ -134,6 +134,7 @@ def _seen(fault: Fault, row: Row, seed: str) -> set[str]:
     return {name for name, _ in leaks(examine(fault.entry, case, row.runs, seed, fault.services))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", _rows(BELOW, {"zero_reused", "slice_twice", "test_set_in_use"}))
 def test_analysers_of_real_bytes_see_what_they_should(fault: Fault) -> None:
     row = expected(fault)

@@ -40,6 +40,7 @@ def test_every_row_of_the_catalog_is_enumerated_or_listed_with_a_reason() -> Non
     assert not enumerated & set(NOT_ENUMERATED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "case"), ROWS)
 def test_no_view_of_a_catalog_row_depends_on_the_peers_inputs(entry: Entry, case: Case) -> None:
     joint = Joint(entry.proto, case)
@@ -66,6 +67,7 @@ COMPOSED_ROWS = [
 SMALL_COMPOSED = [row for row in COMPOSED_ROWS if "E = 3" not in str(row.id) and "mul" not in str(row.id)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "case"), COMPOSED_ROWS)
 def test_no_view_around_functionalities_depends_on_the_peers_inputs(entry: Entry, case: Case) -> None:
     joint = Composed(entry.proto, case)
@@ -86,6 +88,7 @@ def test_a_leak_around_functionalities_is_seen() -> None:
     assert [joint.distance(role) for role in Role] == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "case"), SMALL_COMPOSED)
 def test_replaced_callees_compute_what_the_real_ones_do(entry: Entry, case: Case) -> None:
     """The reconstructed outputs of both worlds, as functions of the inputs."""

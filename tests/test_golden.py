@@ -36,6 +36,7 @@ def parameters() -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "case"), parameters())
 def test_the_wire_is_the_golden_one(entry: Entry, case: Case) -> None:
     setup, run = split(rows(entry, case))
@@ -66,6 +67,7 @@ def test_the_portable_kernels_give_the_golden_bytes(monkeypatch: pytest.MonkeyPa
     assert moved(read(entry.name)[case.name], run) == []
 
 
+@pytest.mark.slow
 def test_recording_gives_the_committed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `make golden` writes is what lies there, and files of protocols that are gone go."""
     chosen = ("reveal", "mux")

@@ -177,6 +177,7 @@ def test_any_small_selection(order: Any, experts: int, d: int, f: int, levels: i
     assert to_words(execution.outputs[CLIENT] + execution.outputs[SERVER]).tolist() == expected(request)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(n=st.integers(1, 20), d=st.integers(1, 40), f=st.integers(1, 60), seed=st.integers(0, 2**32))
 def test_any_small_linear_layer(n: int, d: int, f: int, seed: int) -> None:

@@ -42,6 +42,7 @@ def test_integer_mulmod(p: int, data: st.DataObject) -> None:
     assert int(mulmod(np.array([a]), np.array([b]), p)[0]) == a * b % p
 
 
+@pytest.mark.slow
 @given(st.sampled_from([128, 256, 512, 1024]), seeds, kinds)
 @settings(max_examples=60)
 def test_forward_values_and_round_trip(n: int, seed: int, kind: str) -> None:

@@ -75,6 +75,7 @@ def admitted_bits(plan: Plan) -> int:
     return 10 if plan.params is P32TINY else 20
 
 
+@pytest.mark.slow
 @given(st.sampled_from([*SELECT, *LINEAR]), seeds, st.booleans())
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_requests_are_exact(plan: Plan, seed: int, edge: bool) -> None:

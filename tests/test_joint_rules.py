@@ -63,6 +63,7 @@ def leaf_bits(made: Made) -> int:
 EXACT = [(name, made) for name, made in JOINT_GENUINE if made["steps"][-1][0] != "statistical" and leaf_bits(made) < 14]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "made"), EXACT, ids=[name for name, _ in EXACT])
 def test_genuine_joint_steps_are_right(name: str, made: Made) -> None:
     """By enumeration, where there are few leaves: the nodes of the first joint step, over all unseen draws."""
@@ -119,6 +120,7 @@ def _thaw(key: Any) -> Any:
 
 
 # -- linear ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("l", (1, 2))
 def test_public_factors_are_accepted_exactly_when_the_determinant_is_odd(l: int) -> None:
     for a, b, c, d in itertools.product(range(min(4, 1 << l)), repeat=4):
@@ -177,6 +179,7 @@ def test_accepted_linear_steps_are_uniform_by_enumeration() -> None:
 
 
 # -- injective ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("l", (1, 2, 3))
 def test_solver_steps_are_accepted_exactly_when_the_function_is_one_to_one(l: int) -> None:
     rng, count = random.Random(17 + l), Counter[bool]()
@@ -202,6 +205,7 @@ def test_solver_steps_are_accepted_exactly_when_the_function_is_one_to_one(l: in
     assert min(count[True], count[False]) >= 8, count
 
 
+@pytest.mark.slow
 def test_the_text_for_the_solver_means_what_the_array_operations_mean() -> None:
     """The solver refutes the text with an entry pair that collides,
     and the evaluation of the DAG collides there too."""
@@ -305,6 +309,7 @@ def test_intervals_hold_every_value() -> None:
 
 
 # -- forged step lists on what leaks -----------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_no_joint_step_helps_a_leaking_program() -> None:
     """Random groups of symbols and nodes, on programs that are not private: whatever holds, a secret stays."""
     rng, tried = random.Random(41), 0

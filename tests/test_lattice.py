@@ -69,6 +69,7 @@ def everything(evidence: Evidence) -> list[Finding]:
     return [found for analyser in (noise, randomisers, keys, words) for found in analyser.analyse(evidence)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("proto", "case", "runs"), HONEST, ids=lambda v: getattr(v, "name", v))
 def test_nothing_is_found_in_the_real_engine(proto: Any, case: Case, runs: int) -> None:
     evidence = _honest(case.name, runs)
@@ -153,6 +154,7 @@ def test_a_division_of_keys_gives_the_very_secret() -> None:
         assert evidence.secret is not None and np.array_equal(next(keys._secrets(evidence, row)), evidence.secret)
 
 
+@pytest.mark.slow
 def test_two_servers_share_no_randomness_unless_it_has_a_default_seed() -> None:
     entry = Entry(linear, (MANY,))
     one, two = (observe(entry, MANY, honest, 2, "twins", tapes).evidence for tapes in ({}, {SERVER: "again"}))

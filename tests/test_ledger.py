@@ -55,6 +55,7 @@ def test_the_list_is_about_the_catalog() -> None:
     assert all(LISTED.values())
 
 
+@pytest.mark.slow
 def test_what_is_listed_is_still_unknown() -> None:
     for name, case, kind in LISTED:
         rows = [
@@ -82,6 +83,7 @@ def test_every_row_of_the_catalog_is_what_its_status_says() -> None:
         assert found.declared == (entry.status == DECLARED) and entry.status in (PROVED, DECLARED)
 
 
+@pytest.mark.slow
 def test_a_row_that_opens_is_declared_and_nothing_else_is_exempt() -> None:
     declared = [entry for entry in entries(None) if entry.status == DECLARED]
     assert {entry.name for entry in declared} == {"reveal", "plaintext_routing"}
@@ -117,6 +119,7 @@ def test_assumptions_follow_the_calls() -> None:
     assert bits is not None and 2.0**-bits >= sum(a.distance for a in OF_HE) > 2.0 ** -(bits + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ENUMERATED, ids=lambda entry: entry.name)
 def test_refreshing_agrees_with_enumeration(entry: Entry) -> None:
     """Where the engine says so, every output share of the tiny instance is uniform for every input."""

@@ -44,6 +44,7 @@ def sampled(table: Table, s: int) -> float:
     return float(np.abs(piecewise(x, coarse) - REAL[table.function](x)).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_stated_errors_hold_on_every_word_and_are_tight(table: Table) -> None:
     for mode in MODES:

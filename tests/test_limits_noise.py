@@ -149,6 +149,7 @@ def exact_tail(n: int, grid: int, t: Fraction) -> Fraction:
     return Fraction(sum(y for a, y in law.items() if abs(Fraction(a, step)) > t), (3 * step) ** n)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 8, 30])
 def test_the_tail_bounds_the_exact_distribution(n: int) -> None:
     for quarter in range(1, 2 * n):

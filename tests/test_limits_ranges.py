@@ -84,6 +84,7 @@ def test_a_layer_norm_is_no_longer_than_the_root_of_its_width(values: list[float
     assert (z**2).sum() <= 32 * (1 + 1e-12)
 
 
+@pytest.mark.slow
 @EVERY
 def test_traces_of_real_items_stay_within_the_bounds(name: str, layer: int, fp: FixedPoint) -> None:
     model = load_model(name)
@@ -94,6 +95,7 @@ def test_traces_of_real_items_stay_within_the_bounds(name: str, layer: int, fp: 
         assert np.abs(residual).max() * 2**fp.s < stream_bound(model, layer, fp.s)
 
 
+@pytest.mark.slow
 @EVERY
 def test_the_linear_bounds_are_reached(name: str, layer: int, fp: FixedPoint) -> None:
     """The hidden state that a row of W1 (or V) likes best, among all that a layer norm could give but for its mean."""
@@ -111,6 +113,7 @@ def test_the_linear_bounds_are_reached(name: str, layer: int, fp: FixedPoint) ->
         check(trace(model, layer, fp, (z * gamma + beta)[None]), bound, fp)
 
 
+@pytest.mark.slow
 @EVERY
 def test_no_hidden_state_found_by_search_leaves_the_bounds(name: str, layer: int, fp: FixedPoint) -> None:
     """Random states, and states that climb towards a large expert output."""
@@ -164,6 +167,7 @@ def test_weights_too_big_are_refuted_and_really_wrap() -> None:
     assert wrapped > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("router",), ("w2",), ("w1",), ("v",)])
 def test_each_matrix_is_looked_at(words: tuple[str, ...]) -> None:
     model = scaled(load_model("sms"), 64.0, *words)

@@ -225,6 +225,7 @@ def test_many_experts(E: int) -> None:
     check(layer(MoeConfig(d=2, f=2, E=E, k=2), 1, GELU_MINIMAX, E))
 
 
+@pytest.mark.slow
 def test_galois_layouts() -> None:
     """With expansion and packing, at different depths in the two directions: the selector is uploaded once all the
     same."""
@@ -302,6 +303,7 @@ def priced(
 SOME = (2, 3, 8, 33, 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_bytes_at_real_size_do_not_depend_on_the_number_of_experts(order: str) -> None:
     """Every E from 2 to 128 by the closed form, some of them by a run."""

@@ -138,6 +138,7 @@ def _check_masks(name: str) -> None:
         assert all(o.killed == (PRIVACY,) for o in found), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear", "select_product"])
 def test_perturbed_masks_of_responses_are_refused(name: str) -> None:
     _check_masks(name)
@@ -215,6 +216,7 @@ def test_the_gate_does_not_object_to_the_protocols() -> None:
         assert gate.instance.valid.any() and gate.leak(_Nothing()) == 0
 
 
+@pytest.mark.slow
 def test_every_text_has_mutants_and_gets_its_code_back() -> None:
     before = {text: function.__code__ for text, function in functions().items()}
     names = []

@@ -27,6 +27,7 @@ def as_words(v: NDArray[np.int64], fp: FixedPoint) -> NDArray[np.uint64]:
     return fp.wrap(v.view(np.uint64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fp", [WIDE, NARROW])
 def test_exponential_on_every_word_down_to_the_clip(fp: FixedPoint) -> None:
     z = -np.arange(14 << fp.s, dtype=np.int64)
@@ -137,6 +138,7 @@ def check_routes(logits: Floats, routes: NDArray[np.int64], fp: FixedPoint) -> N
     assert (logits.max(axis=1) - taken <= 2.0**-fp.s).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fp", [WIDE, NARROW])
 @pytest.mark.parametrize("name", ["sms", "digits"])
 @pytest.mark.parametrize("layer", [0, 1])

@@ -77,6 +77,7 @@ def test_the_output_is_the_oracles(E: int, gated: bool, k: int, tokens: int, see
     assert np.array_equal(output(routed(case)[0]), case.trace().output)
 
 
+@pytest.mark.slow
 def test_on_real_cryptography_as_well() -> None:
     case = layer(GATED, 2, GELU_MINIMAX, 5)
     assert np.array_equal(output(routed(case, real=True)[0]), case.trace().output)
@@ -135,6 +136,7 @@ def test_epsilon_counts_the_worst_expert_for_every_token() -> None:
     assert query_epsilon(weights, plan) == pytest.approx(weights.router.epsilon + 2 * per_row)
 
 
+@pytest.mark.slow
 def test_the_budget_is_charged_no_more_than_it_was_admitted_for() -> None:
     case = layer(GATED, 2, GELU_MINIMAX, 3)
     plan = RoutedPlan(GATED, 2, TINY, GELU_MINIMAX)

@@ -92,6 +92,7 @@ def test_at_least_twelve_hard_variants_are_proved() -> None:
     assert set(UNPROVED) <= {entry.name for entry in HARD}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "case"), ROWS)
 def test_engine_and_oracle_agree_on_the_catalog(entry: Entry, case: Case) -> None:
     joint = Joint(entry.proto, case)

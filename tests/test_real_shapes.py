@@ -61,6 +61,7 @@ def test_neither_party_learns_anything_at_real_shapes(E: int, k: int, order: str
         assert not found.findings and len(found.steps) > 1000
 
 
+@pytest.mark.slow
 def test_one_secret_opened_in_the_same_layer_is_found() -> None:
     """The detector sees a leak at this size: twice an input of the peer, added to the view."""
     run = layer(8, 1, REASSOCIATED)

@@ -342,6 +342,7 @@ def test_a_run_is_tied_to_the_certificates_of_its_shape_alone(store: Store, caps
     assert "PROVED against a corrupted client" in told and "NOT CHECKED at this commit and shape: no audit" in told
 
 
+@pytest.mark.slow
 def test_an_audit_writes_its_report_and_keeps_its_verdicts(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--runs", "80", "--model", "hybrid", "--no-power"]
     assert main(["audit", "mux_public", *options, "--html", "x.html", "--json"]) == 1

@@ -71,6 +71,7 @@ def test_nothing_is_found_in_the_catalog_but_what_it_declares(entry: Entry) -> N
     assert bool(found) == (entry.status == DECLARED), [str(f) for _, f in found]
 
 
+@pytest.mark.slow
 def test_targets_are_examined_with_the_services_that_they_name() -> None:
     found = {
         name: examine_target(Target(name, case), 1, "target")

@@ -84,6 +84,7 @@ def test_every_kind_of_row_for_the_other_numbers_of_experts(E: int) -> None:
     check(rows_of_all_kinds(E), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("E", [2, 3, 4])
 def test_every_row_of_a_small_ring(E: int) -> None:
     """8 bits: all rows over values whose differences stay below 2^7, ends included; k = 1 to E."""
@@ -197,6 +198,7 @@ def test_probabilities_against_oracle_and_float(E: int, k: int, renormalise: boo
     assert (got <= 1).all() and (got >= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("E, k, renormalise", [(5, 1, False), (5, 2, False), (5, 2, True), (2, 2, True)])
 def test_probabilities_in_32_bits(E: int, k: int, renormalise: bool) -> None:
     fp = FixedPoint(32, 12)

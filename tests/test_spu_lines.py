@@ -110,6 +110,7 @@ def test_depth_is_the_longest_chain(folder: Path, program: Sequence[tuple[str, s
     assert len({(m.sender, m.label) for m in found}) == len(found)
 
 
+@pytest.mark.slow
 @given(programs, st.sampled_from(["a", "b"]))
 def test_labels_do_not_depend_on_other_tags_or_on_the_session(
     folder: Path, program: Sequence[tuple[str, str, str, int, int]], tag: str

@@ -49,6 +49,7 @@ def test_the_far_tail_of_rare_cells_is_hardly_lighter_than_the_exact_one(shares:
         assert p >= exact / slack
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), st.floats(-0.4, 0.4), st.floats(0.1, 0.5))
 def test_welch_of_both_orders_is_scipys(seed: int, shift: float, width: float) -> None:
     rng = np.random.default_rng(seed)

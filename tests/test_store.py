@@ -112,6 +112,7 @@ def test_layout_of_the_file(kept: Path) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_flipped_byte_is_refused_or_touches_no_content(kept: Path, tmp_path: Path, data: st.DataObject) -> None:

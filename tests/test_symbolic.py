@@ -68,6 +68,7 @@ def values_of(run: Trace, roots: list[int], leaves: dict[tuple[str, str], Words]
     return evaluate(run.dag, roots, leaf)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "case"), ROWS)
 def test_the_dag_is_the_run(entry: Entry, case: Case) -> None:
     """Every message, ciphertext content, functionality output and protocol output, bit for bit."""

@@ -58,6 +58,7 @@ def test_other_small_rings(l: int, f: int) -> None:
         assert np.array_equal(got, (floor - low) % ring.modulus)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [FAITHFUL, ONE_ULP])
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("f", range(1, 7))

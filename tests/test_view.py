@@ -81,6 +81,7 @@ FORMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "as_json", "view"), list(product(FORMS, [False, True], Role)))
 def test_nothing_else_is_shown(
     kept: Path,

@@ -92,6 +92,7 @@ def test_the_server_does_not_see_into_ciphertexts_nor_into_its_own_responses() -
         assert ("result", "a2h") not in seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [HYBRID, REAL])
 def test_a_block_is_a_pure_function_of_its_seed_and_number(model: Any) -> None:
     sampler = Sampler(Target("b2a", "64"), CLIENT, model, "p")

@@ -101,6 +101,7 @@ def test_the_same_run_draws_afresh() -> None:
     assert a.digest != b.digest
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=8), st.binary(max_size=8))
 def test_a_seed_fixes_the_transcript(one: bytes, other: bytes) -> None:
     digests = [Session([Tokens()], seed=seed).run(twice, [X], [Y]).digest for seed in (one, one, other)]
