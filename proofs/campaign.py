@@ -28,7 +28,9 @@ from proofs.mutants import TEXTS, TextMutant, functions, mutants
 from proofs.perturbed import RENAMED, Perturbation, perturbations
 from proofs.tiny import ENUMERATED
 from protocols import functionalities as F
-from protocols.catalog import CATALOG, TINY, Case, Entry, Secret, Values
+from protocols.catalog import CATALOG
+from protocols.catalog.layers import TINY
+from protocols.entry import Case, Entry, Secret, Values
 from protocols.he.packing import SelectPlan
 from protocols.model.tables import Table
 from protocols.polynomial import FORMS, piecewise

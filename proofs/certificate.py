@@ -29,7 +29,8 @@ from proofs.private import JOINT, Step, prove_private
 from proofs.search import no_model
 from proofs.symbolic import CONST, INPUT, Dag, Node, cone
 from proofs.trace import Trace, trace, uncollected
-from protocols.catalog import CATALOG, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry
 from protocols.he.ideal import IdealHeService
 from protocols.he.service import DEFAULT_BUDGET
 from protocols.ot.ideal import IdealOtService

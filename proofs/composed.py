@@ -12,9 +12,9 @@ from typing import Any
 from proofs.enumerate import Joint, arguments
 from proofs.exhaustive import Exhaustive
 from protocols.boolean import conjoin
-from protocols.catalog import Case
 from protocols.compare import drelu
 from protocols.convert import mux
+from protocols.entry import Case
 from protocols.products import cross
 from sim.driver import Driver
 from sim.party import Party, ProtocolDecl

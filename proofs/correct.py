@@ -31,7 +31,7 @@ from proofs.theorems import CONTRACTS, RELATIONS, merge_lemma
 from proofs.trace import arrays
 from proofs.verdict import Status, Verdict
 from proofs.widths import width_case
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from protocols.he.ideal import IdealHeService
 from protocols.ot.ideal import IdealOtService
 from sim.ring import RingArray

@@ -20,7 +20,7 @@ from proofs.enumerate import Joint, TooManyLanes, Value, arguments, hybrid_servi
 from proofs.private import prove_private
 from proofs.symbolic import CONST, DRAW, INPUT, Dag, Node, evaluate
 from proofs.trace import Seen, Trace, trace
-from protocols.catalog import Case
+from protocols.entry import Case
 from sim.party import ProtocolDecl
 from sim.ring import Ring, SecretControlFlow
 from sim.role import CLIENT, SERVER, Role

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proofs.exhaustive import Exhaustive, Leaf, Words
-from protocols.catalog import Case
+from protocols.entry import Case
 from protocols.he.ideal import IdealHeService
 from protocols.ot.ideal import IdealOtService
 from sim.party import ProtocolDecl

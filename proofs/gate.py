@@ -25,7 +25,7 @@ from proofs.enumerate import LIMIT, Joint, TooManyLanes
 from proofs.instances import Instance, proved
 from proofs.mutants import EndlessRun
 from proofs.trace import Trace
-from protocols.catalog import declared_cost
+from protocols.entry import declared_cost
 from sim.driver import Deadlock, DuplicateLabel, UnreceivedMessage
 from sim.role import CLIENT, SERVER, Role
 from sim.tape import TapeReuse

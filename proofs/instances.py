@@ -20,7 +20,7 @@ from proofs.hybrid import Ledger, run_hybrid
 from proofs.private import prove_private
 from proofs.setups import CALLEES
 from proofs.trace import Trace, arrays
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from sim.ring import RingArray, Spec
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution, Session

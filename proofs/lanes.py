@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from proofs.exhaustive import Exhaustive
 from proofs.hybrid import Demand
 from proofs.symbolic import INPUT, Dag, Node, evaluate
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from sim.concrete import CONCRETE
 from sim.ring import Ring, RingArray, Shape
 

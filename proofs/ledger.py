@@ -23,7 +23,8 @@ from proofs.refreshing import refreshing
 from proofs.trace import Seen, Trace
 from proofs.verdict import Status, Verdict
 from proofs.widths import width_case
-from protocols.catalog import CATALOG, DECLARED, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import DECLARED, Case, Entry
 from protocols.sharing import reveal
 from sim.role import Role
 

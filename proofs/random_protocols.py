@@ -18,7 +18,7 @@ from proofs.enumerate import LIMIT, Joint
 from proofs.private import prove_private
 from proofs.symbolic import INPUT, Dag, cone
 from proofs.trace import Seen
-from protocols.catalog import Case, Secret
+from protocols.entry import Case, Secret
 from protocols.ot.chosen import correlate
 from sim.functionality import Functionality
 from sim.party import Party, ProtocolDecl, protocol

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from proofs.enumerate import Law, Leak, TooManyLanes, Value, arguments, arrays, hybrid_services
 from proofs.exhaustive import Leaf
-from protocols.catalog import Case
+from protocols.entry import Case
 from sim.concrete import CONCRETE, from_words, to_words
 from sim.party import ProtocolDecl
 from sim.ring import RingArray, Spec

@@ -12,7 +12,8 @@ from typing import Any
 from proofs.hybrid import Contract, Demand, Held, Instance, Record
 from proofs.symbolic import Dag
 from proofs.theorems import CONTRACTS, ONE_ULP_CONTRACT, cases_of
-from protocols.catalog import CATALOG, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry
 from protocols.he.packing import LinearPlan, SelectPlan
 from sim.party import ProtocolDecl
 from sim.ring import RingArray, Spec

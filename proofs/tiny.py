@@ -7,9 +7,9 @@ from typing import Any
 
 from protocols.boolean import conjoin
 from protocols.broken.homomorphic import sealed_params
-from protocols.catalog import Case, Entry, Secret
 from protocols.compare import drelu, greater_than, less_than
 from protocols.convert import b2a, mux, mux_public
+from protocols.entry import Case, Entry, Secret
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.linear import linear
 from protocols.nonlinear import relu

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protocols import functionalities as F
-from protocols.catalog import Case, Secret
+from protocols.entry import Case, Secret
 from protocols.model.tables import GELU_MINIMAX
 from protocols.truncate import ONE_ULP
 from sim.ring import Z2, Ring, Spec

@@ -10,7 +10,8 @@ from pathlib import Path
 from proofs.assumptions import assumed, total_bits
 from proofs.certificate import NotProved, Rebuilder, certificate, trace_case
 from proofs.checker import Rejected
-from protocols.catalog import CATALOG, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry
 from secmoe.checked import Store, audit_tone, installed, rechecked
 from secmoe.report_parts import assumption_rows, finished, joined, proved_row, read_run, refuted, source_of
 from secmoe.result_file import Json

@@ -8,7 +8,7 @@ import json
 from rich.text import Text
 
 from protocols.broken import FAULTS, REAL, Fault
-from protocols.catalog import Case
+from protocols.entry import Case
 from secmoe.exit import FAILED, SUCCESS
 from transcripts.finding import LEAK, NO_LEAK, Finding
 from transcripts.sessions import examine, leaks

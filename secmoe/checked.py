@@ -22,7 +22,7 @@ from proofs.certificate import Rebuilder, UnknownClaim, encode, sources
 from proofs.checker import Accepted, Rejected, canonical, check, digest
 from proofs.search import no_model
 from proofs.trace import uncollected
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from secmoe.inputs import RUNS
 from secmoe.result_file import (
     AUDIT,

@@ -10,7 +10,8 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from protocols.catalog import CATALOG, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import Entry
 from secmoe.exit import SUCCESS
 from transcripts.show import open_console
 

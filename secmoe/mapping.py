@@ -13,7 +13,7 @@ from rich.text import Text
 
 from proofs.certificate import trace_case
 from proofs.provenance import OPEN, MapRow, Provenance, dot, svg
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from secmoe.exit import FAILED, SUCCESS
 from sim.role import CLIENT, Role
 from transcripts.show import open_console

@@ -18,7 +18,7 @@ from proofs.counterexample import judge
 from proofs.ledger import MODEL, Row, UnknownProtocol, entries, ledger, rows_of
 from proofs.limits import limits
 from protocols.broken import FAULTS
-from protocols.catalog import DECLARED
+from protocols.entry import DECLARED
 from secmoe.bounding import bounds_json, print_bounds
 from secmoe.exit import FAILED, SUCCESS
 from secmoe.mapping import print_map, write_graph

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from proofs.assumptions import assumed
 from proofs.certificate import versions
-from protocols.catalog import CATALOG, Case, Entry, declared_cost
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry, declared_cost
 from secmoe.checked import Checked, Store, lines, told
 from secmoe.layer import LayerRun
 from secmoe.result_file import AUDIT, CERTIFICATE, Json

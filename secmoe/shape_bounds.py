@@ -14,7 +14,7 @@ from proofs.limits.ledger import STATED, budget
 from proofs.limits.plans import Use, decryption, flooding, plaintext_modulus, uses
 from proofs.limits.ranges import declared_ranges, layer_ranges
 from proofs.limits.security import security
-from protocols.catalog import Case
+from protocols.entry import Case
 from protocols.he.noise import WeightsOutOfBound, noise_report
 from protocols.he.service import DEFAULT_BUDGET
 from protocols.model.fixed_point import FixedPoint

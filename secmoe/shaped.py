@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from protocols.catalog import PROVED, Case, Entry, Secret
+from protocols.entry import PROVED, Case, Entry, Secret
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.model.config import MoeConfig
 from protocols.model.tables import TABLES

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.catalog import CATALOG, Case, Entry, Secret
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry, Secret
 from protocols.he.packing import key_set
 from sim.tape import derive_key
 from sim.world import Session

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from protocols.catalog import CATALOG, Case, Entry, Secret
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry, Secret
 from protocols.he.ideal import IdealHeService
 from protocols.he.interface import Plan
 from protocols.he.service import HeService

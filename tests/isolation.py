@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from protocols.catalog import CATALOG, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry
 from sim.message import Message
 from sim.ring import RingArray
 from sim.role import CLIENT, SERVER, Role

@@ -6,7 +6,7 @@ from typing import Any
 
 from protocols.broken.fault import R64, SHARING, TINY_CASE, draw, hand_over, owned
 from protocols.broken.secure import IN_RANGE, variant
-from protocols.catalog import Case, Entry, Secret
+from protocols.entry import Case, Entry, Secret
 from sim.party import Party
 from sim.ring import Z2, Ring, RingArray, Spec
 from sim.role import CLIENT

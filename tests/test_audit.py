@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from protocols.broken import FAULTS
-from protocols.catalog import CATALOG, Case, Entry, Secret
-from protocols.catalog import DECLARED as DECLARES
+from protocols.catalog import CATALOG
+from protocols.entry import DECLARED as DECLARES
+from protocols.entry import Case, Entry, Secret
 from secmoe.cli import main
 from secmoe.simulation import CertifiedSimulator
 from sim.functionality import Functionality

@@ -10,9 +10,9 @@ import pytest
 from proofs.bijection import check_bijection
 from proofs.certificate import certificate, find
 from protocols.boolean import conjoin
-from protocols.catalog import Case, Entry, Secret
 from protocols.compare import drelu, less_than
 from protocols.convert import b2a, mux, mux_public
+from protocols.entry import Case, Entry, Secret
 from protocols.nonlinear import relu
 from protocols.ot.chosen import bit_triples, choose, correlate
 from protocols.products import cross, mul, square

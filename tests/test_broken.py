@@ -8,7 +8,7 @@ import pytest
 from proofs.enumerate import Joint
 from proofs.runs import Runs
 from protocols.broken import BELOW_THE_INTERFACE, BRANCH, FAULTS, HARD, LEAK, PUBLISHED, REAL, SCHEDULE, Fault
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from sim.ring import SecretControlFlow
 from sim.role import Role
 from sim.world import Session

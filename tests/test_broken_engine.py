@@ -12,7 +12,7 @@ from protocols.broken.correlations import PRODUCTS as TWO_PRODUCTS
 from protocols.broken.correlations import FaultyOt, two_products
 from protocols.broken.engine import homomorphic
 from protocols.broken.responses import FEW, MANY, PAIR
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from protocols.he.interface import Plan
 from protocols.he.service import HeService
 from protocols.linear import linear

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.catalog import Case, Entry, declared_cost
+from protocols.entry import Case, Entry, declared_cost
 from sim.message import Message
 from sim.role import CLIENT, SERVER
 from sim.wire import AnySpec

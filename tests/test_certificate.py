@@ -36,7 +36,8 @@ from proofs.search import no_model
 from proofs.symbolic import CONST, cone, evaluate
 from protocols.broken import FAULTS, HARD, LEAK, Fault
 from protocols.broken.secure import BOUNDED
-from protocols.catalog import CATALOG, DECLARED, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import DECLARED, Case, Entry
 from sim.role import CLIENT, SERVER, Role
 
 ROWS = [(entry, case) for entry in CATALOG for case in entry.cases if entry.status != DECLARED]

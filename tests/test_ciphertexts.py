@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocols.catalog import CATALOG, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry
 from protocols.he.bits import unpack
 from protocols.he.packing import LinearPlan, key_set
 from protocols.he.params import PARAM_SETS

@@ -10,9 +10,10 @@ from proofs.verdict import Verdict
 from proofs.widths import WIDTHS, width_case
 from protocols import functionalities as F
 from protocols.boolean import conjoin
-from protocols.catalog import CATALOG, Case, Entry, Secret
+from protocols.catalog import CATALOG
 from protocols.compare import drelu
 from protocols.convert import b2a, bit_times, mux
+from protocols.entry import Case, Entry, Secret
 from protocols.products import cross
 from protocols.truncate import truncate, truncate_known_sign
 from sim.party import Party, ProtocolDecl, protocol

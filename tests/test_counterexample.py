@@ -15,7 +15,7 @@ from proofs.distinguish import annihilators, coefficients, reached, unseen
 from proofs.enumerate import Joint
 from proofs.random_protocols import program
 from proofs.symbolic import Node, evaluate
-from protocols.catalog import Case, Secret
+from protocols.entry import Case, Secret
 from protocols.products import mul
 from protocols.sharing import reveal
 from sim.party import Party, protocol

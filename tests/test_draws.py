@@ -30,7 +30,8 @@ import protocols.he.bfv
 import protocols.he.server
 import protocols.he.service
 from protocols import functionalities as F
-from protocols.catalog import CATALOG, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry
 from protocols.he.interface import Plan
 from protocols.ot import aesni
 from protocols.ot.service import CotSlice, OtState, Pool, PoolReuse

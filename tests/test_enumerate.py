@@ -15,8 +15,9 @@ from proofs.exhaustive import Exhaustive, digits
 from proofs.runs import Runs
 from proofs.tiny import COMPOSED, ENUMERATED, NOT_ENUMERATED
 from protocols.broken import FAULTS, HARD, LEAK
-from protocols.catalog import CATALOG, Case, Entry, Secret
+from protocols.catalog import CATALOG
 from protocols.compare import less_than
+from protocols.entry import Case, Entry, Secret
 from protocols.sharing import reveal
 from protocols.truncate import ONE_ULP, truncate
 from sim.concrete import CONCRETE

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from protocols.he import client, ring_q, server
 from protocols.he.engine import NumpyEngine
 from protocols.he.ntt import Tables

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from sim.wire import AnySpec
 from sim.world import Execution
 from tests.harness import HEAVY, adjusted, agree, rows, session, shares, words

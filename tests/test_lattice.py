@@ -25,7 +25,7 @@ from protocols.broken.responses import (
     ZeroShort,
     selection_case,
 )
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from protocols.he.params import PARAM_SETS
 from protocols.he.ring_q import Basis
 from protocols.linear import linear

@@ -41,7 +41,7 @@ def _in(*folders: str) -> Callable[[str], bool]:
     return lambda path: any(_within(path.replace("/", "."), folder.replace("/", ".")) for folder in folders)
 
 
-NOT_TEXT = ("protocols/functionalities.py", "protocols/catalog.py", "protocols/__init__.py")
+NOT_TEXT = ("protocols/functionalities.py", "protocols/entry.py", "protocols/__init__.py")
 
 
 def is_text(path: str) -> bool:
@@ -134,7 +134,7 @@ PLANTED = [
     ("protocols/compare.py", "def f():\n    from numpy import array", "computes with rings"),
     ("protocols/he/interface.py", "from sim.concrete import to_words", "computes with rings"),
     ("protocols/convert.py", "from numba import njit", "kernels"),
-    ("protocols/catalog.py", "import nacl.bindings", "kernels"),
+    ("protocols/entry.py", "import nacl.bindings", "kernels"),
     ("protocols/model/architecture.py", "import torch", "torch"),
     ("protocols/functionalities.py", "from protocols.truncate import truncate", "no protocol and no kernel"),
     ("protocols/functionalities.py", "from . import truncate", "no protocol and no kernel"),
@@ -155,7 +155,7 @@ def test_a_planted_violation_is_found(path: str, source: str, rule: str) -> None
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("proofs/correct.py", "import z3\nimport networkx\nfrom protocols.catalog import CATALOG"),
+        ("proofs/correct.py", "import z3\nimport networkx\nfrom protocols.catalog import CATALOG"), 
         ("transcripts/statistics.py", "import scipy.stats\nfrom sklearn import metrics\nfrom sim.world import Session"),
         ("protocols/ot/aes.py", "from cryptography.hazmat import primitives\nimport numba\nimport numpy"),
         ("protocols/functionalities.py", "import numpy\nfrom sim.functionality import Functionality"),

@@ -19,7 +19,7 @@ from proofs.verdict import Verdict
 from proofs.widths import WIDTHS
 from protocols import functionalities as F
 from protocols.broken import FAULTS
-from protocols.catalog import DECLARED, PROVED, Entry
+from protocols.entry import DECLARED, PROVED, Entry
 from sim.role import CLIENT, SERVER, Role
 
 UNKNOWN = Verdict("UNKNOWN", "correct", "normal form", "one term left", 0.0)

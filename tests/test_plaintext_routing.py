@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from protocols import functionalities as F
 from protocols.baselines.plaintext_routing import Matrices, RoutedPlan, RoutedWeights, plaintext_routing, query_epsilon
 from protocols.broken.routed import moe_layer_route_told
-from protocols.catalog import CATALOG, DECLARED
+from protocols.catalog import CATALOG
+from protocols.entry import DECLARED
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import PARAM_SETS
 from protocols.he.service import HeService

@@ -24,7 +24,7 @@ from proofs.tiny import ENUMERATED
 from proofs.trace import Trace
 from protocols.broken import BRANCH, FAULTS, HARD, LEAK, REAL, SCHEDULE, Fault
 from protocols.broken.secure import BOUNDED
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from sim.party import ProtocolDecl
 from sim.role import CLIENT, SERVER, Role
 from tests.near_misses import NEAR

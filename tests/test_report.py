@@ -13,7 +13,8 @@ import pytest
 
 from proofs.certificate import certificate, trace_case
 from proofs.checker import canonical, digest
-from protocols.catalog import CATALOG, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry
 from secmoe import checked
 from secmoe.checked import Checked, Store
 from secmoe.cli import main

@@ -10,8 +10,9 @@ import pytest
 from protocols.broken import FAULTS
 from protocols.broken.correlations import PRODUCTS, SIGNS, two_products
 from protocols.broken.responses import MANY, PAIR
-from protocols.catalog import CATALOG, DECLARED, Case, Entry
+from protocols.catalog import CATALOG
 from protocols.compare import drelu
+from protocols.entry import DECLARED, Case, Entry
 from protocols.linear import linear
 from protocols.select import select_product
 from sim.concrete import from_words

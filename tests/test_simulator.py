@@ -19,8 +19,9 @@ from proofs.symbolic import DRAW, INPUT, Dag, cone, evaluate
 from protocols.boolean import conjoin
 from protocols.broken import HARD
 from protocols.broken.secure import BOUNDED
-from protocols.catalog import CATALOG, DECLARED, Case, Entry, Secret
+from protocols.catalog import CATALOG
 from protocols.convert import b2a, mux
+from protocols.entry import DECLARED, Case, Entry, Secret
 from protocols.he.client import ClientKeys
 from protocols.he.packing import key_set
 from sim.concrete import from_words

@@ -12,7 +12,8 @@ from proofs.certificate import trace_case
 from proofs.exhaustive import Exhaustive
 from proofs.symbolic import DRAW, INPUT, Dag, Node, evaluate
 from proofs.trace import Trace, arrays
-from protocols.catalog import CATALOG, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry
 from sim.concrete import from_words
 from sim.ring import Ring, RingArray, Spec, concat
 from sim.role import CLIENT, SERVER, Role

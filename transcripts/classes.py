@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.catalog import Case, Entry, Secret
+from protocols.entry import Case, Entry, Secret
 from sim.role import Role
 from transcripts.targets import honest_secrets
 

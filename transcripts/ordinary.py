@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from protocols.he.ideal import IdealHeService
 from protocols.he.interface import Plan, a2h
 from protocols.he.service import HeService

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from sim.message import Message
 from sim.ring import Ring, RingArray, Spec
 from sim.role import SERVER, Role

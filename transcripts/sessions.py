@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from protocols.broken import FAULTS
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from protocols.he.interface import Plan
 from protocols.he.packing import LinearPlan
 from protocols.he.service import HeService

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from sim.concrete import from_words, to_words
 from sim.ring import RingArray, Spec
 from sim.role import SERVER

@@ -6,7 +6,8 @@ import importlib
 from dataclasses import dataclass
 
 from protocols.broken import FAULTS, HARD
-from protocols.catalog import CATALOG, Case, Entry
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Entry
 from sim.role import CLIENT, SERVER, Role
 
 PLANTED, HARD_VARIANT = "broken.", "hard."
@@ -18,7 +19,7 @@ class UnknownProtocol(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """protocol: a catalog name, `broken.NAME`, `hard.NAME`, or `MODULE:ATTRIBUTE`, a `protocols.catalog.Entry`."""
+    """protocol: a catalog name, `broken.NAME`, `hard.NAME`, or `MODULE:ATTRIBUTE`, a `protocols.entry.Entry`."""
 
     protocol: str
     case: str
@@ -44,7 +45,7 @@ def _rows(name: str) -> list[Entry]:
             raise UnknownProtocol(f"expected MODULE:ENTRY, got {name!r} ({error})") from error
         if not isinstance(entry, Entry):
             raise UnknownProtocol(
-                f"{name}: expected a catalog row (protocols.catalog.Entry), got {type(entry).__name__}"
+                f"{name}: expected a catalog row (protocols.entry.Entry), got {type(entry).__name__}"
             )
         return [entry]
     if name.startswith(PLANTED):

@@ -17,7 +17,7 @@ from protocols.broken.responses import RESPONSES
 from protocols.broken.secure import HARD as _HARD
 from protocols.broken.transfers import TRANSFERS
 from protocols.broken.uploads import UPLOADS
-from protocols.catalog import Entry
+from protocols.entry import Entry
 
 __all__ = ["BELOW_THE_INTERFACE", "BRANCH", "FAULTS", "HARD", "LEAK", "PUBLISHED", "REAL", "SCHEDULE", "Fault"]
 

@@ -27,7 +27,7 @@ from protocols.broken.fault import (
     shared,
     tell,
 )
-from protocols.catalog import Case, Secret
+from protocols.entry import Case, Secret
 from protocols.products import square
 from sim.functionality import Functionality
 from sim.party import Party

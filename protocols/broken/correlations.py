@@ -12,8 +12,8 @@ import numpy as np
 
 from protocols.broken.engine import FaultyHe, Generator, Rigged, plant
 from protocols.broken.fault import PITFALL, Fault, Services
-from protocols.catalog import Case, Secret
 from protocols.compare import drelu
+from protocols.entry import Case, Secret
 from protocols.he.interface import Plan
 from protocols.ot.kernels import U64
 from protocols.ot.service import CotSlice, OtService, OtState, Pool

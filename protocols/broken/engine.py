@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.broken.fault import REAL, Fault, Services
-from protocols.catalog import Case, Entry
+from protocols.entry import Case, Entry
 from protocols.he.bfv import SecretKey, Shares, encode
 from protocols.he.bits import pack
 from protocols.he.client import ClientKeys, Draw, encoded

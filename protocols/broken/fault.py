@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.catalog import Case, Entry, Secret
+from protocols.entry import Case, Entry, Secret
 from protocols.he.interface import Plan
 from sim.concrete import to_words
 from sim.functionality import Functionality

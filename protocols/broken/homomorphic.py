@@ -8,7 +8,7 @@ from typing import Any
 
 from protocols import functionalities as F
 from protocols.broken.fault import PITFALL, TINY_CASE, Fault, planted, tell
-from protocols.catalog import Case, Secret
+from protocols.entry import Case, Secret
 from protocols.he.interface import Engine, a2h
 from protocols.he.packing import LinearPlan
 from protocols.he.params import PARAM_SETS, ParamSet

@@ -8,9 +8,9 @@ import numpy as np
 
 from protocols import functionalities as F
 from protocols.broken.fault import PITFALL, R64, TINY_CASE, Fault, draw, planted, shared, tell
-from protocols.catalog import Case, Secret
 from protocols.compare import drelu
 from protocols.convert import b2a
+from protocols.entry import Case, Secret
 from protocols.products import mul
 from protocols.sharing import own_share, public_share, reveal
 from sim.functionality import Functionality

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from protocols.broken.engine import BOLT_KEYS, Answering, Generator, Uploading, homomorphic, plant, spoils
 from protocols.broken.fault import Fault
-from protocols.catalog import Case, Secret
+from protocols.entry import Case, Secret
 from protocols.he.bfv import Shares, decode
 from protocols.he.bits import pack, unpack
 from protocols.he.client import Draw

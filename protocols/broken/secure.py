@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from protocols.broken.fault import R2, R64, SHARING, TINY_CASE, Text, draw, hand_over, owned, tell
-from protocols.catalog import Case, Entry, Secret
 from protocols.convert import bit_times
+from protocols.entry import Case, Entry, Secret
 from protocols.functionalities import SHARED_BIT_PRODUCTS
 from protocols.ot.chosen import bit_triples, correlate
 from sim.functionality import Functionality

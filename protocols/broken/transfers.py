@@ -6,8 +6,8 @@ from typing import Any
 
 from protocols import functionalities as F
 from protocols.broken.fault import PITFALL, R2, R64, SHARING, TINY_CASE, Fault, draw, planted, tell
-from protocols.catalog import Case, Secret
 from protocols.convert import b2a, bit_times
+from protocols.entry import Case, Secret
 from protocols.ot.chosen import bit_triples, choose, correlate
 from sim.functionality import Functionality
 from sim.party import Party

@@ -1,0 +1,48 @@
+"""Rival protocols, and what lies below the interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
+from protocols.catalog.examples import R64
+from protocols.catalog.layers import LINEAR_PLAN, expert_secrets, layer_plan, matrix, state
+from protocols.entry import ASSUMED, BOUNDED, DECLARED, Case, Entry, Values
+from protocols.he.interface import a2h, h2a
+from protocols.model.config import MoeWeights
+from protocols.moe import REASSOCIATED
+from protocols.ot.base import base_cost, base_ot
+from protocols.ot.service import extend, extend_cost, set_up
+from protocols.ot.softspoken import BASE_OTS
+from sim.ring import Spec
+from sim.role import CLIENT
+from sim.shapes import blank
+
+
+def _routed_case(name: str, k: int, gated: bool) -> Case:
+    like = layer_plan(k, gated, REASSOCIATED)
+    plan = RoutedPlan(like.shape, like.tokens, like.params, like.activation)
+
+    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> RoutedWeights:
+        router, w1, *gate, w2 = weights
+        return RoutedWeights.prepare(prepare, plan, MoeWeights(router, w1, gate[0] if gate else None, w2))
+
+    secrets = (state(2, 4), state(2, 4), matrix(3, 4), *expert_secrets(gated))
+    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=build)
+
+
+BASELINES: tuple[Entry, ...] = (
+    Entry(
+        plaintext_routing,
+        (_routed_case("gated GeLU, top-1", 1, True), _routed_case("ReLU, top-2 renormalised", 2, False)),
+        DECLARED,
+    ),
+)
+INTERFACES: tuple[Entry, ...] = (
+    Entry(base_ot, (), ASSUMED, price=base_cost(CLIENT, n=BASE_OTS)),
+    Entry(set_up, (), ASSUMED, price=set_up.declared(CLIENT, None)),
+    Entry(extend, (), ASSUMED, price=extend_cost(CLIENT, n=1 << 10)),
+    Entry(a2h, (), ASSUMED, price=a2h.declared(blank(Spec(R64, (1, 3, 8))), layout=LINEAR_PLAN.operand("x"))),
+    Entry(h2a, (), BOUNDED, price=h2a.declared(None, plan=LINEAR_PLAN, count=1)),
+)

@@ -1,0 +1,140 @@
+"""Rows above the OT interface, on shares."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from protocols import functionalities as F
+from protocols.boolean import conjoin
+from protocols.catalog.examples import EXP64, R8, R32, R64, bit, owned, word
+from protocols.compare import drelu, greater_than, less_than
+from protocols.convert import b2a, mux, mux_public
+from protocols.entry import DECLARED, Case, Entry, Values
+from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED
+from protocols.nonlinear import exp, reciprocal, relu
+from protocols.polynomial import piecewise
+from protocols.products import cross, mul, square
+from protocols.routing import one_hot, probabilities, top_k
+from protocols.sharing import reveal
+from protocols.truncate import ONE_ULP, truncate, truncate_known_sign
+from sim.ring import Ring, Spec
+from sim.role import CLIENT, SERVER
+
+EXP32 = {"s": 12, "l": 32}
+GELU_RANGE = (1 << 31) - 1
+
+
+def _winners(values: Values) -> Values:
+    """The second secret becomes the k largest of the first."""
+    logits, k = values[0], values[1].shape[1]
+    return logits, -np.sort(-logits, axis=1)[:, :k]
+
+
+SHARES: tuple[Entry, ...] = (
+    Entry(reveal, (Case("word", (word(3),)), Case("7-bit", (word(3, ring=Ring(7)),))), DECLARED, opened=True),
+    Entry(conjoin, (Case("two groups", (bit(4), bit(4, 2), bit(3), bit(3, 1))),)),
+    Entry(b2a, (Case("64", (bit(5),), {"ring": R64}), Case("2", (bit(5),), {"ring": Ring(2)}))),
+    Entry(mux, (Case("64", (bit(4), word(4))), Case("8", (bit(4), word(4, ring=R8))))),
+    Entry(mux_public, (Case("two", (bit(4),), {"constants": (5, -(1 << 40)), "ring": R64}),)),
+    Entry(
+        less_than,
+        tuple(
+            Case(
+                f"{bits} bits, w = {w}{', equal' if eq else ''}",
+                (owned(CLIENT, Ring(bits), 3), owned(SERVER, Ring(bits), 2, 3)),
+                {"shape": (3,), "bits": bits, "fold": 2, "w": w, "need_equal": eq},
+            )
+            for bits, w, eq in ((63, 4, False), (18, 3, False), (46, 4, True), (8, 2, False), (1, 4, False))
+        ),
+    ),
+    Entry(drelu, (Case("64", (word(4),)), Case("64, w = 2", (word(4),), {"w": 2}), Case("8", (word(4, ring=R8),)))),
+    Entry(
+        greater_than,
+        (
+            Case(
+                "5 thresholds", (word(3, low=-(1 << 62), high=(1 << 62) - 1),), {"thresholds": (-5, -3, 0, 1, 1 << 40)}
+            ),
+        ),
+    ),
+    Entry(
+        truncate,
+        (
+            Case("64 by 18", (word(4),), {"f": 18}),
+            Case("32 by 12", (word(4, ring=R32),), {"f": 12}),
+            Case("8 by 3", (word(4, ring=R8),), {"f": 3, "w": 2}),
+        ),
+    ),
+    Entry(
+        truncate,
+        (Case("one-ulp, 64 by 18", (word(4),), {"f": 18, "mode": ONE_ULP}),),
+        functionality=F.FLOOR_SHIFT_ONE_ULP,
+        share_level=True,
+    ),
+    Entry(
+        truncate_known_sign,
+        (
+            Case("64 by 24", (word(4, low=0),), {"f": 24}),
+            Case("64 by 24, negative", (word(4, high=-1),), {"f": 24, "negative": True}),
+            Case("8 by 3", (word(4, ring=R8, low=0),), {"f": 3}),
+        ),
+    ),
+    Entry(
+        cross,
+        (
+            Case(
+                "64",
+                (owned(CLIENT, R64, 3), owned(SERVER, R64, 3)),
+                {"receiver": CLIENT, "spec": Spec(R64, (3,))},
+            ),
+        ),
+    ),
+    Entry(mul, (Case("64", (word(3), word(3))), Case("8", (word(3, ring=R8), word(3, ring=R8))))),
+    Entry(square, (Case("64", (word(3),)), Case("8", (word(3, ring=R8),)))),
+    Entry(relu, (Case("64", (word(4),)), Case("8", (word(4, ring=R8),)))),
+    Entry(
+        exp,
+        (
+            Case("64", (word(3, low=-(1 << 61), high=0),), EXP64),
+            Case("32", (word(3, ring=R32, low=-(1 << 29), high=0),), EXP32),
+        ),
+    ),
+    Entry(
+        reciprocal,
+        (
+            Case("64, to 8", (word(3, low=1 << 24, high=8 << 24),), {"scale": 24, "spread": 3}),
+            Case("32, to 128", (word(3, ring=R32, low=1 << 14, high=128 << 14),), {"scale": 14, "spread": 7}),
+        ),
+    ),
+    Entry(
+        piecewise,
+        tuple(
+            Case(
+                f"{table.name}, {form}",
+                (word(3, low=-GELU_RANGE, high=GELU_RANGE),),
+                {"table": table, "s": 18, "form": form},
+            )
+            for table in (GELU_PUBLISHED, GELU_MINIMAX)
+            for form in ("cheapest", "mux")
+        ),
+    ),
+    Entry(
+        top_k,
+        tuple(
+            Case(f"E = {E}, k = {k}", (word(2, E, low=-(1 << 61), high=(1 << 61) - 1),), {"k": k, "l": 64})
+            for E, k in ((2, 1), (5, 2), (8, 1), (13, 1))
+        ),
+    ),
+    Entry(one_hot, (Case("E = 6", (bit(3, 3),), {"E": 6}), Case("E = 2", (bit(3, 1),), {"E": 2}))),
+    Entry(
+        probabilities,
+        tuple(
+            Case(
+                f"E = {E}, k = {k}{', renormalised' if renorm else ''}",
+                (word(2, E, low=-(1 << 40), high=0), word(2, k, low=0, high=1 << 40)),
+                {**EXP64, "renormalise": renorm},
+                adjust=_winners,
+            )
+            for E, k, renorm in ((5, 1, False), (4, 2, False), (4, 2, True))
+        ),
+    ),
+)
