@@ -6,6 +6,7 @@ messages may be masked perfectly: what leaks is which of them there are.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,67 +36,29 @@ from sim.ring import Z2, Ring, RingArray, Spec
 from sim.role import CLIENT, SERVER
 
 CONTROL: list[Fault] = []
+branches = partial(planted, CONTROL, client=True, server=True, kind=BRANCH, symbolic=False)
+schedules = partial(planted, CONTROL, server=True, kind=SCHEDULE, symbolic=False)
 
 
-@planted(
-    CONTROL,
-    "a squaring is skipped where the share is zero",
-    8,
-    F.SQUARE,
-    shared((1,)),
-    client=True,
-    server=True,
-    kind=BRANCH,
-    symbolic=False,
-)
+@branches("a squaring is skipped where the share is zero", 8, F.SQUARE, shared((1,)))
 async def branch_on_truth(p: Party, x: RingArray) -> RingArray:
     """`if x`."""
     return await square(p, x) if x else x
 
 
-@planted(
-    CONTROL,
-    "a share is compared with a constant by ==",
-    8,
-    F.SQUARE,
-    shared((1,)),
-    client=True,
-    server=True,
-    kind=BRANCH,
-    symbolic=False,
-)
+@branches("a share is compared with a constant by ==", 8, F.SQUARE, shared((1,)))
 async def branch_on_equality(p: Party, x: RingArray) -> RingArray:
     """`x == 0`."""
     return x if x == 0 else await square(p, x)
 
 
-@planted(
-    CONTROL,
-    "a table is indexed by a share",
-    8,
-    SHARING,
-    shared((1,)),
-    client=True,
-    server=True,
-    kind=BRANCH,
-    symbolic=False,
-)
+@branches("a table is indexed by a share", 8, SHARING, shared((1,)))
 async def branch_on_index(p: Party, x: RingArray) -> RingArray:
     """`table[x]`."""
     return [x, x, x, x][x]
 
 
-@planted(
-    CONTROL,
-    "a loop runs as often as a share says",
-    8,
-    SHARING,
-    shared((1,)),
-    client=True,
-    server=True,
-    kind=BRANCH,
-    symbolic=False,
-)
+@branches("a loop runs as often as a share says", 8, SHARING, shared((1,)))
 async def branch_on_length(p: Party, x: RingArray) -> RingArray:
     """`range(int(x))`."""
     for _ in range(int(x)):
@@ -103,17 +66,7 @@ async def branch_on_length(p: Party, x: RingArray) -> RingArray:
     return x
 
 
-@planted(
-    CONTROL,
-    "membership in an array decides",
-    8,
-    SHARING,
-    shared((1,)),
-    client=True,
-    server=True,
-    kind=BRANCH,
-    symbolic=False,
-)
+@branches("membership in an array decides", 8, SHARING, shared((1,)))
 async def branch_on_membership(p: Party, x: RingArray) -> RingArray:
     """`0 in x`."""
     return x + 0 if 0 in x else x
@@ -130,16 +83,7 @@ _ROWS = (
 )
 
 
-@planted(
-    CONTROL,
-    "the table is walked until the client has its row",
-    8,
-    ROW,
-    _ROWS,
-    server=True,
-    kind=SCHEDULE,
-    symbolic=False,
-)
+@schedules("the table is walked until the client has its row", 8, ROW, _ROWS)
 async def early_exit(p: Party, index: Any, table: Any, *, n: int, ring: Ring) -> RingArray:
     """Every row is masked afresh; the number of rows is the index."""
     spec = Spec(ring, (1,))
@@ -166,7 +110,7 @@ _ROUTE = (
 )
 
 
-@planted(CONTROL, "only the selected experts answer", 8, SELECTION, _ROUTE, server=True, kind=SCHEDULE, symbolic=False)
+@schedules("only the selected experts answer", 8, SELECTION, _ROUTE)
 async def route_dependent_work(p: Party, t: Any, v: Any, *, spec: Spec) -> RingArray:
     """The client asks expert by expert; the answers are masked, their number is not."""
     asked = await tell(p, "asked", t, t.spec if t is not None else Spec(Z2, v.shape))
@@ -179,16 +123,7 @@ async def route_dependent_work(p: Party, t: Any, v: Any, *, spec: Spec) -> RingA
     return total
 
 
-@planted(
-    CONTROL,
-    "zero entries are left out of the message",
-    8,
-    SHARING,
-    owned(1, 2),
-    server=True,
-    kind=SCHEDULE,
-    symbolic=False,
-)
+@schedules("zero entries are left out of the message", 8, SHARING, owned(1, 2))
 async def sparse_message(p: Party, x: Any, *, spec: Spec) -> RingArray:
     """A variable-length encoding: where the entries are is sent, then as many masked words."""
     places = await tell(p, "places", ~x.equals(0) if x is not None else None, Spec(Z2, spec.shape))
@@ -211,16 +146,7 @@ def _spread(p: Party, words: list[RingArray], at: list[int], spec: Spec) -> Ring
     return total
 
 
-@planted(
-    CONTROL,
-    "a word is sent before or after the peer's, as its lowest bit says",
-    8,
-    SHARING,
-    owned(1, 1),
-    server=True,
-    kind=SCHEDULE,
-    symbolic=False,
-)
+@schedules("a word is sent before or after the peer's, as its lowest bit says", 8, SHARING, owned(1, 1))
 async def secret_order(p: Party, x: Any, *, spec: Spec) -> RingArray:
     """Labels and sizes never change; the causal order does."""
     r = draw(p, "r", spec)
@@ -237,16 +163,7 @@ async def secret_order(p: Party, x: Any, *, spec: Spec) -> RingArray:
     return r
 
 
-@planted(
-    CONTROL,
-    "a padding message is sent for odd words only",
-    PITFALL,
-    SHARING,
-    owned(1, 1),
-    server=True,
-    kind=SCHEDULE,
-    symbolic=False,
-)
+@schedules("a padding message is sent for odd words only", PITFALL, SHARING, owned(1, 1))
 async def secret_count(p: Party, x: Any, *, spec: Spec) -> RingArray:
     """The second message says that there is one; its content is fresh noise."""
     r, noise = draw(p, "r", spec), draw(p, "noise", Spec(Z2, (1,)))
