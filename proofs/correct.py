@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from proofs.bounds import Bounds
+from proofs.contracts import CONTRACTS
 from proofs.elements import LEAF, Elements, Numbers
 from proofs.hybrid import Demand, Instance, Ledger, run_hybrid
 from proofs.lanes import mismatch
@@ -27,7 +28,7 @@ from proofs.normal_form import Normaliser
 from proofs.setups import CALLEES, Setup, from_case, from_instance
 from proofs.smt import Answer, Range, prove_equal, prove_range
 from proofs.symbolic import INPUT
-from proofs.theorems import CONTRACTS, RELATIONS, merge_lemma
+from proofs.theorems import RELATIONS, merge_lemma
 from proofs.trace import arrays
 from proofs.verdict import Status, Verdict
 from proofs.widths import width_case

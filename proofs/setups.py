@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from proofs.contracts import CONTRACTS, ONE_ULP_CONTRACT
 from proofs.hybrid import Contract, Demand, Held, Instance, Record
 from proofs.symbolic import Dag
-from proofs.theorems import CONTRACTS, ONE_ULP_CONTRACT, cases_of
+from proofs.theorems import cases_of
 from protocols.catalog import CATALOG
 from protocols.entry import Case, Entry
 from protocols.he.packing import LinearPlan, SelectPlan

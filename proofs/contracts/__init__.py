@@ -1,0 +1,57 @@
+"""What is proved: for each protocol a contract, that is, its functionality over the closed operation set, with demands.
+
+The functionalities of `protocols.functionalities` are numpy on integers; these are the same functions on ring arrays of
+any interpretation. The two are held together by random lanes (a rung of every proof) and by the tests. A comparison is
+written as the sign of a difference: where the difference could wrap, a demand excludes it.
+"""
+
+from __future__ import annotations
+
+from proofs.contracts.functions import exp, exp_range, piecewise, piecewise_range, reciprocal, reciprocal_range
+from proofs.contracts.layers import choose, hidden_range, linear, moe, select_product, select_then_compute
+from proofs.contracts.routing import one_hot, probabilities, rankable, ranked, top_k
+from proofs.contracts.words import (
+    comparable,
+    conjoin,
+    greater_than,
+    less_than,
+    non_negative,
+    one_ulp,
+    sign_known,
+    times,
+    truncate,
+)
+from proofs.hybrid import Contract
+
+CONTRACTS: dict[str, Contract] = {
+    "reveal": Contract(lambda x: x),
+    "conjoin": Contract(conjoin),
+    "b2a": Contract(lambda b, *, ring, **_: b.cast(ring)),
+    "mux": Contract(times),
+    "mux_public": Contract(lambda b, *, constants, ring: [b.cast(ring) * c for c in constants]),
+    "less_than": Contract(less_than),
+    "drelu": Contract(lambda x, **_: non_negative(x)),
+    "greater_than": Contract(greater_than, comparable),
+    "truncate": Contract(truncate),
+    "truncate_known_sign": Contract(truncate, sign_known),
+    "cross": Contract(lambda x, y, **_: x * y),
+    "mul": Contract(lambda x, y: x * y),
+    "square": Contract(lambda x: x * x),
+    "relu": Contract(lambda x, **_: times(non_negative(x), x)),
+    "exp": Contract(exp, exp_range),
+    "reciprocal": Contract(reciprocal, reciprocal_range),
+    "piecewise": Contract(piecewise, piecewise_range),
+    "top_k": Contract(top_k, rankable),
+    "one_hot": Contract(one_hot),
+    "probabilities": Contract(probabilities, ranked),
+    "choose": Contract(choose),
+    "correlate": Contract(lambda bit, delta, **_: times(bit, delta)),
+    "correlate_wide": Contract(lambda bit, *deltas, **_: [times(bit, d) for d in deltas]),
+    "correlate_ragged": Contract(lambda bits, *deltas, **_: [times(bits[i], d) for i, d in enumerate(deltas)]),
+    "linear": Contract(linear),
+    "select_product": Contract(select_product),
+    "select_then_compute": Contract(select_then_compute, hidden_range),
+    "moe_layer": Contract(moe),
+    "plaintext_routing": Contract(moe),
+}
+ONE_ULP_CONTRACT = Contract(one_ulp)

@@ -1,0 +1,93 @@
+"""Contracts of functions: exponential, reciprocal, piecewise polynomials."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from proofs.contracts.words import (
+    floor_shift,
+    greater_than,
+    non_negative,
+    times,
+)
+from proofs.hybrid import Demand
+from protocols import functionalities as F
+from protocols.model.tables import Table
+from sim.ring import RingArray, stack
+
+
+def exp(x: RingArray, *, s: int, l: int, **_: Any) -> RingArray:
+    scale, floor = F.guard_bits(s, l), F.EXP_FLOOR << s
+    inside = non_negative(x - (floor + 1))
+    above = times(inside, x - floor)
+    shift = F.EXP_SQUARINGS - (scale - s)
+    u = (above << -shift) + (floor << -shift) if shift <= 0 else floor_shift(above, shift) + (floor >> shift)
+    v = u + floor_shift(u * u, scale + 1) + (1 << scale)
+    for _round in range(F.EXP_SQUARINGS):
+        v = floor_shift(v * v, scale)
+    return times(inside, v)
+
+
+def exp_range(x: RingArray, *, l: int, **_: Any) -> list[Demand]:
+    return [Demand("not positive, above -2^(l-2)", x, 1 - (1 << (l - 2)), 0)]
+
+
+def _above(x: RingArray, scale: int, spread: int) -> RingArray:
+    return greater_than(x, thresholds=[(1 << (scale + i)) - 1 for i in range(1, spread + 1)])
+
+
+def _descend(v: RingArray, above: RingArray, spread: int) -> RingArray:
+    parts = stack(*(v << (spread - i) for i in range(1, spread + 1)))
+    return (v << spread) - times(above, parts).sum(0)
+
+
+def reciprocal(x: RingArray, *, scale: int, spread: int, **_: Any) -> RingArray:
+    above, one = _above(x, scale, spread), 1 << scale
+    c = floor_shift(_descend(x, above, spread), spread + 1)
+    w = -(c << 1) + F.reciprocal_start(scale)
+    e = -floor_shift(c * w, scale) + one
+    w = floor_shift(w * (e + one), scale)
+    e = floor_shift(e * e, scale)
+    w = floor_shift(w * (e + one), scale)
+    return floor_shift(_descend(w, above, spread), spread + 1)
+
+
+def normalised(x: RingArray, *, scale: int, spread: int, **_: Any) -> list[Demand]:
+    """A lemma of the reciprocal: x, scaled by its leading bit, lies in [1/2, 1)."""
+    above = _above(x, scale, spread)
+    whole = _descend(x, above, spread)
+    c = floor_shift(whole, spread + 1)
+    top = 1 << (scale + spread)
+    return [
+        Demand("scaled by its leading bit", whole, top, 2 * top - 1),
+        Demand("in [1/2, 1)", c, 1 << (scale - 1), (1 << scale) - 1),
+    ]
+
+
+def reciprocal_range(x: RingArray, *, scale: int, spread: int, **_: Any) -> list[Demand]:
+    return [Demand("between 1 and 2^spread", x, 1 << scale, 1 << (scale + spread))]
+
+
+def piecewise(x: RingArray, *, table: Table, s: int, **_: Any) -> RingArray:
+    """The selected row, telescoped: row 0, and at each breakpoint below x the step to the next row."""
+    breakpoints, rows = table.words(s)
+    powers = [x]
+    while len(powers) < table.degree:
+        powers.append(floor_shift(powers[-1] * x, s))
+    values = []
+    for row in rows:
+        y = x.const(row[0] << s, x.shape)
+        for c, power in zip(row[1:], powers, strict=True):
+            y = y + power * c
+        values.append(y)
+    above = greater_than(x, thresholds=breakpoints)
+    total = values[0]
+    for j, (before, after) in enumerate(pairwise(values)):
+        total = total + times(above[j], after - before)
+    return floor_shift(total, s)
+
+
+def piecewise_range(x: RingArray, **_: Any) -> list[Demand]:
+    bound = (1 << ((x.ring.l - 2) // 2)) - 1
+    return [Demand("the square does not wrap", x, -bound, bound)]

@@ -1,0 +1,84 @@
+"""Contracts with weights: products, the selected expert, the layer; and the look-up of oblivious transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+from proofs.contracts.functions import piecewise, piecewise_range
+from proofs.contracts.routing import probabilities, top_k
+from proofs.contracts.words import (
+    floor_shift,
+    non_negative,
+    times,
+)
+from proofs.hybrid import Demand
+from protocols.select import ExpertWeights
+from sim.ring import RingArray, stack
+
+
+def linear(x: RingArray, weights: RingArray, **_: Any) -> RingArray:
+    return x @ weights.transpose()
+
+
+def selected(t: RingArray, x: RingArray, weights: RingArray) -> RingArray:
+    """Row by row the sum over experts of t_e (W_e x)."""
+    E, f, d = weights.shape
+    rows = []
+    for i in range(t.shape[0]):
+        each = (weights.reshape(E * f, d) @ x[i].reshape(d, 1)).reshape(E, f)
+        rows.append((t[i].reshape(1, E) @ each).reshape(f))
+    return stack(*rows)
+
+
+def select_product(t: RingArray, x: RingArray, weights: RingArray, **_: Any) -> RingArray:
+    return selected(t, x, weights)
+
+
+def _matrices(weights: Sequence[Any]) -> list[RingArray]:
+    if isinstance(weights[0], ExpertWeights):
+        return [w for w in (weights[0].w1, weights[0].v, weights[0].w2) if w is not None]
+    return list(weights)
+
+
+def select_then_compute(t: RingArray, x: RingArray, *weights: Any, **public: Any) -> RingArray:
+    """weights: W1, W2, or W1, V, W2; or the protocol's record of them."""
+    w1, *gate, w2 = _matrices(weights)
+    a, activation = public["arithmetic"], public["activation"]
+    n, k, E = t.shape
+    rows = t.reshape(n * k, E)
+    states = stack(*(x[i // k] for i in range(n * k)))
+    h = floor_shift(selected(rows, states, w1), a.s)
+    g = times(non_negative(h), h) if activation == "relu" else piecewise(h, table=activation, s=a.s)
+    for v in gate:
+        g = floor_shift(g * floor_shift(selected(rows, states, v), a.s), a.s)
+    return floor_shift(selected(rows, g, w2), a.s).reshape(n, k, -1)
+
+
+def hidden_range(t: RingArray, x: RingArray, *weights: Any, **public: Any) -> list[Demand]:
+    if public["activation"] == "relu":
+        return []
+    w1 = _matrices(weights)[0]
+    n, k, E = t.shape
+    states = stack(*(x[i // k] for i in range(n * k)))
+    h = floor_shift(selected(t.reshape(n * k, E), states, w1), public["arithmetic"].s)
+    return piecewise_range(h)
+
+
+def moe(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:
+    a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
+    logits = floor_shift(linear(x, router), a.s)
+    winners, hot = top_k(logits, k=shape.k, l=l)
+    p = probabilities(logits, winners, s=a.s, l=l, renormalise=shape.renormalise)
+    y = select_then_compute(hot.cast(x.ring), x, *experts, arithmetic=a, activation=plan.activation)
+    mixed = (p.reshape(*p.shape, 1).broadcast(*y.shape) * y).sum(1)
+    return residual + floor_shift(mixed, a.s)
+
+
+def choose(index: RingArray, table: RingArray, *, n_choices: int, **_: Any) -> RingArray:
+    rows = []
+    for i in range(n_choices):
+        row = table[..., i, :]
+        rows.append(index.equals(i).reshape(*index.shape, 1).broadcast(*row.shape) & row)
+    return reduce(lambda a, b: a ^ b, rows)
