@@ -53,18 +53,6 @@ def reciprocal(x: RingArray, *, scale: int, spread: int, **_: Any) -> RingArray:
     return floor_shift(_descend(w, above, spread), spread + 1)
 
 
-def normalised(x: RingArray, *, scale: int, spread: int, **_: Any) -> list[Demand]:
-    """A lemma of the reciprocal: x, scaled by its leading bit, lies in [1/2, 1)."""
-    above = _above(x, scale, spread)
-    whole = _descend(x, above, spread)
-    c = floor_shift(whole, spread + 1)
-    top = 1 << (scale + spread)
-    return [
-        Demand("scaled by its leading bit", whole, top, 2 * top - 1),
-        Demand("in [1/2, 1)", c, 1 << (scale - 1), (1 << scale) - 1),
-    ]
-
-
 def reciprocal_range(x: RingArray, *, scale: int, spread: int, **_: Any) -> list[Demand]:
     return [Demand("between 1 and 2^spread", x, 1 << scale, 1 << (scale + spread))]
 
