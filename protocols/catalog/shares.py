@@ -130,7 +130,7 @@ SHARES: tuple[Entry, ...] = (
         tuple(
             Case(
                 f"E = {E}, k = {k}{', renormalised' if renorm else ''}",
-                (word(2, E, low=-(1 << 40), high=0), word(2, k, low=0, high=1 << 40)),
+                (word(2, E, low=-(1 << 40), high=0), word(2, k, low=-(1 << 40), high=0)),
                 {**EXP64, "renormalise": renorm},
                 adjust=_winners,
             )
