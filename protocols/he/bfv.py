@@ -12,6 +12,7 @@ from protocols.he.buffers import empty
 from protocols.he.ntt import Floats, Ints, mulmod
 from protocols.he.ring_q import Basis, Ring
 from protocols.he.sampling import error, ternary, uniform_residues
+from protocols.he.scalars import encode_words
 
 Shares = NDArray[np.uint64]
 
@@ -23,28 +24,12 @@ def encode(values: Shares, scale: int, basis: Basis) -> Floats:
     q.
     """
     limbs = -(-scale // 32)
-    words = [values & np.uint64(0xFFFFFFFF), values >> np.uint64(32)]
-    half = 1 << (scale - 1)
-    columns = [np.full(values.shape, half >> (32 * k) & 0xFFFFFFFF, dtype=np.uint64) for k in range(limbs + 1)]
-    for i in range(limbs):
-        part = np.uint64(basis.modulus >> (32 * i) & 0xFFFFFFFF)
-        for j in range(min(2, limbs - i)):
-            product = part * words[j]
-            columns[i + j] += product & np.uint64(0xFFFFFFFF)
-            columns[i + j + 1] += product >> np.uint64(32)
-    for k in range(limbs):
-        columns[k + 1] += columns[k] >> np.uint64(32)
-        columns[k] &= np.uint64(0xFFFFFFFF)
-    if scale % 32:
-        columns[limbs - 1] &= np.uint64((1 << (scale % 32)) - 1)
-    rows = []
-    for p in basis.primes:
-        total = np.full(values.shape, half % p, dtype=np.int64)
-        for k in range(limbs):
-            weight = np.full(values.shape, (1 << (32 * k)) % p, dtype=np.int64)
-            total -= mulmod(columns[k].astype(np.int64) % p, weight, p)
-        rows.append(mulmod(total % p, np.full(values.shape, pow(1 << scale, -1, p), dtype=np.int64), p))
-    return np.stack(rows).astype(np.float64)
+    words = np.array([basis.modulus >> (32 * k) & 0xFFFFFFFF for k in range(limbs)], dtype=np.uint64)
+    powers = np.array([[pow(2, 32 * k, p) for k in range(limbs)] for p in basis.primes], dtype=np.int64)
+    inverse = np.array([pow(1 << scale, -1, p) for p in basis.primes], dtype=np.int64)
+    out = np.empty((basis.size, values.size))
+    encode_words(out, values, scale, words, powers, inverse, np.array(basis.primes, dtype=np.int64))
+    return out
 
 
 def decode(residues: Floats, ring_bits: int, basis: Basis) -> Shares:
@@ -74,19 +59,23 @@ class SecretKey:
     def __init__(self, ring: Ring, seed: bytes) -> None:
         self.ring = ring
         self.coefficients: Ints = ternary(seed, ring.n)
+        self._transformed: dict[tuple[int, ...], Floats] = {}
 
     def transformed(self, basis: Basis) -> Floats:
         """s in transformed form [basis.size, N]."""
-        return self.ring.forward(self.ring.small(self.coefficients, basis), basis)
+        if basis.primes not in self._transformed:
+            self._transformed[basis.primes] = self.ring.forward(self.ring.small(self.coefficients, basis), basis)
+        return self._transformed[basis.primes]
 
     def encrypt(self, message: Floats, a_seed: bytes, error_seed: bytes, basis: Basis) -> Floats:
         """The c0 of a fresh symmetric encryption of an encoded message [limbs, N]; c1 is the expansion of a_seed.
         Coefficients.
         """
-        a = self.ring.forward(uniform_residues(a_seed, basis, self.ring.n), basis)
-        masked = self.ring.inverse(self.ring.engine.multiply(a, self.transformed(basis), basis.limbs), basis)
-        noisy = self.ring.engine.add(message, self.ring.small(error(error_seed, self.ring.n), basis), basis.limbs)
-        return self.ring.engine.subtract_scale(noisy, masked, np.ones(basis.size), basis.limbs)
+        engine, a = self.ring.engine, uniform_residues(a_seed, basis, self.ring.n)
+        engine.forward(a, basis.limbs)
+        masked = engine.multiply(a, self.transformed(basis), basis.limbs)
+        engine.inverse(masked, basis.limbs)
+        return engine.hidden(message, error(error_seed, self.ring.n), masked, basis.limbs)
 
     def key_row(self, payload: Floats, a_seed: bytes, error_seed: bytes, basis: Basis) -> Floats:
         """b = payload - a s + e in transformed form, a expanded from a_seed in transformed form: one row of a public
@@ -94,7 +83,8 @@ class SecretKey:
         """
         engine = self.ring.engine
         a = uniform_residues(a_seed, basis, self.ring.n)
-        noise = self.ring.forward(self.ring.small(error(error_seed, self.ring.n), basis), basis)
+        noise = self.ring.small(error(error_seed, self.ring.n), basis)
+        engine.forward(noise, basis.limbs)
         masked = engine.multiply(a, self.transformed(basis), basis.limbs)
         return engine.subtract_scale(engine.add(payload, noise, basis.limbs), masked, np.ones(basis.size), basis.limbs)
 
@@ -112,7 +102,8 @@ class SecretKey:
         """c0 + c1 s in coefficient form, for a ciphertext in coefficient form."""
         engine = self.ring.engine
         product = engine.multiply(self.ring.forward(ciphertext[1], basis), self.transformed(basis), basis.limbs)
-        return engine.add(np.ascontiguousarray(ciphertext[0]), self.ring.inverse(product, basis), basis.limbs)
+        engine.inverse(product, basis.limbs)
+        return engine.add(np.ascontiguousarray(ciphertext[0]), product, basis.limbs)
 
 
 def automorphism(ring: Ring, ciphertext: Floats, element: int, key: Floats, basis: Basis, special: Basis) -> Floats:
@@ -140,7 +131,7 @@ class Multiplier:
         ring = self.ring
         joint = empty(2, self.joint.size, ring.n)
         joint[:, : ring.q0.size] = ciphertext
-        joint[:, ring.q0.size:] = ring.extend(ciphertext, ring.q0, ring.aux)
+        ring.extend(ciphertext, ring.q0, ring.aux, joint[:, ring.q0.size:])
         ring.engine.forward(joint, self.joint.limbs)
         return joint
 
@@ -148,12 +139,11 @@ class Multiplier:
         """2^scale round(aux / q0 * ciphertext) as transformed operand over q0 * aux."""
         ring = self.ring
         joint = empty(2, self.joint.size, ring.n)
-        low = ring.rescale(ciphertext, ring.q0, ring.aux)
-        joint[:, ring.q0.size:] = low
-        joint[:, : ring.q0.size] = ring.extend(low, ring.aux, ring.q0)
+        low = ring.rescale(ciphertext, ring.q0, ring.aux, joint[:, ring.q0.size:])
+        ring.extend(low, ring.aux, ring.q0, joint[:, : ring.q0.size])
         ring.engine.forward(joint, self.joint.limbs)
         factor = np.array([(1 << self.scale) % p for p in self.joint.primes], dtype=np.float64)
-        return ring.engine.subtract_scale(joint, np.zeros_like(joint), factor, self.joint.limbs)
+        return ring.engine.scaled(joint, factor, self.joint.limbs)
 
     def product(self, lifted: Floats, rescaled: Floats) -> Floats:
         """The product at q1, two components, transformed."""

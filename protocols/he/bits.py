@@ -2,6 +2,8 @@
 other.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,27 +19,26 @@ class MalformedMessage(ValueError):
 
 @kernel
 def _pack(words: Words, row: Floats, width: int, start: int) -> None:
-    position = start
+    word, filled = start >> 6, start & 63
+    pending = words[word]
     for j in range(row.size):
         value = np.uint64(row[j])
-        word, shift = position >> 6, position & 63
-        words[word] |= value << np.uint64(shift)
-        if shift + width > 64:
-            words[word + 1] |= value >> np.uint64(64 - shift)
-        position += width
+        pending |= value << np.uint64(filled)
+        filled += width
+        if filled >= 64:
+            words[word] = pending
+            word, filled = word + 1, filled - 64
+            pending = value >> np.uint64(width - filled)
+    words[word] = pending
 
 
 @kernel
 def _unpack(row: Floats, words: Words, width: int, start: int) -> None:
-    mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
-    position = start
+    mask, six = (np.uint64(1) << np.uint64(width)) - np.uint64(1), np.uint64(63)
     for j in range(row.size):
-        word, shift = position >> 6, position & 63
-        value = words[word] >> np.uint64(shift)
-        if shift + width > 64:
-            value |= words[word + 1] << np.uint64(64 - shift)
-        row[j] = float(value & mask)
-        position += width
+        position = start + j * width
+        word, shift = position >> 6, np.uint64(position & 63)
+        row[j] = float(((words[word] >> shift) | (words[word + 1] << np.uint64(1) << (six - shift))) & mask)
 
 
 def packed_nbytes(widths: tuple[int, ...], lengths: tuple[int, ...]) -> int:
@@ -53,20 +54,24 @@ def pack(rows: list[Floats], widths: tuple[int, ...]) -> bytes:
     for row, width in zip(rows, widths, strict=True):
         _pack(words, np.ascontiguousarray(row), width, position)
         position += width * row.size
-    return words.astype("<u8").tobytes()[:nbytes]
+    return words.astype("<u8", copy=False).view(np.uint8)[:nbytes].tobytes()
 
 
-def unpack(data: bytes, primes: tuple[int, ...], lengths: tuple[int, ...]) -> list[Floats]:
-    """Rows of residues, row k below primes[k]; the inverse of `pack`. Raises MalformedMessage."""
+def unpack(
+    data: bytes, primes: tuple[int, ...], lengths: tuple[int, ...], out: Sequence[Floats] | None = None
+) -> list[Floats]:
+    """Rows of residues, row k below primes[k], written to the rows of `out` if given; the inverse of `pack`. Raises
+    MalformedMessage.
+    """
     widths = tuple(p.bit_length() for p in primes)
     nbytes = packed_nbytes(widths, lengths)
     if len(data) != nbytes:
         raise MalformedMessage(f"packed residues: expected {nbytes} bytes, came {len(data)}: "
                                "the peer runs another shape")
-    words = np.frombuffer(data + bytes(-nbytes % 8 + 16), dtype="<u8").astype(np.uint64)
+    words = np.frombuffer(data + bytes(-nbytes % 8 + 16), dtype="<u8").astype(np.uint64, copy=False)
     rows, position = [], 0
-    for p, width, length in zip(primes, widths, lengths, strict=True):
-        row = np.empty(length, dtype=np.float64)
+    for k, (p, width, length) in enumerate(zip(primes, widths, lengths, strict=True)):
+        row = np.empty(length, dtype=np.float64) if out is None else out[k]
         _unpack(row, words, width, position)
         if length and row.max() >= p:
             raise MalformedMessage(f"packed residues: expected values below {p}, came {int(row.max())}: "

@@ -6,7 +6,7 @@ import numpy as np
 
 from protocols.he.bfv import SecretKey, Shares, decode, encode
 from protocols.he.bits import MalformedMessage, pack, unpack
-from protocols.he.ntt import Floats
+from protocols.he.ntt import Floats, Ints
 from protocols.he.packing import KeySet, Layout, Plan
 from protocols.he.ring_q import Basis, ring_for
 from protocols.he.sampling import SEED_NBYTES
@@ -26,13 +26,19 @@ def check_share(share: Shares, shape: tuple[int, ...], what: str) -> None:
                             f"came {share.dtype} of shape {share.shape}: check the plan")
 
 
-def encoded(layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> Floats:
-    """The encoded message polynomial [limbs, N] of one ciphertext of a share."""
+def placed(layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> tuple[Ints, Floats]:
+    """The exponents that one ciphertext of a share uses, all distinct, and the residues [limbs, exponents] there."""
     positions = layout.positions(ciphertext)
     first = ciphertext * layout.per_ciphertext
     values = share.reshape(layout.tokens, -1)[first: first + positions.shape[0]]
+    return positions.reshape(-1), encode(np.ascontiguousarray(values).reshape(-1), layout.scale, basis)
+
+
+def encoded(layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> Floats:
+    """The encoded message polynomial [limbs, N] of one ciphertext of a share."""
+    positions, residues = placed(layout, ciphertext, share, basis)
     message = np.zeros((basis.size, layout.params.n))
-    message[:, positions.reshape(-1)] = encode(np.ascontiguousarray(values).reshape(-1), layout.scale, basis)
+    message[:, positions] = residues
     return message
 
 
@@ -93,10 +99,11 @@ class ClientKeys:
         for positions in plan.response_positions:
             nbytes = params.response_nbytes(positions.size)
             lengths = (positions.size,) * basis.size + (ring.n,) * basis.size
-            rows = unpack(data[start: start + nbytes], basis.primes * 2, lengths)
-            c0 = np.zeros((basis.size, ring.n))
-            c0[:, positions] = np.stack(rows[: basis.size])
-            phase = self.secret.phase(np.stack([c0, np.stack(rows[basis.size:])]), basis)
+            ciphertext = np.zeros((2, basis.size, ring.n))
+            sent = np.empty((basis.size, positions.size))
+            unpack(data[start: start + nbytes], basis.primes * 2, lengths, [*sent, *ciphertext[1]])
+            ciphertext[0][:, positions] = sent
+            phase = self.secret.phase(ciphertext, basis)
             outputs.append(decode(np.ascontiguousarray(phase[:, positions]), params.ring_bits, basis))
             start += nbytes
         return np.concatenate(outputs).reshape(plan.outputs)

@@ -25,13 +25,19 @@ Weights = NDArray[np.signedinteger]
 
 
 class ConversionTables:
-    """Constants of the exact base conversion from one set of primes to another (see `pointwise.convert`)."""
+    """Constants of the exact base conversion from one set of primes to another (see `pointwise.convert`).
 
-    def __init__(self, source: tuple[int, ...], target: tuple[int, ...]) -> None:
+    rescale: of round(target / source * x) instead. target * x = source * y + [target * x]_source, and target vanishes
+    modulo its own primes: y is the conversion of target * x, times -1 / source.
+    """
+
+    def __init__(self, source: tuple[int, ...], target: tuple[int, ...], rescale: bool = False) -> None:
         self.source, self.target = np.array(source, dtype=np.float64), np.array(target, dtype=np.float64)
-        modulus = math.prod(source)
-        self.unit = np.array([pow(modulus // a, -1, a) for a in source], dtype=np.float64)
-        self.matrix = np.array([[modulus // a % b for a in source] + [-modulus % b] for b in target], dtype=np.float64)
+        modulus, before = math.prod(source), math.prod(target) if rescale else 1
+        after = [-pow(modulus, -1, b) if rescale else 1 for b in target]
+        self.unit = np.array([pow(modulus // a, -1, a) * before % a for a in source], dtype=np.float64)
+        rows = [[*(modulus // a * c % b for a in source), -modulus * c % b] for b, c in zip(target, after, strict=True)]
+        self.matrix = np.array(rows, dtype=np.float64)
 
 
 class DivisionTables:
@@ -54,13 +60,15 @@ class Engine(Protocol):
     def inverse(self, x: Floats, limbs: Ints) -> None: ...
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
+    def hidden(self, message: Floats, noise: Ints, mask: Floats, limbs: Ints) -> Floats: ...
+    def scaled(self, a: Floats, scale: Floats, limbs: Ints) -> Floats: ...
     def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
     def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
     def twist_difference(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> Floats: ...
     def merge_rows(self, out: Floats, gap: Floats, extra: Floats, order: Ints, limbs: Ints) -> None: ...
     def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
     def permute(self, x: Floats, order: Ints) -> Floats: ...
-    def convert(self, x: Floats, constants: ConversionTables) -> Floats: ...
+    def convert(self, x: Floats, constants: ConversionTables, out: Floats | None = None) -> Floats: ...
     def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats: ...
     def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats: ...
     def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int, factor: int) -> None: ...
@@ -76,10 +84,6 @@ def _pieces(x: Floats) -> Floats:
     return x.reshape(-1, *x.shape[-2:])
 
 
-def _repeat(limbs: Ints, x: Floats) -> Ints:
-    return np.tile(limbs, x.size // (x.shape[-1] * limbs.size))
-
-
 class FmaEngine:
     """The compiled kernels."""
 
@@ -87,31 +91,39 @@ class FmaEngine:
         self.tables = tables
 
     def forward(self, x: Floats, limbs: Ints) -> None:
-        pointwise.forward(_rows(x), _repeat(limbs, x), self.tables.roots, self.tables.modulus)
+        pointwise.forward(_rows(x), limbs, self.tables.roots, self.tables.modulus)
 
     def inverse(self, x: Floats, limbs: Ints) -> None:
-        pointwise.inverse(_rows(x), _repeat(limbs, x), self.tables.inverse_roots, self.tables.modulus)
+        pointwise.inverse(_rows(x), limbs, self.tables.inverse_roots, self.tables.modulus)
 
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         out = empty(*a.shape)
-        pointwise.multiply(_rows(out), _rows(a), _rows(b), _repeat(limbs, a), self.tables.modulus)
+        pointwise.multiply(_rows(out), _rows(a), _rows(b), limbs, self.tables.modulus)
         return out
 
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         out = empty(*a.shape)
-        pointwise.add(_rows(out), _rows(a), _rows(b), _repeat(limbs, a), self.tables.modulus)
+        pointwise.add(_rows(out), _rows(a), _rows(b), limbs, self.tables.modulus)
+        return out
+
+    def hidden(self, message: Floats, noise: Ints, mask: Floats, limbs: Ints) -> Floats:
+        out = empty(*message.shape)
+        pointwise.hidden(out, message, noise, mask, limbs, self.tables.modulus)
+        return out
+
+    def scaled(self, a: Floats, scale: Floats, limbs: Ints) -> Floats:
+        out = empty(*a.shape)
+        pointwise.scaled(_rows(out), _rows(a), scale, limbs, self.tables.modulus)
         return out
 
     def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
-        out, repeated = empty(*a.shape), _repeat(limbs, a)
-        scales = np.tile(scale, repeated.size // scale.size)
-        pointwise.subtract_scale(_rows(out), _rows(a), _rows(b), scales, repeated, self.tables.modulus)
+        out = empty(*a.shape)
+        pointwise.subtract_scale(_rows(out), _rows(a), _rows(b), scale, limbs, self.tables.modulus)
         return out
 
     def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
-        out, repeated = empty(*a.shape), _repeat(limbs, a)
-        scales = np.tile(scale, repeated.size // scale.size)
-        pointwise.scale_add(_rows(out), _rows(a), _rows(b), scales, repeated, self.tables.modulus)
+        out = empty(*a.shape)
+        pointwise.scale_add(_rows(out), _rows(a), _rows(b), scale, limbs, self.tables.modulus)
         return out
 
     def twist_difference(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> Floats:
@@ -132,8 +144,9 @@ class FmaEngine:
         pointwise.permute(_rows(out), _rows(x), order)
         return out
 
-    def convert(self, x: Floats, constants: ConversionTables) -> Floats:
-        c, out = constants, empty(*x.shape[:-2], constants.target.size, x.shape[-1])
+    def convert(self, x: Floats, constants: ConversionTables, out: Floats | None = None) -> Floats:
+        c = constants
+        out = empty(*x.shape[:-2], c.target.size, x.shape[-1]) if out is None else out
         scratch = empty(8 * c.source.size)
         for source, target in zip(_pieces(x), _pieces(out), strict=True):
             pointwise.convert(target, source, c.source, c.unit, c.target, c.matrix, scratch)
@@ -194,6 +207,12 @@ class NumpyEngine:
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         return ((a.astype(np.int64) + b.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
 
+    def hidden(self, message: Floats, noise: Ints, mask: Floats, limbs: Ints) -> Floats:
+        return ((message.astype(np.int64) + noise - mask.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
+
+    def scaled(self, a: Floats, scale: Floats, limbs: Ints) -> Floats:
+        return self._product(a, scale[:, None], limbs).astype(np.float64)
+
     def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
         gap = (a.astype(np.int64) - b.astype(np.int64)) % self._primes(limbs)
         return self._product(gap.astype(np.float64), scale[:, None], limbs).astype(np.float64)
@@ -217,7 +236,7 @@ class NumpyEngine:
     def permute(self, x: Floats, order: Ints) -> Floats:
         return np.take(x, order, axis=-1)
 
-    def convert(self, x: Floats, constants: ConversionTables) -> Floats:
+    def convert(self, x: Floats, constants: ConversionTables, out: Floats | None = None) -> Floats:
         source = constants.source.astype(np.int64)[:, None]
         unit = np.broadcast_to(constants.unit.astype(np.int64)[:, None], x.shape)
         digits = mulmod(x.astype(np.int64), unit, source)
@@ -230,7 +249,10 @@ class NumpyEngine:
         for b, factors in zip(constants.target.astype(np.int64), constants.matrix.astype(np.int64), strict=True):
             total = mulmod(digits % b, np.broadcast_to(factors[:-1, None], x.shape), b).sum(axis=-2)
             rows.append((total + mulmod(turns % b, np.broadcast_to(factors[-1], turns.shape), b)) % b)
-        return np.stack(rows, axis=-2).astype(np.float64)
+        result = np.stack(rows, axis=-2).astype(np.float64)
+        if out is not None:
+            out[:] = result
+        return result if out is None else out
 
     def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats:
         rest = np.ascontiguousarray(x[..., division.dropped, :])
@@ -281,6 +303,7 @@ def engines_agree(n: int = 128) -> bool:
 
 def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> bool:
     constants = ConversionTables(left.tables.primes[:2], left.tables.primes[2:])
+    rescaling = ConversionTables(left.tables.primes[:2], left.tables.primes[2:], rescale=True)
     division = DivisionTables(left.tables.primes, left.tables.primes[:2])
     key = np.stack([np.stack([x, y]), np.stack([y, x])])
     results: list[list[Floats]] = []
@@ -293,6 +316,9 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
         results.append([
             forth, back, total, merged, engine.multiply(x, y, limbs), engine.add(x, y, limbs),
             engine.twist_difference(x, y, y, limbs),
+            engine.hidden(x, np.arange(x.shape[-1]) - 64, y, limbs),
+            engine.hidden(y, np.full(x.shape[-1], -1), x, limbs),
+            engine.scaled(np.stack([x, y]), y[:, 0], limbs), engine.convert(x[:2], rescaling),
             engine.subtract_scale(x, y, x[:, 0], limbs), engine.scale_add(x, y, y[:, 0], limbs),
             engine.tensor(np.stack([x, y]), np.stack([y, y]), limbs), engine.convert(x[:2], constants),
             engine.divide(x, limbs, division), engine.switch_products(x[:2], key, limbs[:2], limbs)])

@@ -28,8 +28,7 @@ class Packer:
     def raised(self, ciphertext: Floats) -> Floats:
         """P times the first component over q1 P, and the second component."""
         size, out = self.ring.q1.size, empty(self.rows.size, self.ring.n)
-        out[:size] = self.ring.engine.subtract_scale(ciphertext[0], np.zeros_like(ciphertext[0]), self.factor,
-                                                     self.ring.q1.limbs)
+        out[:size] = self.ring.engine.scaled(ciphertext[0], self.factor, self.ring.q1.limbs)
         out[size] = 0.0
         out[size + 1:] = ciphertext[1]
         return out

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from reprlib import repr as shortened
 from types import MappingProxyType
 
 # HomomorphicEncryption.org standard: largest log2 of the whole modulus for 128-bit classical security, ternary secret.
@@ -91,14 +92,14 @@ class ParamSet:
         lengths = (*self.q_bits, *self.response_bits, *((self.special_bits,) if self.special_bits else ()))
         numbers = (self.n, self.ring_bits, self.frac_bits, self.kept, self.special_bits, self.kappa, *lengths)
         if any(type(number) is not int for number in numbers):
-            raise ParameterRange(f"parameter set {self.name}: expected whole numbers, came {numbers}")
+            raise ParameterRange(f"parameter set {self.name}: expected whole numbers, came {shortened(numbers)}")
         if not self.insecure_test and self.n not in SECURITY_CAP_BITS:
             known = ", ".join(map(str, SECURITY_CAP_BITS))
             raise InsecureParameters(f"parameter set {self.name}: 128-bit caps: expected N of {known}, came {self.n}")
         if not self.q_bits or not self.response_bits or any(length not in primes for length in lengths):
             raise ParameterRange(
                 f"parameter set {self.name}: expected at least one prime in q_bits and response_bits, each of "
-                f"{MIN_PRIME_BITS} to {MAX_PRIME_BITS} bits, came {lengths}")
+                f"{MIN_PRIME_BITS} to {MAX_PRIME_BITS} bits, came {shortened(lengths)}")
         if not 1 <= self.kept <= len(self.q_bits):
             raise ParameterRange(f"parameter set {self.name}: expected 1 <= kept <= {len(self.q_bits)} primes after "
                                  f"the switch, came {self.kept}")

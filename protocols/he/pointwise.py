@@ -1,7 +1,7 @@
 """Row kernels on top of the NTT: products, sums, exact base conversion, key-switch and weight accumulation.
 
-Rows are residues of one prime each; `limbs[row]` is the prime's index in the tables of `ntt.Tables`. Outputs are
-canonical.
+Rows are residues of one prime each; `limbs[row]` is the prime's index in the tables of `ntt.Tables`. Where there are
+more rows, `limbs` and factors by row repeat. Outputs are canonical.
 """
 
 from protocols.he import simd as v
@@ -13,21 +13,23 @@ from protocols.he.kernels import Floats, Ints, canonical, forward_row, inverse_r
 def forward(x: Floats, limbs: Ints, roots: Floats, primes: Floats) -> None:
     """NTT of every row in place."""
     for row in range(x.shape[0]):
-        forward_row(x[row], roots[limbs[row]], primes[limbs[row]])
+        limb = limbs[row % limbs.size]
+        forward_row(x[row], roots[limb], primes[limb])
 
 
 @kernel
 def inverse(x: Floats, limbs: Ints, roots: Floats, primes: Floats) -> None:
     """Inverse NTT of every row in place."""
     for row in range(x.shape[0]):
-        inverse_row(x[row], roots[limbs[row]], primes[limbs[row]])
+        limb = limbs[row % limbs.size]
+        inverse_row(x[row], roots[limb], primes[limb])
 
 
 @kernel
 def multiply(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
     """out = a * b; the rows of b repeat when there are fewer."""
     for row in range(out.shape[0]):
-        modulus = primes[limbs[row]]
+        modulus = primes[limbs[row % limbs.size]]
         p, p_inverse, x, y, z = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row % b.shape[0]], out[row]
         for j in range(0, z.size, 8):
             v.store(z, j, v.lift(product(v.load(x, j), v.load(y, j), p, p_inverse), p))
@@ -37,9 +39,22 @@ def multiply(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> 
 def add(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
     """out = a + b."""
     for row in range(out.shape[0]):
-        p, x, y, z = v.splat(primes[limbs[row]]), a[row], b[row], out[row]
+        p, x, y, z = v.splat(primes[limbs[row % limbs.size]]), a[row], b[row], out[row]
         for j in range(0, z.size, 8):
             v.store(z, j, v.lift(v.add(v.load(x, j), v.sub(v.load(y, j), p)), p))
+
+
+@kernel
+def hidden(out: Floats, message: Floats, noise: Ints, mask: Floats, limbs: Ints, primes: Floats) -> None:
+    """out = message + noise - mask, for signed noise below every prime; mask may be out."""
+    for row in range(out.shape[0]):
+        modulus = primes[limbs[row]]
+        x, y, z = message[row], mask[row], out[row]
+        for j in range(z.size):
+            value = x[j] + float(noise[j]) - y[j]
+            value += modulus if value < 0.0 else 0.0
+            value += modulus if value < 0.0 else 0.0
+            z[j] = value - modulus if value >= modulus else value
 
 
 @kernel
@@ -56,12 +71,23 @@ def multiply_sum(out: Floats, a: Floats, b: Floats, limb: int, modulus: float) -
 
 
 @kernel
+def scaled(out: Floats, a: Floats, scale: Floats, limbs: Ints, primes: Floats) -> None:
+    """out = a * scale[row]; out may be a itself."""
+    for row in range(out.shape[0]):
+        modulus, factor = primes[limbs[row % limbs.size]], scale[row % scale.size]
+        p, x, z = v.splat(modulus), a[row], out[row]
+        s, s_q = v.splat(factor), v.splat(factor / modulus)
+        for j in range(0, z.size, 8):
+            v.store(z, j, v.lift(mulmod(v.load(x, j), s, s_q, p), p))
+
+
+@kernel
 def subtract_scale(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints, primes: Floats) -> None:
     """out = (a - b) * scale[row]."""
     for row in range(out.shape[0]):
-        modulus = primes[limbs[row]]
+        modulus, factor = primes[limbs[row % limbs.size]], scale[row % scale.size]
         p, x, y, z = v.splat(modulus), a[row], b[row], out[row]
-        s, s_q = v.splat(scale[row]), v.splat(scale[row] / modulus)
+        s, s_q = v.splat(factor), v.splat(factor / modulus)
         for j in range(0, z.size, 8):
             v.store(z, j, v.lift(mulmod(v.sub(v.load(x, j), v.load(y, j)), s, s_q, p), p))
 
@@ -70,9 +96,9 @@ def subtract_scale(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints
 def scale_add(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints, primes: Floats) -> None:
     """out = a * scale[row] + b."""
     for row in range(out.shape[0]):
-        modulus = primes[limbs[row]]
+        modulus, factor = primes[limbs[row % limbs.size]], scale[row % scale.size]
         p, p_inverse, x, y, z = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row], out[row]
-        s, s_q = v.splat(scale[row]), v.splat(scale[row] / modulus)
+        s, s_q = v.splat(factor), v.splat(factor / modulus)
         for j in range(0, z.size, 8):
             v.store(z, j, canonical(v.add(mulmod(v.load(x, j), s, s_q, p), v.load(y, j)), p, p_inverse))
 
@@ -237,3 +263,13 @@ def place_weights(out: Floats, weights: Ints, stride: int, spacing: int, factor:
                     out[exponent] = value
                 else:
                     out[exponent + n] = -value
+
+
+@kernel
+def small_residues(out: Floats, x: Ints, primes: Floats) -> None:
+    """out[row] = x mod primes[row], for |x| below every prime."""
+    for row in range(out.shape[0]):
+        modulus, target = primes[row], out[row]
+        for j in range(x.size):
+            value = float(x[j])
+            target[j] = value + modulus if value < 0.0 else value

@@ -7,10 +7,11 @@ import math
 
 import numpy as np
 
-from protocols.he.buffers import copied
+from protocols.he.buffers import copied, empty
 from protocols.he.engine import ConversionTables, DivisionTables, Engine, engine_for
 from protocols.he.ntt import Floats, Ints, Tables
 from protocols.he.params import ParamSet
+from protocols.he.pointwise import small_residues
 
 
 class Basis:
@@ -44,7 +45,7 @@ class Ring:
         self.response = Basis(primes, tuple(range(first_response, first_aux)))
         self.aux = Basis(primes, tuple(range(first_aux, len(primes))))
         self.special = primes[count] if special else 1
-        self._conversions: dict[tuple[tuple[int, ...], tuple[int, ...]], ConversionTables] = {}
+        self._conversions: dict[tuple[tuple[int, ...], tuple[int, ...], bool], ConversionTables] = {}
         self._divisions: dict[tuple[tuple[int, ...], tuple[int, ...]], DivisionTables] = {}
 
     def forward(self, x: Floats, basis: Basis) -> Floats:
@@ -60,8 +61,10 @@ class Ring:
         return out
 
     def small(self, x: Ints, basis: Basis) -> Floats:
-        """Residues of small signed coefficients [..., N]."""
-        return np.stack([x % p for p in basis.primes], axis=-2).astype(np.float64)
+        """Residues of small signed coefficients [N], below every prime in absolute value: [basis.size, N]."""
+        out = empty(basis.size, x.size)
+        small_residues(out, x, np.array(basis.primes, dtype=np.float64))
+        return out
 
     def monomial(self, exponent: int, basis: Basis) -> Floats:
         """X^exponent in transformed form [basis.size, N]; any integer exponent."""
@@ -80,23 +83,19 @@ class Ring:
         """Slot permutation of the automorphism X -> X^element."""
         return self.engine.tables.automorphism(element)
 
-    def extend(self, x: Floats, source: Basis, target: Basis) -> Floats:
-        """Centred lift of coefficients to other primes: exact base conversion."""
-        key = source.primes, target.primes
+    def extend(self, x: Floats, source: Basis, target: Basis, out: Floats | None = None) -> Floats:
+        """Centred lift of coefficients to other primes: exact base conversion, written to `out` if given."""
+        return self.engine.convert(x, self._conversion(source, target, False), out)
+
+    def rescale(self, x: Floats, source: Basis, target: Basis, out: Floats | None = None) -> Floats:
+        """round(target / source * x) for coprime moduli, coefficient form: one exact base conversion."""
+        return self.engine.convert(x, self._conversion(source, target, True), out)
+
+    def _conversion(self, source: Basis, target: Basis, rescale: bool) -> ConversionTables:
+        key = source.primes, target.primes, rescale
         if key not in self._conversions:
             self._conversions[key] = ConversionTables(*key)
-        return self.engine.convert(x, self._conversions[key])
-
-    def rescale(self, x: Floats, source: Basis, target: Basis) -> Floats:
-        """round(target / source * x) for coprime moduli, coefficient form: one exact base conversion.
-
-        target * x = source * y + [target * x]_source, and target vanishes modulo its own primes.
-        """
-        limbs, target_limbs = source.limbs, target.limbs
-        factor = np.array([target.modulus % p for p in source.primes], dtype=np.float64)
-        rest = self.extend(self.engine.subtract_scale(x, np.zeros_like(x), factor, limbs), source, target)
-        factor = np.array([pow(source.modulus, -1, p) for p in target.primes], dtype=np.float64)
-        return self.engine.subtract_scale(np.zeros_like(rest), rest, factor, target_limbs)
+        return self._conversions[key]
 
     def drop(self, x: Floats, source: Basis, target: Basis) -> Floats:
         """round(x * target / source) in transformed form, for target's primes among source's: exact division by the

@@ -5,39 +5,84 @@ A seed is used for one purpose only. AES-256 in counter mode is the generator; `
 seed.
 """
 
+import sys
+from functools import lru_cache
+
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
-from protocols.he.ntt import Floats, Ints, mulmod
+from protocols.he.buffers import empty
+from protocols.he.jit import kernel
+from protocols.he.ntt import Floats, Ints
 from protocols.he.ring_q import Basis
+from protocols.he.scalars import weighted_residues
 
+Words = NDArray[np.uint64]
 SEED_NBYTES = 32
 ERROR_ETA = 21  # centred binomial error: variance eta / 2
 ERROR_VARIANCE = ERROR_ETA / 2
 
 
+def _generator(seed: bytes) -> CipherContext:
+    return Cipher(algorithms.AES256(seed), modes.CTR(_counter(0))).encryptor()
+
+
+def _counter(lane: int) -> bytes:
+    return lane.to_bytes(8, "big") + bytes(8)
+
+
+@lru_cache(maxsize=16)
+def _zeros(nbytes: int) -> bytes:
+    return bytes(nbytes)
+
+
 def stream(seed: bytes, lane: int, nbytes: int) -> bytes:
     """nbytes of the lane-th key stream of the seed: AES-256-CTR, the lane in the upper half of the counter block."""
-    counter = lane.to_bytes(8, "big") + bytes(8)
-    return Cipher(algorithms.AES256(seed), modes.CTR(counter)).encryptor().update(bytes(nbytes))
+    generator = _generator(seed)
+    generator.reset_nonce(_counter(lane))
+    return generator.update(_zeros(nbytes))
 
 
-def _accepted(seed: bytes, lane: int, count: int, mask: int, limit: int) -> NDArray[np.uint64]:
-    """The first `count` words of the stream that lie below `limit` after masking: exactly uniform on [0, limit)."""
-    wanted = count + count // 8 + 64
+@kernel
+def _accept(words: Words, mask: int, limit: int, out: Floats) -> int:
+    """The first words that lie below `limit` after masking, to `out`; gives how many there were room for."""
+    most, low, kept = np.uint64(limit), np.uint64(mask), 0
+    for j in range(words.size):
+        value = words[j] & low
+        if value < most:
+            out[kept] = float(value)
+            kept += 1
+            if kept == out.size:
+                break
+    return kept
+
+
+def _accepted(generator: CipherContext, lane: int, mask: int, limit: int, out: Floats) -> None:
+    """Fill a row with the first words of a stream that lie below `limit` after masking: exactly uniform on
+    [0, limit), limit < 2^53.
+    """
+    wanted = out.size + out.size // 8 + 64
     while True:
-        words = np.frombuffer(stream(seed, lane, 8 * wanted), dtype="<u8") & np.uint64(mask)
-        words = words[words < np.uint64(limit)]
-        if words.size >= count:
-            return words[:count]
+        memory = empty(wanted + 2).view(np.uint64)  # the cipher asks for a block more than it writes
+        generator.reset_nonce(_counter(lane))
+        generator.update_into(_zeros(8 * wanted), memory.view(np.uint8).data)
+        if _accept(_little(memory[:wanted]), mask, limit, out) == out.size:
+            return
         wanted *= 2
 
 
-def uniform_residues(seed: bytes, basis: Basis, n: int) -> Floats:
-    """A uniform ring element [basis.size, n]; public expansion of the a-part."""
-    rows = [_accepted(seed, lane, n, (1 << p.bit_length()) - 1, p) for lane, p in enumerate(basis.primes)]
-    return np.stack(rows).astype(np.float64)
+def _little(words: Words) -> Words:
+    """Words of a byte stream in this machine's order."""
+    return words if sys.byteorder == "little" else words.byteswap()
+
+
+def uniform_residues(seed: bytes, basis: Basis, n: int, out: Floats | None = None) -> Floats:
+    """A uniform ring element [basis.size, n], written to `out` if given; public expansion of the a-part."""
+    out, generator = empty(basis.size, n) if out is None else out, _generator(seed)
+    for lane, (row, p) in enumerate(zip(out, basis.primes, strict=True)):
+        _accepted(generator, lane, (1 << p.bit_length()) - 1, p, row)
+    return out
 
 
 def ternary(seed: bytes, n: int) -> Ints:
@@ -73,15 +118,14 @@ def flooding_bound(target: int) -> tuple[int, int, int]:
 def flooding(seed: bytes, count: int, target: int, basis: Basis) -> Floats:
     """`count` values uniform on [-F, F), F = flooding_bound(target), as residues [basis.size, count]."""
     bound, high, low = flooding_bound(target)
-    top = _accepted(seed, 0, count, (1 << (2 * high - 1).bit_length()) - 1, 2 * high).astype(np.int64)
-    limbs = -(-low // 32)
+    chosen = np.empty(count)
+    _accepted(_generator(seed), 0, (1 << (2 * high - 1).bit_length()) - 1, 2 * high, chosen)
+    top, limbs = chosen.astype(np.int64), -(-low // 32)
     words = np.frombuffer(stream(seed, 1, 4 * limbs * count), dtype="<u4").reshape(limbs, count).astype(np.int64)
     if low % 32:
         words[-1] &= (1 << (low % 32)) - 1
-    rows = []
-    for p in basis.primes:
-        total = mulmod(top % p, np.full(count, (1 << low) % p, dtype=np.int64), p) - bound % p
-        for k in range(limbs):
-            total += mulmod(words[k] % p, np.full(count, (1 << (32 * k)) % p, dtype=np.int64), p)
-        rows.append(total % p)
-    return np.stack(rows).astype(np.float64)
+    powers = np.array([[pow(2, 32 * k, p) for k in range(limbs)] for p in basis.primes], dtype=np.int64)
+    weight, offset = (np.array([value % p for p in basis.primes], dtype=np.int64) for value in (1 << low, bound))
+    out = np.empty((basis.size, count))
+    weighted_residues(out, top, words, weight, powers, offset, np.array(basis.primes, dtype=np.int64))
+    return out

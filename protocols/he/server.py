@@ -9,7 +9,7 @@ weights from anything less.
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from protocols.he.bfv import Multiplier, Shares, automorphism, encode
 from protocols.he.bits import MalformedMessage, pack, packed_nbytes, unpack
 from protocols.he.buffers import empty
-from protocols.he.client import Draw, ShapeMismatch, check_share, encoded
+from protocols.he.client import Draw, ShapeMismatch, check_share, placed
 from protocols.he.merging import Packer
 from protocols.he.noise import NoiseReport, check_weights, flood_target
 from protocols.he.ntt import Floats
@@ -62,7 +62,7 @@ class Product:
 class Result:
     """Ciphertexts of one product at q1, transformed, one for each response; they must not leave without `respond`."""
 
-    parts: tuple[Floats, ...]
+    parts: tuple[Floats, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Weights:
     """The server's checked weight matrices [experts, f, d] and the noise they cause."""
 
     plan: Plan
-    values: PackedWeights
+    values: PackedWeights = field(repr=False)
     report: NoiseReport
 
     @property
@@ -97,6 +97,12 @@ def prepare(plan: Plan, values: PackedWeights) -> Weights:
     return Weights(plan, values, check_weights(plan, max(blocks) * plan.factor**2, largest))
 
 
+def _add_share(c0: Floats, layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> None:
+    """Add the server's own share to the first component of an upload, in place: few coefficients are touched."""
+    positions, message = placed(layout, ciphertext, share, basis)
+    c0[:, positions] = (c0[:, positions] + message) % np.array(basis.primes, dtype=np.float64)[:, None]
+
+
 class ServerKeys:
     """The client's public keys, and everything the server does with them."""
 
@@ -120,8 +126,8 @@ class ServerKeys:
             body = start + SEED_NBYTES
             start = body + packed_nbytes(basis.bits, (ring.n,) * basis.size)
             out = empty(2, basis.size, ring.n)
-            out[0] = np.stack(unpack(data[body: start], basis.primes, (ring.n,) * basis.size))
-            out[1] = uniform_residues(seed, basis, ring.n)
+            unpack(data[body: start], basis.primes, (ring.n,) * basis.size, out[0])
+            uniform_residues(seed, basis, ring.n, out[1])
             return out
 
         def switching(digits: int, basis: Basis) -> Floats:
@@ -146,9 +152,9 @@ class ServerKeys:
         parts = empty(layout.count, 2, ring.q0.size, ring.n)
         for k in range(layout.count):
             piece = data[k * each: (k + 1) * each]
-            c0 = np.stack(unpack(piece[SEED_NBYTES:], ring.q0.primes, (ring.n,) * ring.q0.size))
-            parts[k, 0] = ring.engine.add(c0, encoded(layout, k, own_share, ring.q0), ring.q0.limbs)
-            parts[k, 1] = uniform_residues(piece[:SEED_NBYTES], ring.q0, ring.n)
+            unpack(piece[SEED_NBYTES:], ring.q0.primes, (ring.n,) * ring.q0.size, parts[k, 0])
+            _add_share(parts[k, 0], layout, k, own_share, ring.q0)
+            uniform_residues(piece[:SEED_NBYTES], ring.q0, ring.n, parts[k, 1])
         return Operand(layout, parts)
 
     def _expand(self, plan: SelectPlan, ciphertext: Floats, level: int = 0,
@@ -274,8 +280,10 @@ class ServerKeys:
     def _respond_one(self, ring: Ring, part: Floats, count: int, positions: NDArray[np.int64], mask: Shares, k: int,
                      draw: Draw) -> bytes:
         engine, q1, basis, params = ring.engine, ring.q1, ring.response, self.keys.params
-        u = ring.forward(ring.small(ternary(draw(f"u{k}", SEED_NBYTES), ring.n), q1), q1)
-        noisy = ring.inverse(engine.add(part, engine.multiply(self.encryption, u, q1.limbs), q1.limbs), q1)
+        u = ring.small(ternary(draw(f"u{k}", SEED_NBYTES), ring.n), q1)
+        engine.forward(u, q1.limbs)
+        noisy = engine.add(part, engine.multiply(self.encryption, u, q1.limbs), q1.limbs)
+        engine.inverse(noisy, q1.limbs)
         c1 = engine.add(noisy[1], ring.small(error(draw(f"e1_{k}", SEED_NBYTES), ring.n), q1), q1.limbs)
         padded = -(-count // 8) * 8
         c0 = np.zeros((q1.size, padded))

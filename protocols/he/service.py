@@ -41,15 +41,15 @@ class BfvClient:
     """The client's end: it alone holds the secret key. keys: None in the shapes interpretation, which calls nothing."""
 
     def __init__(self, keys: ClientKeys | None) -> None:
-        self._keys: Any = keys
+        self.keys: Any = keys
 
     def encrypt(self, p: Party, x: RingArray, layout: Layout) -> bytes:
         rows = to_words(x)
-        return b"".join(self._keys.encrypt(layout, rows[i], _draw(p, i)) for i in range(len(rows)))
+        return b"".join(self.keys.encrypt(layout, rows[i], _draw(p, i)) for i in range(len(rows)))
 
     def decrypt(self, content: bytes, plan: Plan, spec: Spec) -> RingArray:
         size = plan.response_nbytes
-        rows = [self._keys.decrypt(plan, content[at : at + size]) for at in range(0, len(content), size)]
+        rows = [self.keys.decrypt(plan, content[at : at + size]) for at in range(0, len(content), size)]
         return stack(*(from_words(spec.ring, row) for row in rows))
 
 
@@ -65,21 +65,21 @@ class BfvServer:
     """The server's end: public keys, and the ledger of what its responses have cost so far."""
 
     def __init__(self, keys: ServerKeys | None, budget: EpsilonBudget) -> None:
-        self._keys: Any = keys
+        self.keys: Any = keys
         self.budget = budget
 
     def absorb(self, content: bytes, x: RingArray, layout: Layout) -> list[Operand]:
         rows, size = to_words(x), layout.nbytes
-        return [self._keys.absorb(layout, content[i * size : (i + 1) * size], rows[i]) for i in range(len(rows))]
+        return [self.keys.absorb(layout, content[i * size : (i + 1) * size], rows[i]) for i in range(len(rows))]
 
     def tensor(self, plan: SelectPlan, t: Sequence[Operand], x: Sequence[Operand]) -> list[Product]:
-        return [self._keys.tensor(plan, a, b) for a, b in zip(t, x, strict=True)]
+        return [self.keys.tensor(plan, a, b) for a, b in zip(t, x, strict=True)]
 
     def linear(self, plan: LinearPlan, x: Sequence[Operand]) -> list[Product]:
-        return [self._keys.linear(plan, a) for a in x]
+        return [self.keys.linear(plan, a) for a in x]
 
     def apply(self, plan: Plan, weights: Weights, rows: Sequence[Product]) -> list[Masked]:
-        return [Masked(result, weights.epsilon) for result in self._keys.apply(plan, weights, rows)]
+        return [Masked(result, weights.epsilon) for result in self.keys.apply(plan, weights, rows)]
 
     def admit(self, responses: Sequence[tuple[Weights, int]]) -> None:
         """Raises EpsilonExhausted, and spends nothing, if these responses together would exceed the budget."""
@@ -89,7 +89,7 @@ class BfvServer:
         """Raises EpsilonExhausted before anything leaves, if the session's budget would be exceeded."""
         self.budget.charge(sum(row.epsilon for row in rows))
         masks = to_words(mask)
-        return b"".join(self._keys.respond(plan, row.result, masks[i], _draw(p, i)) for i, row in enumerate(rows))
+        return b"".join(self.keys.respond(plan, row.result, masks[i], _draw(p, i)) for i, row in enumerate(rows))
 
 
 class HeService:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -101,9 +101,9 @@ class CotSlice:
 
     hash: TweakableHash
     first: int
-    keys: U64
-    choices: Bits
-    delta: U64 | None
+    keys: U64 = field(repr=False)
+    choices: Bits = field(repr=False)
+    delta: U64 | None = field(repr=False)
 
     def streams(self, low: int, high: int, blocks: int) -> U64:
         """Hashed streams of COTs low .. high - 1, `blocks` 128-bit blocks each; hash a COT once only.
