@@ -54,6 +54,8 @@ class Setup:
 
 def from_case(entry: Entry, case: Case) -> Iterator[Setup]:
     contract = ONE_ULP_CONTRACT if entry.share_level else CONTRACTS.get(entry.name)
+    if entry.contract is not None:
+        contract = Contract(entry.contract)
     for variant in cases_of(entry.name, [secret.spec for secret in case.secrets], case.public):
         setup = Setup(entry.name, entry.proto, contract, Dag(), public=case.public, plans=case.plans)
         setup.entry, setup.case = entry, case

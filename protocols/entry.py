@@ -85,6 +85,8 @@ class Entry:
     `difference`: the outputs are r at `case.leading[0]`'s peer and r + value at that role (correlated OT).
     `relation`: what holds between the outputs where they are random (triples). `price`: of rows without cases, which
     are exercised by their own tests: steps whose output is a ciphertext or a key, and the set-up of a session.
+    `contract`: the functionality once more, on ring arrays (bits over Z_2), for the proof of correctness; the catalog's
+    own stand in `proofs.contracts`. `tiny`: calls of a few bits, for the exact enumeration of all inputs and tapes.
     """
 
     proto: ProtocolDecl[Any]
@@ -96,6 +98,8 @@ class Entry:
     price: Cost | None = None
     functionality: Functionality | None = None
     share_level: bool = False
+    contract: Callable[..., Any] | None = None
+    tiny: tuple[Case, ...] = ()
 
     @property
     def name(self) -> str:
