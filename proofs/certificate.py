@@ -36,10 +36,11 @@ from protocols.he.service import DEFAULT_BUDGET
 from protocols.ot.ideal import IdealOtService
 from sim.ring import Ring, RingArray
 from sim.role import CLIENT, SERVER, Role
-from sim.wire import Blob, spec_to_json
+from sim.wire import Blob, quoted, spec_to_json
 from sim.world import Service
 
 Document = dict[str, Any]
+LARGEST = 1 << 27  # bytes of a file
 FUNCTIONALITY_OUTPUT = "functionality"  # the kind of a view entry that no message carries
 # Of this package; the search is not trusted.
 FRONT_END = ("symbolic.py", "trace.py", "certificate.py", "checker.py", "rules.py", "joint.py")
@@ -235,8 +236,8 @@ def find(claim: Mapping[str, Any], rows: Sequence[Entry] = CATALOG) -> tuple[Ent
                     if role.value == claim.get("corrupted"):
                         return entry, case, role
     raise UnknownClaim(
-        f"no protocol {claim.get('protocol')!r} with a case {claim.get('case')!r} and a party "
-        f"{claim.get('corrupted')!r} in the catalog; `secmoe catalog` lists them"
+        f"no protocol {quoted(claim.get('protocol'))} with a case {quoted(claim.get('case'))} and a party "
+        f"{quoted(claim.get('corrupted'))} in the catalog; `secmoe catalog` lists them"
     )
 
 
@@ -254,15 +255,29 @@ class Rebuilder:
             self._last = (key, trace_case(entry, case))
         masking = claim.get("masking")
         if masking is not None and not (isinstance(masking, list) and [type(n) for n in masking] == [int] * 3):
-            raise Rejected(f"malformed certificate: expected a statistical distance as three integers, got {masking!r}")
+            raise Rejected(
+                f"malformed certificate: expected a statistical distance as three integers, got {quoted(masking)}"
+            )
         return rebuilt(entry, case, self._last[1], role, masking)
 
 
 def check_file(path: Path, rebuild: Rebuilder | None = None) -> Accepted:
     """Re-check a certificate file against the source; raises Rejected, UnknownClaim or OSError."""
-    text = path.read_text(encoding="utf-8")
+    text = _text(path)
     with uncollected():
         return check(text, rebuild or Rebuilder(), no_model)
+
+
+def _text(path: Path) -> str:
+    """The text of a certificate file; Rejected where it is none, before it is read where that can be known."""
+    if path.exists() and not path.is_file():
+        raise Rejected(f"{path}: expected a certificate, got something that is not a regular file")
+    if path.stat().st_size > LARGEST:
+        raise Rejected(f"{path}: expected a certificate of at most {LARGEST:,} bytes, got {path.stat().st_size:,}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Rejected(f"{path}: expected a certificate, got a file that is not UTF-8 ({error.reason})") from error
 
 
 def check_folder(folder: Path) -> Iterator[tuple[Path, Accepted | None, str | None]]:
@@ -274,7 +289,7 @@ def check_folder(folder: Path) -> Iterator[tuple[Path, Accepted | None, str | No
     for path in sorted(folder.glob("*.json")):
         try:
             accepted = check_file(path, rebuild)
-        except (Rejected, UnknownClaim, UnicodeDecodeError) as error:
+        except (Rejected, UnknownClaim) as error:
             yield path, None, str(error)
         else:
             yield path, accepted, None

@@ -25,6 +25,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from reprlib import repr as shortened
 from typing import Any
 
 from proofs.joint import JOINT, Solve
@@ -77,18 +78,23 @@ def read(text: str) -> dict[str, Any]:
     """Parse a certificate; raises Rejected on anything that is not one, byte for byte as it was written."""
     try:
         document: dict[str, Any] = json.loads(text, parse_float=_no_float, parse_constant=_no_float)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except Rejected:
+        raise
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of more digits than Python converts
         raise Rejected(f"expected a certificate, got a truncated or damaged file ({error}); write it again") from None
     need(isinstance(document, dict) and document.get("format") == FORMAT, f"expected the format {FORMAT}, got another")
     found = document.get("version")
     need(
-        type(found) is int and found == VERSION, f"expected certificate version {VERSION}, got {found}; prove it again"
+        type(found) is int and found == VERSION,
+        f"expected certificate version {VERSION}, got {shortened(found)}; prove it again",
     )
+    own, altered = document.get("digest"), "the certificate was altered: its digest differs; prove it again"
+    need(type(own) is str, altered)
     # In the canonical encoding the digest is one entry of the text; what is left without it is what was digested.
-    entry = f'"digest":{canonical(document.get("digest"))},'
+    entry = f'"digest":{canonical(own)},'
     body = text.replace(entry, "").removesuffix("\n")
     found = hashlib.sha256(body.encode()).hexdigest()
-    need(document.get("digest") == found, "the certificate was altered: its digest differs; prove it again")
+    need(own == found, altered)
     need(isinstance(document.get("claim"), dict), "malformed certificate: it makes no claim")
     return document
 
@@ -104,7 +110,16 @@ def check(text: str, rebuild: Callable[[dict[str, Any]], dict[str, Any]], solve:
     solve: whether an SMT-LIB 2 script has no model.
     """
     document = read(text)
-    fresh = rebuild(document["claim"])
+    try:
+        fresh = rebuild(document["claim"])
+        _compare(text, document, fresh)
+    except RecursionError:
+        raise Rejected("malformed certificate: values are nested too deeply") from None
+    return verify(document, solve)
+
+
+def _compare(text: str, document: dict[str, Any], fresh: dict[str, Any]) -> None:
+    """Raise Rejected unless what the source says of itself is what the certificate says of it."""
     # Byte for byte the canonical encoding of the certificate with the source's own parts in it: so they are equal.
     if canonical({**document, **{part: fresh[part] for part in REBUILT}}) + "\n" != text:
         for part in REBUILT:
@@ -112,7 +127,6 @@ def check(text: str, rebuild: Callable[[dict[str, Any]], dict[str, Any]], solve:
                 difference = _difference(part, document.get(part), fresh[part])
                 raise Rejected(f"the certificate is about another source: {difference}")
         raise Rejected("the certificate was altered: its encoding is not the canonical one")
-    return verify(document, solve)
 
 
 def _difference(part: str, claimed: Any, actual: Any) -> str:

@@ -86,11 +86,15 @@ def read_params(name: str) -> ParamSet:
     path = Path(name)
     if name in PARAM_SETS or path.suffix != ".json":
         return param_set(name)
+    if path.exists() and not path.is_file():
+        raise ParameterFileError(f"--params {name}: expected a file, got something that is not a regular file")
     try:
         if path.stat().st_size > MOST_INPUT_BYTES:
             raise ParameterFileError(f"--params {name}: expected at most {MOST_INPUT_BYTES:,} bytes; shorten it")
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ParameterFileError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, a number without end
         wanted = ", ".join(PARAMETER_FIELDS)
         raise ParameterFileError(f"--params {name}: expected a JSON object with {wanted}: {error}") from error
     try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from proofs.checker import canonical, digest
 from sim.role import Role
+from sim.wire import quoted
 
 FORMAT, VERSION = "secmoe-checked", 1
 CERTIFICATE, AUDIT = "certificate", "audit"
@@ -70,14 +71,14 @@ def read(path: Path) -> Json:
     if document.get("format") != FORMAT:
         raise StoreError("a foreign file: it does not have the format of a result")
     if type(document.get("version")) is not int or document["version"] != VERSION:
-        raise StoreError(f"expected version {VERSION}, got {document.get('version')!r}")
+        raise StoreError(f"expected version {VERSION}, got {quoted(document.get('version'))}")
     if document.keys() != set(FIELDS) or any(type(document[name]) is not str for name in TEXTS):
         raise StoreError(f"expected exactly {', '.join(FIELDS)}, each of its type")
     body = {key: value for key, value in document.items() if key != "digest"}
     if document["digest"] != digest(body) or canonical(document) + "\n" != text:
         raise StoreError("it was altered: its digest or its encoding differs")
     if document["kind"] not in (CERTIFICATE, AUDIT) or document["corrupted"] not in [role.value for role in Role]:
-        raise StoreError(f"expected a certificate or an audit against a party, got {document['kind']!r}")
+        raise StoreError(f"expected a certificate or an audit against a party, got {quoted(document['kind'])}")
     if path.name != name_of(document):
         raise StoreError("it was renamed: its name says something else than its content")
     return document

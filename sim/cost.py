@@ -83,6 +83,7 @@ FREE = Cost()
 
 
 def sequence(*parts: Cost) -> Cost:
+    """All parts one after the other: bytes, messages, COTs and rounds add up; the empty list is free."""
     return reduce(lambda a, b: a + b, parts, FREE)
 
 

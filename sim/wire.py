@@ -6,8 +6,10 @@ interpretation uses as well, so that priced and recorded sizes are one number.
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,10 @@ from sim.concrete import CONCRETE
 from sim.ring import Ring, RingArray, Spec
 
 _RING = re.compile(r"z2\^([1-9][0-9]?)")
+# Of a shape that comes from outside: what an array can have, and be asked about, whatever its content.
+MOST_AXES = 32
+MOST_ELEMENTS = 1 << 48
+SHOWN = 120  # characters of a foreign value in an error
 
 
 class WireMismatch(RuntimeError):
@@ -47,7 +53,7 @@ class Blob:
     """
 
     spec: AnySpec
-    data: Any
+    data: Any = field(repr=False)
     sealed: bool = False
 
     @property
@@ -78,16 +84,21 @@ def decode(data: bytes, spec: Spec) -> RingArray:
     if l in (8, 16, 32, 64):
         words = np.frombuffer(data, f"<u{l // 8}").astype(np.uint64)
         return RingArray(CONCRETE, spec.ring, spec.shape, words.reshape(spec.shape))
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
-    if bits[spec.bits :].any():
+    if not is_padded(data, spec):
         raise WireMismatch(f"non-zero padding after {spec.bits} bits")
-    bits = bits[: spec.bits]
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[: spec.bits]
     if l == 1:
         return RingArray(CONCRETE, spec.ring, spec.shape, bits.reshape(spec.shape))
     wide = np.zeros((spec.size, 64), np.uint8)
     wide[:, :l] = bits.reshape(spec.size, l)
     words = np.packbits(wide, axis=1, bitorder="little").view("<u8").astype(np.uint64)
     return RingArray(CONCRETE, spec.ring, spec.shape, words.reshape(spec.shape))
+
+
+def is_padded(data: bytes, spec: Spec) -> bool:
+    """Whether the bits that follow the last element in its byte are zero; data: of `spec.nbytes` bytes."""
+    used = spec.bits % 8
+    return used == 0 or data[-1] >> used == 0
 
 
 def describe(spec: AnySpec) -> str:
@@ -109,11 +120,26 @@ def spec_to_json(spec: AnySpec) -> dict[str, Any]:
 
 
 def spec_from_json(kind: str, dtype: str, shape: list[int]) -> AnySpec:
-    """Inverse of `spec_to_json`; raises WireMismatch on anything else."""
-    sizes = isinstance(shape, list) and all(type(v) is int and v >= 0 for v in shape)
-    if sizes and isinstance(kind, str) and isinstance(dtype, str):
+    """Inverse of `spec_to_json`; raises WireMismatch on anything else, and on shapes that no array can have."""
+    if is_shape(shape) and isinstance(kind, str) and isinstance(dtype, str):
         if kind == "ring" and (width := _RING.fullmatch(dtype)) and 1 <= int(width[1]) <= 64:
             return Spec(Ring(int(width[1])), tuple(shape))
         if dtype == "bytes" and len(shape) == 1:
             return BlobSpec(kind, shape[0])
-    raise WireMismatch(f"expected a ring array or a byte string, got kind {kind!r}, dtype {dtype!r}, shape {shape!r}")
+    raise WireMismatch(
+        f"expected a ring array or a byte string of at most {MOST_AXES} axes and 2^48 elements, "
+        f"got kind {quoted(kind)}, dtype {quoted(dtype)}, shape {quoted(shape)}"
+    )
+
+
+def is_shape(value: Any) -> bool:
+    """Whether a JSON value is a shape that an array can have: an axis of length 0 makes no other one harmless."""
+    if not isinstance(value, list) or len(value) > MOST_AXES or any(type(n) is not int or n < 0 for n in value):
+        return False
+    size: int = math.prod(max(n, 1) for n in value)
+    return size <= MOST_ELEMENTS
+
+
+def quoted(value: Any) -> str:
+    """A foreign value in an error: on one line, escaped, its beginning where it is long."""
+    return shortened(value)[:SHOWN]

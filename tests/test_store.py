@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sim.message import Message, chain
 from sim.ring import Ring, Spec
 from sim.role import CLIENT, SERVER, Role
-from sim.wire import BlobSpec
+from sim.wire import BlobSpec, is_padded
 from sim.world import Execution
 from tests.small_runs import keep_small, run_small
 from transcripts import layout
@@ -57,6 +57,8 @@ def messages(draw: st.DrawFn) -> list[Message]:
         else:
             spec = BlobSpec(draw(st.sampled_from(["key", "ciphertext"])), draw(st.integers(0, 40)))
         payload = draw(st.none() | st.binary(min_size=spec.nbytes, max_size=spec.nbytes))
+        if payload and isinstance(spec, Spec) and not is_padded(payload, spec):
+            payload = payload[:-1] + b"\0"
         made.append(Message(role, f"r1/p/{word}", "r1/p", draw(st.integers(1, 4)), spec, payload))
     return made
 

@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sim.role import Role
 from sim.tape import KEY_BYTES
+from sim.wire import is_shape, quoted
 from transcripts.layout import to_json
 
 MAGIC = b"secmoe private 1"
@@ -46,9 +47,9 @@ class PrivateSide:
     """
 
     role: Role
-    key: bytes
-    arrays: Mapping[str, NDArray[Any]]
-    draws: Mapping[str, int]
+    key: bytes = field(repr=False)
+    arrays: Mapping[str, NDArray[Any]] = field(repr=False)
+    draws: Mapping[str, int] = field(repr=False)
 
 
 def private_path(transcript: Path, role: Role) -> Path:
@@ -113,7 +114,7 @@ def read_private(path: Path, role: Role, seal: bytes) -> PrivateSide:
     end = start + int.from_bytes(body[len(MAGIC) : start], "little")
     try:
         return _parsed(path, role, seal, json.loads(body[start:end]), body[end:])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, PrivateFileError):
             raise
         raise PrivateFileError(f"{path}: its header does not read ({error}); take an undamaged copy") from error
@@ -123,17 +124,31 @@ def _parsed(path: Path, role: Role, seal: bytes, header: dict[str, Any], data: b
     if header["role"] != role.value or header["seal"] != seal.hex():
         raise PrivateFileError(
             f"{path}: expected the {role.value} of the run with seal {seal.hex()[:16]}, "
-            f"got the {header['role']} of {header['seal'][:16]}; take the file recorded with this transcript"
+            f"got the {_told(header['role'])} of {_told(header['seal'])}; take the file recorded with this transcript"
         )
+    key, draws = bytes.fromhex(header["key"]), header["draws"]
+    if len(key) != KEY_BYTES or any(type(taken) is not int or taken < 0 for taken in draws.values()):
+        raise ValueError(f"expected a tape key of {KEY_BYTES} bytes and the bytes taken under each label")
     arrays: dict[str, NDArray[Any]] = {}
     start = 0
     for name, dtype, shape in header["arrays"]:
         if dtype not in DTYPES:
-            raise PrivateFileError(f"{path}: array {name!r}: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+            raise ValueError(f"array {quoted(name)}: expected one of {', '.join(DTYPES)}, got {quoted(dtype)}")
+        if name in arrays or not is_shape(shape):
+            raise ValueError(
+                f"array {quoted(name)}: expected one array under a name, with a shape, got {quoted(shape)}"
+            )
         size = math.prod(shape) * np.dtype(dtype).itemsize
         arrays[name] = np.frombuffer(data[start : start + size], dtype).reshape(shape)
         start += size
-    return PrivateSide(role, bytes.fromhex(header["key"]), arrays, header["draws"])
+    if start != len(data):
+        raise ValueError(f"expected {start} bytes of arrays, got {len(data)}")
+    return PrivateSide(role, key, arrays, draws)
+
+
+def _told(value: Any) -> str:
+    """A foreign text in an error: its first characters."""
+    return value[:16] if isinstance(value, str) and value.isprintable() else quoted(value)
 
 
 def _little(name: str, array: NDArray[Any]) -> NDArray[Any]:

@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from sim.message import Message
+from sim.ring import Spec
 from sim.role import Role
-from sim.wire import AnySpec, WireMismatch, spec_from_json
+from sim.wire import AnySpec, WireMismatch, is_padded, quoted, spec_from_json
 from transcripts.layout import (
     APPLICATION_ID,
     MINIMUM_SQLITE,
@@ -158,7 +159,7 @@ class Transcript:
         self.created: str = created
         self.seeded = bool(seeded)
         try:
-            self.public = dict[str, Any](from_json(public))
+            self.public = _object(from_json(public))
             self.phases = read_phases(from_json(phases), from_json(measured))
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             self._refuse(f"the parameters in table run do not read ({type(error).__name__}: {error})")
@@ -179,8 +180,12 @@ class Transcript:
             place = (order.get(header.phase, -1), *header.order)
             if place <= previous or (header.phase, header.sender, header.label) in labels:
                 self._refuse(f"{what} is out of canonical order or doubled")
-            if self.message(header).digest() != header.digest:
+            message = self.message(header)
+            if message.digest() != header.digest:
                 self._refuse(f"{what}: content or header do not match the digest")
+            content, spec = message.payload, header.spec
+            if content is not None and isinstance(spec, Spec) and not is_padded(content, spec):
+                self._refuse(f"{what}: its content has bits beyond its last element")
             state = link(state, header.digest)
             if state != header.chain:
                 self._refuse(f"{what}: the chain is broken here")
@@ -223,6 +228,12 @@ class Transcript:
             if size != nbytes:
                 self._refuse(f"{what} ({label}): expected {nbytes} bytes of content, got {max(size, 0)}")
         return header
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object of public parameters, got {quoted(value)}")
+    return value
 
 
 def require_sqlite() -> None:

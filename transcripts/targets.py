@@ -35,18 +35,21 @@ class Target:
     def __str__(self) -> str:
         return f"{self.protocol}: {self.case}"
 
+    @property
+    def shown(self) -> str:
+        """As text for people: a row of another module by the name of its protocol."""
+        return f"{self.resolve()[0].name}: {self.case}" if ":" in self.protocol else str(self)
+
 
 def _rows(name: str) -> list[Entry]:
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
             entry = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, ValueError, TypeError) as error:  # TypeError: a relative module
             raise UnknownProtocol(f"expected MODULE:ENTRY, got {name!r} ({error})") from error
         if not isinstance(entry, Entry):
-            raise UnknownProtocol(
-                f"{name}: expected a catalog row (protocols.entry.Entry), got {type(entry).__name__}"
-            )
+            raise UnknownProtocol(f"{name}: expected a catalog row (protocols.entry.Entry), got {type(entry).__name__}")
         return [entry]
     if name.startswith(PLANTED):
         return [fault.entry for fault in FAULTS if fault.name == name.removeprefix(PLANTED)]

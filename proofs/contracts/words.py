@@ -11,12 +11,12 @@ from sim.ring import Ring, RingArray, stack
 
 
 def non_negative(x: RingArray) -> RingArray:
-    """[x >= 0], signed."""
+    """The bit [x >= 0] over Z_2 of words that are read as signed; of x's shape."""
     return ~x.bit(x.ring.l - 1)
 
 
 def below(y: RingArray, x: RingArray) -> RingArray:
-    """[y < x], unsigned."""
+    """The bit [y < x] over Z_2 of unsigned words of one ring and shape."""
     l = x.ring.l
     if l < 64:
         wide = Ring(l + 1)
@@ -26,16 +26,18 @@ def below(y: RingArray, x: RingArray) -> RingArray:
 
 
 def same(y: RingArray, x: RingArray) -> RingArray:
+    """The bit [y = x] over Z_2 of words of one ring and shape."""
     return (y - x).equals(0)
 
 
 def floor_shift(x: RingArray, f: int) -> RingArray:
-    """floor(x / 2^f), signed."""
+    """floor(x / 2^f) over x's ring, x read as signed, 0 <= f < l."""
     l = x.ring.l
     return x if f == 0 else ((x + (1 << (l - 1))) >> f) - (1 << (l - 1 - f))
 
 
 def times(bit: RingArray, x: RingArray) -> RingArray:
+    """bit * x over x's ring; bit: over Z_2, of x's shape."""
     return bit.cast(x.ring) * x
 
 

@@ -8,7 +8,7 @@ logit. Attention, router and experts have no biases.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ class Model:
     the held-out items, where their file is there."""
 
     config: ModelConfig
-    parameters: Parameters
+    parameters: Parameters = field(repr=False)
     vocabulary: Vocabulary | None = None
     held_out: HeldOut | None = None
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from reprlib import repr as shortened
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +21,8 @@ Task = Literal["text", "image"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 WHOLE_NUMBERS = ("d", "f", "E", "k", "layers", "heads", "max_tokens", "vocabulary", "side", "patch")
 ACTIVATIONS: tuple[Activation, ...] = ("gelu", "relu", "silu")
+LARGEST = 1 << 31  # of a number in a file
+SHOWN = 120  # characters of a foreign value in an error
 
 
 class ConfigError(ValueError):
@@ -65,10 +71,10 @@ class MoeWeights:
     router [E, d], w1 [E, f, d], v [E, f, d] or None when not gated, w2 [E, d, f].
     """
 
-    router: Array
-    w1: Array
-    v: Array | None
-    w2: Array
+    router: Array = field(repr=False)
+    w1: Array = field(repr=False)
+    v: Array | None = field(repr=False)
+    w2: Array = field(repr=False)
 
     def check(self, config: MoeConfig) -> None:
         """Raise WeightShapeError unless the shapes are those of `config`."""
@@ -132,12 +138,39 @@ class ModelConfig(MoeConfig):
         return {**asdict(self), "classes": list(self.classes)}
 
     @staticmethod
-    def from_json(fields: dict[str, Any]) -> ModelConfig:
-        """The inverse of to_json; ConfigError on unknown or missing fields."""
-        odd = [name for name in WHOLE_NUMBERS if name in fields and type(fields[name]) is not int]
-        if odd:
-            raise ConfigError(f"expected a whole number for {odd[0]}, got {fields[odd[0]]!r}: correct it")
+    def from_json(fields: Any) -> ModelConfig:
+        """The inverse of to_json; ConfigError on anything else: unknown or missing fields, values of another type."""
+        names = {own.name for own in dataclasses.fields(ModelConfig)}
+        if not isinstance(fields, dict) or not fields.keys() <= names:
+            got = sorted(fields.keys() - names)[0] if isinstance(fields, dict) else type(fields).__name__
+            raise ConfigError(f"expected the fields of a model configuration, got {shortened(got)}: correct them")
+        for name, (holds, what) in _FIELDS.items():
+            if name in fields and not holds(fields[name]):
+                raise ConfigError(f"expected {what} for {name}, got {shortened(fields[name])[:SHOWN]}: correct it")
         try:
             return ModelConfig(**{**fields, "classes": tuple(fields["classes"])})
         except (TypeError, KeyError) as error:
-            raise ConfigError(f"expected the fields of a model configuration, got {sorted(fields)}: {error}") from error
+            raise ConfigError(f"expected the fields of a model configuration, one is missing: {error}") from error
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_word, value))
+
+
+# What a value from a file must be; ranges are the business of the class.
+_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = MappingProxyType(
+    {
+        **dict.fromkeys(WHOLE_NUMBERS, (_is_size, f"a whole number from 0 to {LARGEST}")),
+        **dict.fromkeys(("gated", "renormalise"), (lambda value: type(value) is bool, "true or false")),
+        **dict.fromkeys(("name", "task", "activation"), (_is_word, "a printable text")),
+        "classes": (_are_words, "a list of printable names"),
+    }
+)

@@ -7,7 +7,9 @@ architecture.HeldOut).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -19,8 +21,11 @@ from protocols.model.tokens import RESERVED, Vocabulary
 
 SHIPPED = Path(__file__).parent / "data"
 HEADER_KEY = "model"
+EXPERTS = ("router", "w1", "v", "w2")
 SUFFIX = ".safetensors"
 HELD_OUT_SUFFIX = ".heldout.safetensors"
+MOST_LAYERS = 4096
+SHOWN = 200  # characters of what the reader of the format says
 
 
 class UnknownModel(ValueError):
@@ -37,14 +42,27 @@ def known_models() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(SUFFIX) for name in names if not name.endswith(HELD_OUT_SUFFIX)))
 
 
-def load_model(name: str) -> Model:
-    """A shipped model by name, or the model in a .safetensors file. UnknownModel, BadModelFile."""
+def in_front(key: str, layer: int) -> bool:
+    """Whether a parameter is used before the experts of a layer."""
+    part, _, rest = key.partition(".")
+    if part != "layers":
+        return part in ("embedding", "position")
+    number, _, name = rest.partition(".")
+    return int(number) < layer or (int(number) == layer and name not in EXPERTS)
+
+
+def load_model(name: str, front: int | None = None) -> Model:
+    """A shipped model by name, or the model in a .safetensors file. UnknownModel, BadModelFile.
+
+    front: a layer; read only what comes before its experts. The client of that layer needs no more, and its file need
+    hold no more.
+    """
     path = SHIPPED / (name + SUFFIX) if name in known_models() else Path(name)
     if not path.is_file():
         raise UnknownModel(
             f"expected a model of {', '.join(known_models())} or the path of a {SUFFIX} file, got {name!r}"
         )
-    tensors, header = _read(path)
+    tensors, header = _read(path, lambda key: front is None or in_front(key, front))
     try:
         fields = json.loads(header[HEADER_KEY])
         config, words = ModelConfig.from_json(fields["config"]), fields["vocabulary"]
@@ -52,9 +70,11 @@ def load_model(name: str) -> Model:
         raise BadModelFile(
             f"expected a model configuration in the header of {path}, got none that reads: {error}"
         ) from error
-    _check(path, {key: tensor.shape for key, tensor in tensors.items()}, parameter_shapes(config))
-    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise BadModelFile(f"expected finite weights in {path}, got infinities or NaN: take an undamaged copy")
+    if config.layers > MOST_LAYERS:  # before shapes are listed, of which there are some for each layer
+        raise BadModelFile(f"expected at most {MOST_LAYERS} layers in {path}, got {config.layers}: take the right file")
+    wanted = {key: shape for key, shape in parameter_shapes(config).items() if front is None or in_front(key, front)}
+    _check(path, {key: tensor.shape for key, tensor in tensors.items()}, wanted)
+    _check_floats(path, tensors)
     beside = path.with_name(path.name.removesuffix(SUFFIX) + HELD_OUT_SUFFIX)
     return Model(
         config,
@@ -88,13 +108,15 @@ def _write(path: Path, tensors: dict[str, Array], header: dict[str, str] | None)
     path.write_bytes(save({key: np.ascontiguousarray(tensor) for key, tensor in tensors.items()}, header))
 
 
-def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+def _read(path: Path, wanted: Callable[[str], bool] = lambda key: True) -> tuple[dict[str, Array], dict[str, str]]:
     try:
         with safe_open(path, framework="numpy") as file:
-            names = file.keys()
+            names = filter(wanted, file.keys())
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BadModelFile(f"expected a safetensors file at {path}, got one that does not read: {error}") from error
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        # TypeError and AttributeError: the format knows types of numbers that numpy does not.
+        told = f"{error}"[:SHOWN]
+        raise BadModelFile(f"expected a safetensors file at {path}, got one that does not read: {told}") from error
 
 
 def _check(path: Path, got: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
@@ -106,8 +128,20 @@ def _check(path: Path, got: dict[str, tuple[int, ...]], wanted: dict[str, tuple[
         )
 
 
-def _vocabulary(path: Path, config: ModelConfig, words: list[str] | None) -> Vocabulary:
-    got = tuple(words or ())
+def _check_floats(path: Path, tensors: dict[str, Array]) -> None:
+    for key, tensor in tensors.items():
+        if tensor.dtype.kind != "f":
+            raise BadModelFile(
+                f"expected floating-point numbers in {key} of {path}, got {tensor.dtype}: train it again"
+            )
+        if not np.isfinite(tensor).all():
+            raise BadModelFile(f"expected finite weights in {path}, got infinities or NaN: take an undamaged copy")
+
+
+def _vocabulary(path: Path, config: ModelConfig, words: Any) -> Vocabulary:
+    got = tuple(words) if isinstance(words, list) else ()
+    if not all(isinstance(word, str) and word.isprintable() for word in got):
+        raise BadModelFile(f"expected printable words in {path}, got another vocabulary: take the right file")
     if len(got) != config.vocabulary or got[: len(RESERVED)] != RESERVED:
         raise BadModelFile(
             f"expected {config.vocabulary} words in {path}, {RESERVED} first, got {len(got)}: take the right file"
@@ -117,17 +151,24 @@ def _vocabulary(path: Path, config: ModelConfig, words: list[str] | None) -> Voc
 
 def _held_out(path: Path, config: ModelConfig) -> HeldOut:
     tensors, _ = _read(path)
-    labels = tensors.get("labels", np.zeros(0, dtype=np.uint8)).astype(np.int64)
+    labels = tensors.get("labels", np.zeros(0, dtype=np.uint8))
     width, features = (config.max_tokens, config.vocabulary) if config.task == "text" else (config.side**2,) * 2
     classes = len(config.classes)
     wanted = {
-        "items": (len(labels), width),
-        "labels": (len(labels),),
+        "items": (*labels.shape[:1], width),
+        "labels": labels.shape[:1],
         "baseline.weight": (classes, features),
         "baseline.bias": (classes,),
     }
     _check(path, {key: tensor.shape for key, tensor in tensors.items()}, wanted)
+    for key in ("items", "labels"):
+        if tensors[key].dtype.kind != "u":
+            raise BadModelFile(
+                f"expected unsigned numbers in {key} of {path}, got {tensors[key].dtype}: write it again"
+            )
+    baseline = {key: tensors[key] for key in ("baseline.weight", "baseline.bias")}
+    _check_floats(path, baseline)
     if len(labels) and int(labels.max()) >= classes:
         raise BadModelFile(f"expected labels below {classes} in {path}, got {labels.max()}: take the right file")
-    weight, bias = (tensors[f"baseline.{part}"].astype(np.float64) for part in ("weight", "bias"))
-    return HeldOut(tensors["items"], labels, weight, bias)
+    weight, bias = (tensor.astype(np.float64) for tensor in baseline.values())
+    return HeldOut(tensors["items"], labels.astype(np.int64), weight, bias)

@@ -20,6 +20,8 @@ RESERVED = ("<pad>", "<unknown>")
 SIGNS = "£$€!?"
 LONGEST_NUMBER = 11
 
+# A character reference that names no character, of more digits than Python converts.
+_ENDLESS = re.compile(r"&#[0-9]{1000,};?")
 _WORD = re.compile(rf"[^\W\d_]+(?:'[^\W\d_]+)*|\d+|[{re.escape(SIGNS)}]")
 
 
@@ -41,7 +43,8 @@ class ImageShapeError(ValueError):
 
 def split(text: str) -> list[str]:
     """The words of a text, normalised as the module says."""
-    plain = html.unescape(text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    text = html.unescape(_ENDLESS.sub("\N{REPLACEMENT CHARACTER}", text))
+    plain = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     return [_number(word) if word[0].isdecimal() else word for word in _WORD.findall(plain)]
 
 
