@@ -101,9 +101,9 @@ def reader(public: Mapping[str, Any]) -> Reader | None:
 
     try:
         run = LayerRun.from_public(public)
-        plan = run.plan
+        router, *experts = run.plan.plans
         rows = run.tokens * run.shape.k
-        return Homomorphic(run.params, [(plan.router, 1), (plan.up, rows), (plan.down, rows)])
+        return Homomorphic(run.params, [(router, 1), *((plan, rows) for plan in experts)])
     except ValueError:
         return None
 

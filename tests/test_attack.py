@@ -3,8 +3,6 @@ planted and on empty columns, and the whole of it on a model small enough to run
 
 from __future__ import annotations
 
-import json
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -20,16 +18,11 @@ from scipy import stats
 from protocols.model.architecture import HeldOut, Model, parameter_shapes
 from protocols.model.config import ModelConfig
 from protocols.model.store import save_model
-from secmoe.cli import main
 from transcripts import attack_runs
 from transcripts.attack import (
-    FOLDS,
-    Answered,
-    Moments,
     Question,
     Score,
     attack,
-    best,
     fold_of,
     label_question,
     majority,
@@ -37,8 +30,19 @@ from transcripts.attack import (
     token_question,
     transferred,
 )
-from transcripts.attack_plot import plot
-from transcripts.attack_runs import Bench, Plan, Report, Row, blocks, confirmed, judged, pack, run, unpack, work
+from transcripts.attack_runs import (
+    Bench,
+    Plan,
+    Report,
+    blocks,
+    choose,
+    confirmed,
+    judged,
+    pack,
+    run,
+    unpack,
+    work,
+)
 from transcripts.campaign import Store
 from transcripts.extraction import METADATA, Columns, Key, Table, columns
 from transcripts.ordinary import HYBRID, REAL
@@ -48,7 +52,7 @@ CLASSES = ("dark", "bright")
 CONFIG = ModelConfig(
     d=4, f=4, E=4, name="tiny", task="image", layers=1, heads=1, max_tokens=4, side=4, patch=2, classes=CLASSES
 )
-ITEMS = 60
+ITEMS = 120
 ONE: Key = ("received", "layer/word", "bits")
 TWO: Key = ("received", "layer/more", "bits")
 
@@ -63,27 +67,19 @@ def test_the_interval_is_wilsons(n: int, data: st.DataObject) -> None:
     assert Score(right, n).interval == pytest.approx((want.low, want.high), abs=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32), st.lists(st.sampled_from(range(FOLDS)), min_size=2, max_size=FOLDS, unique=True))
-def test_f_is_that_of_the_training_folds(seed: int, training: list[int]) -> None:
-    rng = np.random.default_rng(seed)
-    truth, fold = rng.integers(0, 3, 80), rng.permutation(80) % FOLDS
-    small = rng.integers(-128, 128, (80, 3)).astype(np.int8)
-    large = rng.normal(1e6, 2.0, (80, 2))
-    found = Moments({ONE: small, (METADATA, "", ""): large}, truth, fold).f(training)
-    kept = np.isin(fold, training)
-    groups = [np.concatenate([small, large], axis=1)[kept & (truth == c)] for c in range(3)]
-    want = stats.f_oneway(*groups).statistic
-    assert np.concatenate([found[ONE], found[METADATA, "", ""]]) == pytest.approx(want, rel=1e-3, abs=1e-6)
+@given(st.integers(2, 60), st.integers(1, 5), st.integers(0, 2**32))
+def test_the_design_effect_is_that_of_clusters(items: int, each: int, seed: int) -> None:
+    """Rows of an item that agree are worth one; independent rows cost nothing."""
+    answers = np.random.default_rng(seed).random(items) < 0.5
+    answers[:2] = [True, False]
+    score = Score.of(np.repeat(answers, each), np.repeat(np.arange(items), each))
+    alone = Score.of(answers, np.arange(items))
+    assert score.design == pytest.approx(each) and score.n == each * items
+    assert alone.design == pytest.approx(1) and score.interval == pytest.approx(alone.interval)
 
 
-def test_constant_and_repeated_columns_are_not_chosen() -> None:
-    truth = np.arange(40) % 2
-    noise = np.random.default_rng(0).integers(-1, 2, 40)
-    part = np.stack([np.full(40, 7), truth, truth, noise], axis=1).astype(np.int8)
-    found = Moments({ONE: part}, truth, np.arange(40) % FOLDS).f(range(FOLDS))
-    assert found[ONE][0] == 0
-    assert best(found, {ONE: part}, np.ones(40, bool), 4) == [(ONE, 1), (ONE, 3)]
+def test_a_score_without_variance_has_no_design_effect() -> None:
+    assert Score.of(np.ones(8, bool), np.arange(8) // 4) == Score(8, 8)
 
 
 # -- learning ----------------------------------------------------------------------------------------------------
@@ -115,8 +111,29 @@ def test_columns_without_a_leak_are_worth_no_more_than_chance(seed: int) -> None
     truth = np.random.default_rng(seed).integers(0, 10, 400)
     asked, fold = question(truth), fold_of(400, "seed")
     score = attack({ONE: noise(400, 5000, seed)}, asked, fold).score
-    assert judged("secmoe", "label", score, majority(asked)) == ("at chance", True)
-    assert not judged("planted", "label", score, majority(asked))[1]
+    assert judged("secmoe", score, majority(asked)) == ("at chance", True)
+    assert not judged("planted", score, majority(asked))[1]
+
+
+def placed(told: bool) -> tuple[Question, NDArray[np.int8], NDArray[np.int64]]:
+    """Tokens whose class goes with their place, and a bit that tells the rest, with another sign at each place."""
+    rng = np.random.default_rng(4)
+    place, odd = np.tile(np.arange(4), 250), rng.integers(0, 2, 1000)
+    truth = np.where(place < 2, 0, 2) + odd
+    part = noise(1000, 600, 5)
+    part[:, 3] = 2 * (place < 2) - 1  # tells the place again
+    if told:
+        part[:, 9] = (2 * odd - 1) * np.where(place % 2, 1, -1)
+    hot = (place[:, None] == np.arange(4)).astype(np.float64)
+    return Question("token", np.repeat(np.arange(250), 4), place, truth, hot, hot), part, fold_of(250, "seed")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_tokens_are_found_within_their_places_beyond_what_the_place_tells(told: bool) -> None:
+    asked, part, fold = placed(told)
+    control, score = public_only(asked, fold), attack({ONE: part}, asked, fold).score
+    assert 0.4 < control.accuracy < 0.6 and judged("planted", score, control)[1] == told
+    assert judged("secmoe", score, control)[1] != told and (not told or score.accuracy > 0.95)
 
 
 def test_items_that_teach_never_judge() -> None:
@@ -139,12 +156,11 @@ def test_what_is_learnt_in_one_world_is_asked_in_another() -> None:
 
 def test_a_leaky_view_must_beat_the_control_beyond_both_intervals() -> None:
     control = Score(50, 500)
-    assert judged("plaintext-routing", "label", Score(400, 500), control) == ("beats chance", True)
-    assert not judged("planted", "label", Score(60, 500), control)[1]
-    assert judged("secmoe", "label", Score(60, 500), control) == ("at chance", True)
-    assert not judged("secmoe", "label", Score(100, 500), control)[1]
-    assert not judged("secmoe", "token", Score(100, 500), control)[1]
-    assert judged("planted", "token", Score(60, 500), control) == ("no claim", True)
+    assert judged("plaintext-routing", Score(400, 500), control) == ("beats chance", True)
+    assert not judged("planted", Score(60, 500), control)[1]
+    assert judged("secmoe", Score(60, 500), control) == ("at chance", True)
+    assert not judged("secmoe", Score(100, 500), control)[1]
+    assert judged("planted", Score(100, 500), control)[1] and not judged("planted", Score(100, 500, 9.0), control)[1]
     assert confirmed(Score(18, 20), Score(440, 500))[1] and not confirmed(Score(4, 20), Score(440, 500))[1]
 
 
@@ -179,7 +195,7 @@ def routes(name: str, items: Items, rows: range) -> NDArray[np.int8]:
 
 
 def seen(name: Name, model: str, world: Any, count: int) -> Columns:
-    items = items_of(model, ITEMS)
+    items = items_of(model)
     views = Subject(name, model, 0, world, "s").seen(items.tokens[:count], "b")
     return unpack(pack([columns(view, 4) for view in views]))
 
@@ -187,27 +203,28 @@ def seen(name: Name, model: str, world: Any, count: int) -> Columns:
 @pytest.mark.parametrize(
     ("name", "where"),
     [
-        pytest.param("plaintext-routing", "plaintext_routing/experts/reveal/share", marks=pytest.mark.slow),
-        ("planted", "moe_layer_route_told/log"),
-        pytest.param("secmoe", "", marks=pytest.mark.slow),
+        pytest.param("plaintext-routing", {"plaintext_routing/experts/reveal#1"}, marks=pytest.mark.slow),
+        ("planted", {"moe_layer_route_told/log#1"}),
+        pytest.param("secmoe", set(), marks=pytest.mark.slow),
     ],
 )
-def test_the_extractor_holds_the_true_route_where_it_leaks_and_only_there(name: Name, where: str, tiny: str) -> None:
-    """In the planted leak no single array is the route: the message and the server's own share are, together."""
+def test_the_extractor_holds_the_true_route_where_it_leaks_and_only_there(
+    name: Name, where: set[str], tiny: str
+) -> None:
+    """What the server receives alone is uniform: the route is what it makes of that and of its own share."""
     found = seen(name, tiny, HYBRID, 8)
-    want = routes(tiny, items_of(tiny, ITEMS), range(8))
+    want = routes(tiny, items_of(tiny), range(8))
     assert len(np.unique(want, axis=0)) > 4
     same = [key for key, part in found.parts.items() if part.shape == want.shape and np.array_equal(part, want)]
-    assert any(kind == "sum" and label.startswith(where) for kind, label, _ in same) if where else not same
-    if name == "planted":
-        assert all(kind == "sum" for kind, _, _ in same)
+    assert {label for kind, label, _ in same if kind == "result"} == where
+    assert bool(same) == bool(where) and not [key for key in same if key[0] == "received"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "leaks"), [("plaintext-routing", True), ("planted", True), ("secmoe", False)])
 def test_real_runs_show_the_same_columns(name: Name, leaks: bool, tiny: str) -> None:
     found = seen(name, tiny, REAL, 3)
-    want = routes(tiny, items_of(tiny, ITEMS), range(3))
+    want = routes(tiny, items_of(tiny), range(3))
     held = [key for key, part in found.parts.items() if part.shape == want.shape and np.array_equal(part, want)]
     assert bool(held) == leaks
     assert {key[0] for key in found.sizes} == {METADATA}
@@ -215,26 +232,42 @@ def test_real_runs_show_the_same_columns(name: Name, leaks: bool, tiny: str) -> 
 
 @pytest.mark.slow
 def test_blocks_are_a_function_of_their_seed(tiny: str) -> None:
-    (block, *_) = blocks(Subject("plaintext-routing", tiny, 0, HYBRID, "s"), items_of(tiny, 4), 4, 4)
+    (block, *_) = blocks(Subject("plaintext-routing", tiny, 0, HYBRID, "s"), items_of(tiny).lengths, np.arange(4))
     first, again = unpack(work(block)), unpack(work(block))
     other = unpack(work(replace(block, subject=replace(block.subject, seed="t"))))
     assert all(np.array_equal(first.parts[key], again.parts[key]) for key in first.parts)
     assert any(not np.array_equal(first.parts[key], other.parts[key]) for key in first.parts)
 
 
+def test_runs_of_a_block_are_packed_key_by_key() -> None:
+    """Two runs that hold their arrays in another order, and one of them a message that the other has not."""
+    sizes = {(METADATA, "", ""): np.ones((1, 2), np.float32)}
+    first = Columns({ONE: np.full((1, 3), 1, np.int8), TWO: np.full((1, 2), 2, np.int8)}, sizes, 1)
+    more: Key = ("received", "layer/refill", "bits")
+    other = Columns(
+        {TWO: np.full((1, 2), 5, np.int8), more: np.full((1, 1), 6, np.int8), ONE: -first.parts[ONE]}, sizes, 1
+    )
+    found = unpack(pack([first, other]))
+    assert found.tokens == 1 and found.sizes[METADATA, "", ""].tolist() == [[1, 1], [1, 1]]
+    assert {key: part.tolist() for key, part in found.parts.items()} == {
+        ONE: [[1, 1, 1], [-1, -1, -1]],
+        TWO: [[2, 2], [5, 5]],
+        more: [[0], [6]],
+    }
+
+
 def test_finished_blocks_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[int, ...]] = []
 
     def fake(block: attack_runs.Block) -> bytes:
-        if block.rows[0] == 25 and len(done) == 1:
+        if block.items[0] == 25 and len(done) == 1:
             raise KeyboardInterrupt
-        done.append(block.rows)
+        done.append(block.items)
         return b"content"
 
     monkeypatch.setattr(attack_runs, "work", fake)
-    some = Items(tuple(np.zeros((4, 4)) for _ in range(60)), np.zeros(60, np.int64), 60, ())
-    wanted = blocks(Subject("secmoe", "m", 0, HYBRID, "s"), some, 60, 60)
-    assert [len(block.rows) for block in wanted] == [25, 25, 10]
+    wanted = blocks(Subject("secmoe", "m", 0, HYBRID, "s"), np.full(60, 4), np.arange(60))
+    assert [len(block.items) for block in wanted] == [25, 25, 10]
     with pytest.raises(KeyboardInterrupt):
         Bench(store=Store(tmp_path / "blocks")).compute(wanted)
     done.append(())  # the second attempt goes through
@@ -264,7 +297,9 @@ def test_runs_of_several_lengths_stand_token_under_token() -> None:
 
 def test_questions_split_by_item_and_ask_known_tokens_only() -> None:
     identities = (np.array([0, -1, 2]), np.array([-1]), np.array([1, 1]))
-    items = Items(tuple(np.zeros((len(i), 4)) for i in identities), np.array([1, 0, 1]), 3, identities)
+    tokens = tuple(np.zeros((len(i), 4)) for i in identities)
+    items = Items(tokens, np.array([1, 0, 1]), np.array([True, True, False]), identities)
+    assert items.of(np.array([2, 0])).unseen.tolist() == [False, True]
     asked = token_question(items, "s")
     assert asked.places is not None
     asked_of = sorted(zip(asked.rows.tolist(), asked.places.tolist(), strict=True))
@@ -275,7 +310,7 @@ def test_questions_split_by_item_and_ask_known_tokens_only() -> None:
 
 @pytest.fixture(scope="module")
 def report(tiny: str) -> Iterator[Report]:
-    yield run(Plan(tiny, 0, ITEMS, 4, "1"), Bench())
+    yield run(Plan(tiny, 20, 20, ITEMS - 20, 4, "1"), Bench())
 
 
 @pytest.mark.slow
@@ -283,59 +318,31 @@ def test_the_whole_attack_on_the_small_model(report: Report) -> None:
     rows = {(row.protocol, row.question, row.world): row for row in report.rows}
     assert len(rows) == 12
     for name in ("plaintext-routing", "planted"):
-        assert rows[name, "label", HYBRID].holds
+        assert rows[name, "label", HYBRID].holds and rows[name, "token", HYBRID].holds
     assert rows["secmoe", "label", HYBRID].holds and rows["secmoe", "token", HYBRID].holds
-    assert report.constant["label"].accuracy < 0.7
+    assert report.constant["label"].accuracy < 0.75 and report.unseen == ITEMS - 20
 
 
-# -- command and picture -----------------------------------------------------------------------------------------
+def test_what_is_scored_chose_nothing_and_goes_by_the_seed() -> None:
+    one, other = (Plan("digits", 120, 600, 480, 0, seed).scored() for seed in "12")
+    assert one.min() >= 600 and len(set(one.tolist())) == 480 and one.max() < len(items_of("digits"))
+    assert set(one.tolist()) != set(other.tolist())
+    assert items_of("digits").unseen.sum() == 359 and not items_of("digits").unseen[359:].any()
 
 
-def small_report(model: str = "digits") -> Report:
-    leak, chance = Score(450, 500), Score(50, 500)
-    rows = [
-        Row(name, q, HYBRID, Answered(chance if name == "secmoe" else leak, (("sum a + b, bits", 4),)), "", True)
-        for name in ("plaintext-routing", "secmoe", "planted")
-        for q in ("label", "token")
-    ]
-    controls = {"label": chance, "token": chance}
-    return Report(Plan(model, 1, 500, 0, "1"), 359, controls, dict(controls), tuple(rows))
+def test_the_layer_that_tells_most_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two layers the views of the second hold the label."""
+    labels = items_of("digits").labels
+    asked: set[int] = set()
 
+    def fake(block: attack_runs.Block) -> bytes:
+        asked.update(block.items)
+        told = noise(len(block.items), 20, block.items[0])
+        if block.subject.layer == 1:
+            told[:, :10] = 2 * (labels[list(block.items), None] == np.arange(10)) - 1
+        return pack([Columns({ONE: told}, {(METADATA, "", ""): np.ones((len(told), 2), np.float32)}, 16)])
 
-@pytest.mark.parametrize("model", ["digits", '<script>alert("&")</script>'])
-def test_the_plot_is_one_document_with_every_figure(model: str) -> None:
-    root = ElementTree.fromstring(plot(small_report(model)))
-    space = "{http://www.w3.org/2000/svg}"
-    titles = [title.text or "" for title in root.iter(f"{space}title")]
-    assert len(titles) == 10 and sum("0.900" in title for title in titles) == 4
-    assert model in (root.get("aria-label") or "") and not list(root.iter(f"{space}script"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--runs", "10"], "--runs: expected at least 40, got 10"),
-        (["--runs", "1798"], "--runs: expected at most 1797"),
-        (["--real", "301"], "--real: expected at most 300"),
-        (["--plot", "picture.png"], "expected a file name that ends in .svg"),
-        (["--plot", "/nowhere/at/all/a.svg"], "there is no folder"),
-    ],
-)
-def test_bad_input_is_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["attack", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1
-
-
-@pytest.mark.parametrize("holds", [True, False])
-def test_the_exit_status_says_whether_it_came_as_claimed(
-    holds: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    said = small_report()
-    said = replace(said, rows=(replace(said.rows[0], holds=holds), *said.rows[1:]))
-    monkeypatch.setattr("secmoe.attacking.run", lambda plan, bench: said)
-    assert main(["attack", "--workers", "1", "--plot", str(tmp_path / "a.svg")]) == (0 if holds else 1)
-    assert ("NOT AS CLAIMED" in capsys.readouterr().out) == (not holds) and (tmp_path / "a.svg").is_file()
-    assert main(["attack", "--workers", "1", "--json"]) == (0 if holds else 1)
-    told = json.loads(capsys.readouterr().out)
-    assert told["holds"] == holds and len(told["rows"]) == 6 and told["rows"][0]["model"] == HYBRID
+    monkeypatch.setattr(attack_runs, "work", fake)
+    choice = choose(Plan("digits", 80, 600, 480, 0, "1"), Bench())
+    assert choice.layer == 1 and choice.scores[1].accuracy > 0.9 > choice.scores[0].accuracy + 0.5
+    assert asked == set(range(80))

@@ -18,10 +18,10 @@ from protocols.he.service import HeService
 from protocols.linear import linear
 from protocols.ot.service import OtService
 from protocols.select import select_product
-from sim.concrete import from_words, to_words
+from secmoe.examples import Example, wrong
 from sim.role import CLIENT, SERVER
 from sim.world import Execution, Service, Session
-from tests.harness import expected, inputs, opened
+from tests.harness import inputs
 
 REALS = [f for f in FAULTS if f.kind == REAL]
 ROWS = [pytest.param(f, case, id=f"{f.name}: {case.name}") for f in REALS for case in f.entry.cases]
@@ -45,12 +45,9 @@ def _runs(entry: Entry, case: Case, services: tuple[Service, ...], count: int) -
 def test_every_fault_is_correct(fault: Fault, case: Case) -> None:
     assert fault.services is not None
     values, masks = _drawn(case, 3)
-    want = expected(fault.entry, case, values, masks)
+    example = Example(tuple(values), tuple(masks))
     for execution in _runs(fault.entry, case, fault.services(case.plans), 2)[1]:
-        got = opened(fault.entry, case, execution)
-        assert len(got) == len(want)
-        for a, b in zip(got, want, strict=True):
-            assert np.array_equal(to_words(a), to_words(from_words(a.ring, b)))
+        assert wrong(fault.entry, case, example, execution) is None
 
 
 @pytest.mark.parametrize(("proto", "case"), [(linear, MANY), (linear, FEW), (select_product, PAIR)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proofs.limits.plans import admitted
 from protocols import functionalities as F
-from protocols.baselines.plaintext_routing import Matrices, RoutedPlan, RoutedWeights, plaintext_routing, query_epsilon
+from protocols.baselines.plaintext_routing import (
+    THE_ROUTE,
+    Matrices,
+    RoutedPlan,
+    RoutedWeights,
+    plaintext_routing,
+    query_epsilon,
+)
 from protocols.broken.routed import moe_layer_route_told
 from protocols.catalog import CATALOG
 from protocols.entry import DECLARED
 from protocols.he.ideal import IdealHeService
+from protocols.he.noise import noise_report
 from protocols.he.params import PARAM_SETS
 from protocols.he.service import HeService
 from protocols.model.config import MoeConfig
@@ -22,6 +33,10 @@ from protocols.model.tables import GELU_MINIMAX
 from protocols.moe import LayerWeights
 from protocols.ot.ideal import IdealOtService
 from protocols.ot.service import OtService
+from secmoe.cli import main
+from secmoe.kept import reader
+from secmoe.layer import LayerRun, ProtocolOption
+from secmoe.shape_bounds import ANY, query_charge, run_bounds
 from sim.concrete import from_words, to_words
 from sim.party import ProtocolDecl
 from sim.ring import Z2, Spec
@@ -29,6 +44,7 @@ from sim.role import CLIENT, SERVER, Role
 from sim.shapes import blank
 from sim.world import Execution, Session
 from tests.test_moe import Layer, layer
+from transcripts.store import Transcript
 
 TINY = PARAM_SETS["P64tiny"]
 GATED = MoeConfig(d=4, f=8, E=3)
@@ -154,3 +170,69 @@ def test_the_planted_layer_is_correct_and_tells_the_server_the_route() -> None:
     logs = told(execution, "/log")
     assert set(logs) == {SERVER} and logs[SERVER].shape == (3, 1, GATED.E)
     assert moe_layer_route_told.realises is F.SPARSE_MOE
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--order", "literal"], "--order literal: plaintext-routing has no such order"),
+        (["--truncation", "one-ulp"], "--truncation one-ulp: plaintext-routing has no such truncation"),
+    ],
+)
+def test_options_that_it_does_not_have_are_refused(
+    options: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "a.secmoe"
+    assert main(["run", "hi", "--protocol", "plaintext-routing", "--out", str(out), *options]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1 and not out.exists()
+
+
+def test_a_transcript_with_such_an_option_is_refused() -> None:
+    run = LayerRun("plaintext-routing", "m", 0, 2, GATED, TINY, "gelu-minimax", "reassociated", "faithful")
+    public = run.to_public()
+    assert LayerRun.from_public(public) == run and run.declared is plaintext_routing
+    with pytest.raises(ProtocolOption, match="no such truncation"):
+        LayerRun.from_public({**public, "truncation": "one-ulp"})
+
+
+def test_its_bounds_are_those_of_the_products_that_it_makes() -> None:
+    """The charge of a query is that of the linear plans of one expert, not of the selections of all."""
+    run = LayerRun("plaintext-routing", "", 0, 2, GATED, TINY, "gelu-minimax", "reassociated", "faithful")
+    plan, charge = run.plan, query_charge(run)
+    assert isinstance(plan, RoutedPlan) and charge is not None
+    rows = ((plan.router, 1), (plan.expert_up, 4), (plan.expert_down, 2))
+    want = sum(count * noise_report(one, float(admitted(one) or 0)).epsilon for one, count in rows)
+    assert charge["bits"] == pytest.approx(-np.log2(want)) and charge["weights"] == ANY
+    assert any("routed in clear" in bound["subject"] for bound in run_bounds(run))
+
+
+@pytest.mark.slow
+def test_a_run_tells_what_it_leaks_and_is_kept_like_any_other(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    kept, other = tmp_path / "a.secmoe", tmp_path / "b.secmoe"
+    routed_run = ["run", "call me", "--protocol", "plaintext-routing", "--record-private", "--out"]
+    assert main([*routed_run, str(kept)]) == 0
+    told = capsys.readouterr().out
+    assert "EXACT" in told and "order" not in told.splitlines()[1]
+    for role in Role:
+        assert f"LEAK (DECLARED): the {role.value} is told {THE_ROUTE}" in told
+    assert main([*routed_run, str(other), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["protocol"] == "plaintext-routing" and found["exact_match"]
+    assert found["declared_leakage"] == {"client": [THE_ROUTE], "server": [THE_ROUTE]}
+    assert main(["replay", str(kept)]) == 0 and "CONFIRMED" in capsys.readouterr().out
+    assert main(["diff", str(kept), str(other)]) == 0
+    assert main(["inspect", str(kept), "--list"]) == 0 and "plaintext_routing/experts/reveal" in capsys.readouterr().out
+    with Transcript(kept) as transcript:
+        read, answers = reader(transcript.public), [h for h in transcript.headers if h.label.endswith("h2a/ct")]
+        assert read is not None and answers
+        assert all(read(h, transcript.message(h).payload or b"") is not None for h in answers)
+    assert main(["prove", "--run", str(kept)]) == 2 and "tells it by design" in capsys.readouterr().err
+    assert main(["report", str(kept)]) == 1
+    told = capsys.readouterr().out
+    assert "LEAK (DECLARED)" in told and "--protocol plaintext-routing" in told and "the certificates" not in told

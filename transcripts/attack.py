@@ -4,30 +4,27 @@ One attack for all protocols. Columns of the view are ranked by their F statisti
 and the public length and place go to a logistic regression, and items it never saw decide. Every item is predicted
 once, by the rule of the folds that do not hold it; how many columns a rule takes is learnt inside its folds. Beside it
 stand the best constant guess and the same classifier on the public length and place alone: what anyone knows who sees
-nothing of the content.
+nothing of the content. What a token is goes with its place, and a route says another thing at another place: for
+tokens the ranking is within places, and the best columns also enter multiplied with the place.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from transcripts.classes import generator
 from transcripts.extraction import Key
+from transcripts.screening import Floats, Ints, Mask, Rows, best, f_statistics
 from transcripts.subjects import Items
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Rows = Mapping[Key, NDArray[Any]]
 FOLDS = 4
 SIZES = (8, 32, 128)  # columns that go to the classifier: how many is learnt
-PRODUCTS = 8  # of them are also multiplied with the place of the token
+PRODUCTS = (0, 8)  # of them are also multiplied with the place of the token: how many is learnt
 TOKENS_PER_ITEM = 5
 Z95 = 1.959963984540054
 PENALTY = 0.05  # inverse strength of the ridge
@@ -35,10 +32,22 @@ PENALTY = 0.05  # inverse strength of the ridge
 
 @dataclass(frozen=True)
 class Score:
-    """right of n held-out predictions, with the 95 % Wilson interval of the accuracy."""
+    """right of n held-out predictions, with the 95 % Wilson interval of the accuracy.
+
+    design: by how much the variance exceeds that of n independent predictions; tokens of one item are not independent.
+    """
 
     right: int
     n: int
+    design: float = 1.0
+
+    @classmethod
+    def of(cls, right: Mask, rows: Ints) -> Score:
+        """The score of these answers about these items, the design effect estimated from the items' sums."""
+        n, p = len(right), float(right.mean())
+        sums = np.bincount(rows, right - p)
+        spread = n * p * (1 - p)
+        return cls(int(right.sum()), n, max(1.0, float((sums**2).sum()) / spread) if spread else 1.0)
 
     @property
     def accuracy(self) -> float:
@@ -46,7 +55,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        n, p, z = self.n, self.accuracy, Z95
+        n, p, z = self.n / self.design, self.accuracy, Z95
         centre, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         scale = 1 + z * z / n
         return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
@@ -70,7 +79,12 @@ class Question:
     public: Floats
     place: Floats
 
-    def of(self, keep: NDArray[np.bool_]) -> Question:
+    @property
+    def strata(self) -> Ints:
+        """Within what columns are ranked: the places."""
+        return np.zeros_like(self.rows) if self.places is None else self.places
+
+    def of(self, keep: Mask) -> Question:
         """The question about some of the rows."""
         places = None if self.places is None else self.places[keep]
         return Question(self.name, self.rows[keep], places, self.truth[keep], self.public[keep], self.place[keep])
@@ -109,69 +123,19 @@ def fold_of(runs: int, seed: str) -> Ints:
     return np.asarray(generator(seed, "folds").permutation(runs) % FOLDS)
 
 
-class Moments:
-    """Sums and squares of every column by fold and class: what the F statistic of any set of folds needs."""
+@dataclass(frozen=True)
+class Chosen:
+    """What a rule looks at: columns, the best first, of which the first `products` also enter times the place."""
 
-    def __init__(self, columns: Rows, truth: Ints, fold: Ints) -> None:
-        classes = int(truth.max()) + 1
-        cell = fold * classes + truth
-        self._shape = (FOLDS, classes)
-        hot = np.asarray(cell == np.arange(self._shape[0] * classes)[:, None])
-        self._count = hot.sum(1).reshape(self._shape)
-        self._sums: dict[Key, Floats] = {}
-        self._squares: dict[Key, Floats] = {}
-        by_fold = np.asarray(fold == np.arange(self._shape[0])[:, None])
-        for key, part in columns.items():
-            # Sums of bytes and of their squares are exact in single precision; other columns are few.
-            kind = "float32" if part.dtype == np.int8 else "float64"
-            x: Floats = part.astype(kind)
-            if kind == "float64":
-                x = x - x[:1]  # large sizes, of which only the differences count
-            self._sums[key] = (hot.astype(kind) @ x).astype(np.float64)
-            self._squares[key] = (by_fold.astype(kind) @ (x * x)).astype(np.float64)
+    columns: list[tuple[Key, int]]
+    products: int
 
-    def f(self, training: Sequence[int]) -> dict[Key, Floats]:
-        """F statistic of every column against the classes, over these folds; 0 for a constant one."""
-        folds = list(training)
-        count = self._count[folds].sum(0)
-        kept = count > 0
-        n, groups = int(count.sum()), int(kept.sum())
-        found: dict[Key, Floats] = {}
-        for key, sums in self._sums.items():
-            by_class = sums.reshape(*self._shape, -1)[folds].sum(0)[kept]
-            level = by_class.sum(0) ** 2 / n
-            total = self._squares[key][folds].sum(0) - level
-            between = (by_class**2 / count[kept, None]).sum(0) - level
-            moving = total > 1e-9 * (level + 1)
-            within = np.maximum(total - between, 1e-9 * np.maximum(total, 1e-9))
-            f = (between / max(groups - 1, 1)) / (within / max(n - groups, 1))
-            found[key] = np.where(moving, f, 0.0)
-        return found
-
-
-def best(found: Mapping[Key, Floats], columns: Rows, training: NDArray[np.bool_], most: int) -> list[tuple[Key, int]]:
-    """The columns of the largest F, ties by key and place; of columns that are equal in training the first one."""
-    keys = sorted(found)
-    every = np.concatenate([found[key] for key in keys]) if keys else np.zeros(0)
-    starts = np.cumsum([0, *(len(found[key]) for key in keys)])
-    chosen: list[tuple[Key, int]] = []
-    seen: set[bytes] = set()
-    for i in np.argsort(-every, kind="stable")[: 8 * most]:
-        at = int(np.searchsorted(starts, i, side="right")) - 1
-        key, place = keys[at], int(i - starts[at])
-        content = columns[key][training, place].tobytes()
-        if every[i] > 0 and content not in seen and len(chosen) < most:
-            seen.add(content)
-            chosen.append((key, place))
-    return chosen
-
-
-def gathered(columns: Rows, chosen: list[tuple[Key, int]], question: Question) -> Floats:
-    """The chosen columns, the public ones, and the products of the best ones with the place."""
-    parts = [columns[key][:, place].astype(np.float64) for key, place in chosen]
-    x = np.stack(parts, axis=1) if parts else np.zeros((len(question.truth), 0))
-    products = x[:, :PRODUCTS, None] * question.place[:, None, :]
-    return np.concatenate([x, question.public, products.reshape(len(x), -1)], axis=1)
+    def gathered(self, columns: Rows, question: Question) -> Floats:
+        """The chosen columns, the public ones, and the products."""
+        parts = [columns[key][:, place].astype(np.float64) for key, place in self.columns]
+        x = np.stack(parts, axis=1) if parts else np.zeros((len(question.truth), 0))
+        products = x[:, : self.products, None] * question.place[:, None, :]
+        return np.concatenate([x, question.public, products.reshape(len(x), -1)], axis=1)
 
 
 def fit_and_guess(x: Floats, y: Ints, unseen: Floats) -> Ints:
@@ -181,7 +145,7 @@ def fit_and_guess(x: Floats, y: Ints, unseen: Floats) -> Ints:
     if not x.shape[1] or not len(unseen) or len(np.unique(y)) < 2:
         return np.full(len(unseen), np.bincount(y).argmax())
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with sklearn, has no types
+    from threadpoolctl import threadpool_limits  # comes with sklearn
 
     centre = x.mean(0)
     rule = LogisticRegression(C=PENALTY, max_iter=200)
@@ -200,56 +164,63 @@ class Answered:
 
 
 class Learner:
-    """How many columns, and which, from training folds alone: the last of them judges the sizes."""
+    """Which columns, and how many, from training folds alone: the last of them judges the numbers."""
 
     def __init__(self, columns: Rows, question: Question, fold: Ints) -> None:
         self._columns, self._question, self._fold = columns, question, fold
-        self._moments = Moments(columns, question.truth, fold)
 
-    def columns(self, training: Sequence[int]) -> list[tuple[Key, int]]:
+    def choose(self, training: Sequence[int]) -> Chosen:
         """The columns for a rule that learns from these folds."""
         *inner, judge = training
         learn, check = np.isin(self._fold, inner), self._fold == judge
-        ranked = best(self._moments.f(inner), self._columns, learn, SIZES[-1])
+        ranked = self._ranked(learn, SIZES[-1])
+        sizes = [(0, 0)]
+        if ranked:
+            some = PRODUCTS if self._question.place.shape[1] else PRODUCTS[:1]
+            sizes = [(size, products) for size in SIZES for products in some]
         right = []
-        for size in SIZES if ranked else SIZES[:1]:
-            x = gathered(self._columns, ranked[:size], self._question)
+        for size, products in sizes:
+            x = Chosen(ranked[:size], products).gathered(self._columns, self._question)
             guess = fit_and_guess(x[learn], self._question.truth[learn], x[check])
             right.append(int((guess == self._question.truth[check]).sum()))
-        size = SIZES[int(np.argmax(right))]
-        return best(self._moments.f(training), self._columns, learn | check, size)
+        size, products = sizes[int(np.argmax(right))]
+        return Chosen(self._ranked(learn | check, size), products)
 
-    def guess(self, training: Sequence[int], unseen: Floats, chosen: list[tuple[Key, int]]) -> Ints:
-        """Answers for rows of the chosen columns, learnt from these folds."""
+    def _ranked(self, learn: Mask, most: int) -> list[tuple[Key, int]]:
+        found = f_statistics(self._columns, self._question.truth, self._question.strata, learn)
+        return best(found, self._columns, learn, most)
+
+    def guess(self, training: Sequence[int], unseen: Floats, chosen: Chosen) -> Ints:
+        """Answers for rows of what was chosen, learnt from these folds."""
         learn = np.isin(self._fold, list(training))
-        x = gathered(self._columns, chosen, self._question)
+        x = chosen.gathered(self._columns, self._question)
         return fit_and_guess(x[learn], self._question.truth[learn], unseen)
 
 
 def attack(columns: Rows, question: Question, fold: Ints) -> Answered:
     """Predict every row from the folds that do not hold its item. columns: (rows of the question, words) per key."""
-    own, right = fold[question.rows], 0
+    own, right = fold[question.rows], np.zeros(len(question.rows), np.bool_)
     learner = Learner(columns, question, own)
     used: dict[str, int] = {}
     for k in range(FOLDS):
         training = [(k + i) % FOLDS for i in range(1, FOLDS)]
-        chosen = learner.columns(training)
-        for key, _ in chosen:
+        chosen = learner.choose(training)
+        for key, _ in chosen.columns:
             used[_said(key)] = used.get(_said(key), 0) + 1
-        guess = learner.guess(training, gathered(columns, chosen, question)[own == k], chosen)
-        right += int((guess == question.truth[own == k]).sum())
+        guess = learner.guess(training, chosen.gathered(columns, question)[own == k], chosen)
+        right[own == k] = guess == question.truth[own == k]
     most = sorted(used.items(), key=lambda item: (-item[1], item[0]))[:3]
-    return Answered(Score(right, len(own)), tuple(most))
+    return Answered(Score.of(right, question.rows), tuple(most))
 
 
 def transferred(learnt: Rows, question: Question, fold: Ints, other: Rows, asked: Question) -> Answered:
     """Learn from all rows of one set of views, predict those of another. Only columns that both have are used."""
     common = {key: part[:, : other[key].shape[1]] for key, part in learnt.items() if key in other}
     learner, folds = Learner(common, question, fold[question.rows]), list(range(FOLDS))
-    chosen = learner.columns(folds)
-    guess = learner.guess(folds, gathered(other, chosen, asked), chosen)
-    score = Score(int((guess == asked.truth).sum()), len(guess))
-    return Answered(score, tuple((_said(key), 1) for key, _ in chosen[:3]))
+    chosen = learner.choose(folds)
+    guess = learner.guess(folds, chosen.gathered(other, asked), chosen)
+    score = Score.of(guess == asked.truth, asked.rows)
+    return Answered(score, tuple((_said(key), 1) for key, _ in chosen.columns[:3]))
 
 
 def _said(key: Key) -> str:
@@ -259,7 +230,7 @@ def _said(key: Key) -> str:
 
 def majority(question: Question) -> Score:
     """The best constant guess, in hindsight."""
-    return Score(int(np.bincount(question.truth).max()), len(question.truth))
+    return Score.of(question.truth == np.bincount(question.truth).argmax(), question.rows)
 
 
 def public_only(question: Question, fold: Ints) -> Score:

@@ -8,21 +8,15 @@ from pathlib import Path
 
 from transcripts.attack import Score
 from transcripts.attack_runs import Report
+from transcripts.page import PAGES
+from transcripts.place import new_place
 
 SUFFIX = ".svg"
 LEFT, TOP, HEIGHT, BAR, GAP, BETWEEN, FOOT = 52, 56, 240, 46, 14, 40, 64
 # Told apart without colour as well: leaky bars are full, SecMoE hatched, controls empty.
-STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#222}.title{font-size:15px;font-weight:600}.small{font-size:11px}"
-    ".axis{stroke:#888}.grid{stroke:#ddd}.error{stroke:#222;stroke-width:1.5}"
-    ".leaky{fill:#c0392b}.secmoe{fill:url(#hatch);stroke:#1f6f43}.control{fill:#fff;stroke:#666}"
-    "@media(prefers-color-scheme:dark){svg{background:#181818}text{fill:#ddd}.grid{stroke:#333}.error{stroke:#ddd}"
-    ".control{fill:#181818;stroke:#aaa}}"
-)
 HATCH = (
     '<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-    '<rect width="6" height="6" fill="#d7efe1"/><line x1="0" y1="0" x2="0" y2="6" stroke="#1f6f43" stroke-width="2"/>'
-    "</pattern></defs>"
+    '<rect class="under" width="6" height="6"/><line class="stripe" x1="0" y1="0" x2="0" y2="6"/></pattern></defs>'
 )
 
 
@@ -32,26 +26,25 @@ class PlotError(ValueError):
 
 def checked_plot(path: str | Path) -> Path:
     """A place for a new plot: the suffix, a folder that exists, nothing there yet. Raises PlotError."""
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise PlotError(f"--plot {str(path)!r}: expected a file name that ends in {SUFFIX}, such as attack{SUFFIX}")
-    if path.exists():
-        raise PlotError(f"--plot {path}: the file exists and a plot is never overwritten; choose another name")
-    if not path.parent.is_dir():
-        raise PlotError(f"--plot {path}: there is no folder {path.parent}; make it or choose another place")
-    return path
+    return new_place(path, (SUFFIX,), "attack", "plot", lambda told: PlotError(f"--plot {told}"))
 
 
 def plot(report: Report) -> str:
-    """The report as an SVG document."""
+    """The report as an SVG document, with its style inside."""
+    head, body = drawing(report).split("\n", 1)
+    return f"{head}\n<style>{(PAGES / 'attack.css').read_text('utf-8')}</style>\n{body}"
+
+
+def drawing(report: Report) -> str:
+    """The report as an SVG element without style: a page has that in its own, which its policy names."""
     panels = [(question, list(_bars(report, question))) for question in report.constant]
     widths = [len(bars) * (BAR + GAP) for _, bars in panels]
     width, height = LEFT + sum(widths) + BETWEEN * len(widths), TOP + HEIGHT + FOOT
-    title = f"{report.plan.model}, layer {report.plan.layer}: what a corrupted server learns from one layer"
+    title = f"{report.plan.model}, layer {report.choice.layer}: what a corrupted server learns from one layer"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"',
-        f'  aria-label="{escape(title)}">',
-        f"<style>{STYLE}</style>{HATCH}",
+        f'<svg class="attack" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" aria-label="{escape(title)}">',
+        HATCH,
         f'<text class="title" x="{LEFT}" y="22">{escape(title)}</text>',
     ]
     at = LEFT
@@ -71,7 +64,7 @@ def _bars(report: Report, question: str) -> Iterator[Bar]:
         if row.question == question:
             kind = "secmoe" if row.protocol == "secmoe" else "leaky"
             yield kind, row.protocol, row.world, row.answered.score
-    yield "control", "length only", "", report.public[question]
+    yield "control", "length only" if question == "label" else "place only", "", report.public[question]
     yield "control", "constant", "", report.constant[question]
 
 
@@ -85,7 +78,8 @@ def _panel(at: int, wide: int, bars: Sequence[Bar]) -> Iterator[str]:
         centre, top = x + BAR / 2, _y(score.accuracy)
         low, high = (_y(v) for v in score.interval)
         told = f"{name} {world}: {score.accuracy:.3f}, {score.interval[0]:.3f} to {score.interval[1]:.3f}, n {score.n}"
-        yield f'<rect class="{kind}" x="{x:.1f}" y="{top:.1f}" width="{BAR}" height="{_y(0) - top:.1f}">'
+        fill = ' fill="url(#hatch)"' if kind == "secmoe" else ""
+        yield f'<rect class="{kind}"{fill} x="{x:.1f}" y="{top:.1f}" width="{BAR}" height="{_y(0) - top:.1f}">'
         yield f"<title>{escape(told)}</title></rect>"
         yield f'<line class="error" x1="{centre:.1f}" x2="{centre:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
         for y in (low, high):

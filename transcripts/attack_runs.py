@@ -1,14 +1,18 @@
-"""The attack on all three protocols: volume from hybrid runs, confirmed on real ones, over any executor, resumable."""
+"""The attack on all three protocols: volume from hybrid runs, confirmed on real ones, over any executor, resumable.
+
+Which layer is attacked is decided on some items, with plaintext routing alone, and judged on others: the first `choice`
+items of a model choose, and what is scored is drawn by the seed from those with number `start` on. All other settings
+are constants of the program.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,6 @@ from numpy.typing import NDArray
 
 from transcripts.attack import (
     Answered,
-    Ints,
     Question,
     Score,
     attack,
@@ -28,14 +31,15 @@ from transcripts.attack import (
     transferred,
 )
 from transcripts.campaign import Inline, Store, source_digest
-from transcripts.extraction import METADATA, Columns, Key, Table, columns
+from transcripts.classes import generator
+from transcripts.extraction import Columns, Key, Table, columns
 from transcripts.ordinary import HYBRID, REAL
 from transcripts.ordinary import Model as World
-from transcripts.subjects import LEAKY, PROTOCOLS, Items, Name, Subject, items_of
+from transcripts.screening import Ints
+from transcripts.subjects import LEAKY, PROTOCOLS, Name, Subject, items_of, model_of
 
 HYBRID_BLOCK, REAL_BLOCK = 25, 5
 LEAST_RUNS = 40
-LABEL = "label"
 Told = Callable[[int, int], None]  # blocks done, blocks in all
 
 
@@ -45,36 +49,40 @@ class RunsOutOfRange(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is attacked. runs: items, each run once per protocol in the hybrid world; real: the first so many of them
-    are run for real as well."""
+    """What is attacked. choice: the first so many items choose the layer; start: from this number on items are scored.
+    runs: how many are, each run once per protocol in the hybrid world; real: the first so many of them are run for real
+    as well."""
 
     model: str
-    layer: int
+    choice: int
+    start: int
     runs: int
     real: int
     seed: str
 
-    def items(self) -> Items:
-        """The items, checked. Raises RunsOutOfRange, NoItems."""
-        items = _items(self.model, self.runs)
+    def scored(self) -> Ints:
+        """The numbers of the scored items, checked. Raises RunsOutOfRange, NoItems."""
+        last = len(items_of(self.model))
         if self.runs < LEAST_RUNS:
             raise RunsOutOfRange(
                 f"--runs: expected at least {LEAST_RUNS}, got {self.runs}; it learns from three quarters of them"
             )
-        if len(items) < self.runs:
-            raise RunsOutOfRange(f"--runs: expected at most {len(items)}, the items of {self.model}, got {self.runs}")
+        if last - self.start < self.runs:
+            raise RunsOutOfRange(
+                f"--runs: expected at most {last - self.start}, the items of {self.model} that no choice was made on, "
+                f"got {self.runs}"
+            )
         if self.real > self.runs // 2:
             raise RunsOutOfRange(f"--real: expected at most {self.runs // 2}, half of --runs, got {self.real}")
-        return items
+        return self.start + generator(self.seed, "scored").permutation(last - self.start)[: self.runs]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Runs of items of one length. rows: their numbers."""
+    """Runs of items of one length. items: their numbers."""
 
     subject: Subject
-    rows: tuple[int, ...]
-    runs: int
+    items: tuple[int, ...]
 
     @property
     def key(self) -> str:
@@ -95,10 +103,20 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The layer to attack. scores: by layer, of the label under plaintext routing, on items that are not scored."""
+
+    layer: int
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
 class Report:
-    """constant: per question, the best constant guess. public: per question, the classifier on length and place."""
+    """unseen: how many scored items the model never saw. constant: per question, the best constant guess. public: per
+    question, the classifier on length and place."""
 
     plan: Plan
+    choice: Choice
     unseen: int
     constant: dict[str, Score]
     public: dict[str, Score]
@@ -110,47 +128,59 @@ class Report:
         return all(row.holds for row in self.rows)
 
 
-@cache
-def _items(model: str, most: int) -> Items:
-    return items_of(model, most)
-
-
-def blocks(subject: Subject, items: Items, count: int, runs: int) -> list[Block]:
-    """The first `count` items, by length, in blocks."""
+def blocks(subject: Subject, lengths: Ints, numbers: Ints) -> list[Block]:
+    """The items of these numbers, by length, in blocks. lengths: of all items of the model."""
     size = HYBRID_BLOCK if subject.world == HYBRID else REAL_BLOCK
-    lengths = items.lengths[:count]
     found = []
-    for n in np.unique(lengths):
-        rows = np.flatnonzero(lengths == n).tolist()
-        found += [Block(subject, tuple(rows[at : at + size]), runs) for at in range(0, len(rows), size)]
+    for n in np.unique(lengths[numbers]):
+        rows = numbers[lengths[numbers] == n].tolist()
+        found += [Block(subject, tuple(rows[at : at + size])) for at in range(0, len(rows), size)]
     return found
 
 
 def work(block: Block) -> bytes:
     """Run a block; its columns, packed."""
-    items = _items(block.subject.model, block.runs)
-    tokens = [items.tokens[row] for row in block.rows]
-    parts = [columns(seen, len(tokens[0])) for seen in block.subject.seen(tokens, str(block.rows))]
+    items = items_of(block.subject.model)
+    tokens = [items.tokens[number] for number in block.items]
+    parts = [columns(seen, len(tokens[0])) for seen in block.subject.seen(tokens, str(block.items))]
     return pack(parts)
 
 
 def pack(parts: Sequence[Columns]) -> bytes:
-    """Columns as bytes: arrays without pickle, their keys beside them as JSON."""
-    keys = list(dict.fromkeys(key for part in parts for key in (*part.parts, *part.sizes)))
-    arrays = [np.concatenate([{**p.parts, **p.sizes}[key] for p in parts]) for key in keys]
+    """Columns as bytes: one array of all bytes and one of all sizes, their keys and widths before them as JSON."""
+    small_widths, small = _joined([part.parts for part in parts])
+    size_widths, sizes = _joined([part.sizes for part in parts])
+    head = np.frombuffer(json.dumps([parts[0].tokens, small_widths, size_widths]).encode(), np.uint8)
     file = io.BytesIO()
-    head = np.frombuffer(json.dumps([parts[0].tokens, keys]).encode(), np.uint8)
-    np.savez(file, head, *arrays, allow_pickle=False)
+    np.savez(file, head=head, small=small, sizes=sizes, allow_pickle=False)
     return file.getvalue()
+
+
+def _joined(parts: Sequence[Mapping[Key, NDArray[Any]]]) -> tuple[list[tuple[Key, int]], NDArray[Any]]:
+    """All keys with their widths, and the columns side by side; what a part does not have is zero."""
+    every = {key: x for part in reversed(parts) for key, x in part.items()}
+    widths = [(key, x.shape[1]) for key, x in every.items()]
+    rows = [len(next(iter(part.values()))) for part in parts]
+    full = [
+        np.concatenate([part.get(key, np.zeros((n, width), every[key].dtype)) for key, width in widths], axis=1)
+        for part, n in zip(parts, rows, strict=True)
+    ]
+    return widths, np.concatenate(full)
 
 
 def unpack(data: bytes) -> Columns:
     """Inverse of `pack`."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        tokens, keys = json.loads(file["arr_0"].tobytes())
-        arrays = {(k[0], k[1], k[2]): file[f"arr_{i + 1}"] for i, k in enumerate(keys)}
-    sizes = {key: array for key, array in arrays.items() if key[0] == METADATA}
-    return Columns({key: array for key, array in arrays.items() if key not in sizes}, sizes, tokens)
+        tokens, *widths = json.loads(file["head"].tobytes())
+        small, sizes = (_split(file[name], of) for name, of in zip(("small", "sizes"), widths, strict=True))
+    return Columns(small, sizes, tokens)
+
+
+def _split(whole: NDArray[Any], widths: Sequence[tuple[Sequence[str], int]]) -> dict[Key, NDArray[Any]]:
+    ends = np.cumsum([width for _, width in widths])
+    return {
+        (key[0], key[1], key[2]): whole[:, end - width : end] for (key, width), end in zip(widths, ends, strict=True)
+    }
 
 
 class Bench:
@@ -172,38 +202,57 @@ class Bench:
                 if self._told is not None:
                     self._told(done, len(wanted))
 
-    def table(self, wanted: Sequence[Block], count: int) -> Table:
-        """The columns of all blocks."""
-        return Table({block.rows: unpack(self._store.get(block.key)) for block in wanted}, count)
+    def table(self, wanted: Sequence[Block], numbers: Ints) -> Table:
+        """The columns of all blocks, the items in the order of `numbers`."""
+        row = {int(number): at for at, number in enumerate(numbers)}
+        found = {tuple(row[i] for i in block.items): unpack(self._store.get(block.key)) for block in wanted}
+        return Table(found, len(numbers))
+
+
+def choose(plan: Plan, bench: Bench) -> Choice:
+    """The layer whose plaintext routing tells most of the label, on the items that choose; of equal ones the first."""
+    items, numbers = items_of(plan.model), np.arange(plan.choice)
+    layers = range(model_of(plan.model).config.layers)
+    wanted = [
+        blocks(Subject("plaintext-routing", plan.model, layer, HYBRID, plan.seed), items.lengths, numbers)
+        for layer in layers
+    ]
+    bench.compute([block for group in wanted for block in group])
+    question, fold = label_question(items.of(numbers)), fold_of(plan.choice, plan.seed)
+    tables = (bench.table(group, numbers) for group in wanted)
+    scores = tuple(attack(_columns(table, question), question, fold).score for table in tables)
+    return Choice(int(np.argmax([score.right for score in scores])), scores)
 
 
 def run(plan: Plan, bench: Bench) -> Report:
-    """Run, attack and judge. Raises RunsOutOfRange, NoItems."""
-    items = plan.items()
+    """Choose, run, attack and judge. Raises RunsOutOfRange, NoItems."""
+    numbers = plan.scored()
+    choice, everything = choose(plan, bench), items_of(plan.model)
+    items = everything.of(numbers)
     questions = [label_question(items), token_question(items, plan.seed)]
     fold = fold_of(len(items), plan.seed)
     constant = {q.name: majority(q) for q in questions}
     public = {q.name: public_only(q, fold) for q in questions}
     names: tuple[Name, ...] = tuple(PROTOCOLS)
-    worlds: list[tuple[World, int]] = [(HYBRID, plan.runs), (REAL, plan.real)]
+    worlds: list[tuple[World, Ints]] = [(HYBRID, numbers), (REAL, numbers[: plan.real])]
     wanted = {
-        (name, world): blocks(Subject(name, plan.model, plan.layer, world, plan.seed), items, count, plan.runs)
-        for world, count in worlds
+        (name, world): blocks(Subject(name, plan.model, choice.layer, world, plan.seed), everything.lengths, some)
+        for world, some in worlds
         for name in names
     }
     bench.compute([block for group in wanted.values() for block in group])
     rows: list[Row] = []
     for name in names:
-        hybrid = bench.table(wanted[name, HYBRID], plan.runs)
-        real = bench.table(wanted[name, REAL], plan.real) if plan.real else None
+        hybrid = bench.table(wanted[name, HYBRID], numbers)
+        real = bench.table(wanted[name, REAL], numbers[: plan.real]) if plan.real else None
         for question in questions:
             control = max(constant[question.name], public[question.name], key=lambda score: score.accuracy)
             volume = attack(_columns(hybrid, question), question, fold)
-            rows.append(Row(name, question.name, HYBRID, volume, *judged(name, question.name, volume.score, control)))
+            rows.append(Row(name, question.name, HYBRID, volume, *judged(name, volume.score, control)))
             if real is not None:
                 found = _confirmed(hybrid, real, question, fold, plan.real)
                 rows.append(Row(name, question.name, REAL, found, *confirmed(found.score, volume.score)))
-    return Report(plan, items.unseen, constant, public, tuple(rows))
+    return Report(plan, choice, int(items.unseen.sum()), constant, public, tuple(rows))
 
 
 def _columns(table: Table, question: Question) -> dict[Key, NDArray[Any]]:
@@ -219,16 +268,11 @@ def _confirmed(hybrid: Table, real: Table, question: Question, fold: Ints, count
     return transferred(learnt, known, fold, _columns(real, asked), asked)
 
 
-def judged(name: Name, question: str, score: Score, control: Score) -> tuple[str, bool]:
-    """SecMoE's interval must reach the control; a leaky protocol must give the label away, beyond both intervals.
-
-    How far it gives a token away is reported without a claim: the place alone says much of what a token is.
-    """
-    if name not in LEAKY:
-        return "at chance", score.interval[0] <= control.accuracy
-    if question != LABEL:
-        return "no claim", True
-    return "beats chance", score.interval[0] > control.interval[1]
+def judged(name: Name, score: Score, control: Score) -> tuple[str, bool]:
+    """SecMoE's interval must reach the better control; a leaky protocol must beat it, beyond both intervals."""
+    if name in LEAKY:
+        return "beats chance", score.interval[0] > control.interval[1]
+    return "at chance", score.interval[0] <= control.accuracy
 
 
 def confirmed(real: Score, hybrid: Score) -> tuple[str, bool]:

@@ -20,7 +20,7 @@ from sim.concrete import to_words
 from sim.ring import RingArray
 from sim.role import SERVER
 from transcripts.subjects import Seen
-from transcripts.views import _walk, bare
+from transcripts.views import bare, contents
 
 SHORT = 512
 KEPT = 64
@@ -72,7 +72,7 @@ Array = tuple[str, str, int, NDArray[np.uint64]]  # kind, label, bits, (runs, wo
 def _arrays(seen: Seen) -> Iterator[Array]:
     """Every array of the view once, under the first of its names."""
     named: set[int] = set()
-    for kind, label, content in _walk(seen.execution, SERVER, seen.given):
+    for kind, label, content in contents(seen.execution, SERVER, seen.given):
         if id(content) in named and kind != "sent":
             continue
         named.add(id(content))

@@ -36,7 +36,7 @@ from sim.role import SERVER
 from sim.world import Execution, Session
 from transcripts.batch import Batch
 from transcripts.classes import generator
-from transcripts.ordinary import BUDGET, HYBRID, observed
+from transcripts.ordinary import BUDGET, HYBRID, Results
 from transcripts.ordinary import Model as World
 from transcripts.views import Given, Kind, bare
 
@@ -59,13 +59,18 @@ class NoItems(ValueError):
 
 @dataclass(frozen=True)
 class Items:
-    """What goes through the layer. tokens: one input per item. labels: their classes. unseen: how many of the first
-    items training never saw. identities: per item, for every token its number among the KNOWN_TOKENS, or -1."""
+    """What goes through the layer. tokens: one input per item. labels: their classes. unseen: whether training never
+    saw it. identities: per item, for every token its number among the KNOWN_TOKENS, or -1."""
 
     tokens: tuple[Tokens, ...]
     labels: NDArray[np.int64]
-    unseen: int
+    unseen: NDArray[np.bool_]
     identities: tuple[NDArray[np.int64], ...]
+
+    def of(self, numbers: NDArray[np.int64]) -> Items:
+        """These items, in this order."""
+        tokens, identities = (tuple(part[i] for i in numbers) for part in (self.tokens, self.identities))
+        return Items(tokens, self.labels[numbers], self.unseen[numbers], identities)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -81,24 +86,29 @@ def model_of(name: str) -> Model:
     return load_model(name)
 
 
-def items_of(name: str, most: int) -> Items:
-    """At most `most` items of a model: the held-out ones first; of `digits`, then those of its training part."""
+@cache
+def items_of(name: str) -> Items:
+    """All items of a model, read once per process: the held-out ones; of `digits`, then those of its training part.
+
+    Raises NoItems.
+    """
     model = model_of(name)
     held = model.held_out
     if held is None or not len(held):
         raise NoItems(f"--model {name}: expected a model with held-out items beside it, found none")
     rows: NDArray[Any] = held.items
     labels, unseen = held.labels, len(held)
-    if name == "digits" and most > unseen:
+    if name == "digits":
         data = digits()
-        rows, labels = np.concatenate([rows, data.items[: data.training]]), np.concatenate([labels, data.labels])
-    rows = rows[:most]
+        known = slice(0, data.training)
+        rows, labels = np.concatenate([rows, data.items[known]]), np.concatenate([labels, data.labels[known]])
     if model.config.task == "image":
         side, patch = model.config.side, model.config.patch
         tokens: tuple[Tokens, ...] = tuple(patches(row.astype(np.uint8), side, patch) for row in rows)
     else:
         tokens = tuple(row[row != PAD].astype(np.int64) for row in rows)
-    return Items(tokens, labels[:most], min(unseen, len(rows)), tuple(identities(model, t) for t in tokens))
+    seen = np.arange(len(rows)) >= unseen
+    return Items(tokens, np.asarray(labels, np.int64), ~seen, tuple(identities(model, t) for t in tokens))
 
 
 def identities(model: Model, tokens: Tokens) -> NDArray[np.int64]:
@@ -108,6 +118,13 @@ def identities(model: Model, tokens: Tokens) -> NDArray[np.int64]:
         return np.asarray(np.digitize(tokens.mean(axis=1), INK), np.int64)
     number = tokens.astype(np.int64) - len(RESERVED)  # the vocabulary is in order of frequency
     return np.where((number >= 0) & (number < KNOWN_TOKENS), number, -1)
+
+
+def identity_told(name: str) -> str:
+    """What the identity of a token is, in words."""
+    if model_of(name).config.task == "image":
+        return f"shade of an image patch: its mean grey value, between {', '.join(map(str, INK))}"
+    return f"which of the {KNOWN_TOKENS} most frequent words"
 
 
 @dataclass(frozen=True)
@@ -165,23 +182,23 @@ def _prepared(name: Name, plan: LayerPlan, prepare: Any, weights: MoeWeights) ->
 def _batched(
     name: Name, plan: LayerPlan, secrets: list[Words], masks: list[Words], weights: MoeWeights, tape: bytes
 ) -> Seen:
-    batch = Batch(len(secrets[0]))
-    session = Session((IdealOtService(), IdealHeService(plan.plans)), seed=tape, backend=batch, hybrid=True)
+    batch, results = Batch(len(secrets[0])), Results(SERVER)
+    services = (IdealOtService(), IdealHeService(plan.plans))
+    session = Session(services, seed=tape, backend=batch, hybrid=True, on_result=results)
+    results.taken()  # of the set-up
 
     def prepare(at: Any, matrix: Any) -> RingArray:
         return batch.lift(plan.ring, matrix[None])
 
     client = [batch.lift(plan.ring, m) for m in masks]
     server = [batch.lift(plan.ring, s - m) for s, m in zip(secrets, masks, strict=True)]
-    with observed(SERVER) as results:
-        execution = session.run(
-            PROTOCOLS[name], [*client, None], [*server, _prepared(name, plan, prepare, weights)], plan=plan
-        )
+    prepared = _prepared(name, plan, prepare, weights)
+    execution = session.run(PROTOCOLS[name], [*client, None], [*server, prepared], plan=plan)
     given = _inputs(name, server)
     for owner, label, spec, words in batch.draws:
         if owner == SERVER.value:
             given.append(("draw", bare(label), RingArray(batch, spec.ring, spec.shape, words)))
-    given += [("result", label, x) for label, x in results if x.backend is batch]
+    given += [("result", label, x) for label, x in results.taken() if x.backend is batch]
     return Seen(execution, given, batch)
 
 
@@ -189,16 +206,17 @@ def _ordinary(
     name: Name, plan: LayerPlan, secrets: list[Words], masks: list[Words], weights: MoeWeights, tape: bytes
 ) -> list[Seen]:
     service = HeService(plan.plans, BUDGET)
-    session = Session((OtService(), service), seed=tape)
+    results = Results(SERVER)
+    session = Session((OtService(), service), seed=tape, on_result=results)
+    results.taken()  # of the set-up
     prepared = _prepared(name, plan, service.prepare, weights)
     found = []
     for i in range(len(secrets[0])):
         client = [from_words(plan.ring, m[i]) for m in masks]
         server = [from_words(plan.ring, s[i] - m[i]) for s, m in zip(secrets, masks, strict=True)]
-        with observed(SERVER) as results:
-            execution = session.run(PROTOCOLS[name], [*client, None], [*server, prepared], plan=plan)
+        execution = session.run(PROTOCOLS[name], [*client, None], [*server, prepared], plan=plan)
         given = _inputs(name, server)
-        given += [("result", label, x) for label, x in results]
+        given += [("result", label, x) for label, x in results.taken()]
         found.append(Seen(execution, given, None))
     return found
 

@@ -14,6 +14,7 @@ from protocols.broken.masks import MASKS
 from protocols.broken.openings import OPENINGS
 from protocols.broken.parameters import PARAMETERS
 from protocols.broken.responses import RESPONSES
+from protocols.broken.routed import ROUTED
 from protocols.broken.secure import HARD as _HARD
 from protocols.broken.transfers import TRANSFERS
 from protocols.broken.uploads import UPLOADS
@@ -22,7 +23,7 @@ from protocols.entry import Entry
 __all__ = ["BELOW_THE_INTERFACE", "BRANCH", "FAULTS", "HARD", "LEAK", "PUBLISHED", "REAL", "SCHEDULE", "Fault"]
 
 FAULTS: tuple[Fault, ...] = (
-    *(*MASKS, *OPENINGS, *TRANSFERS, *HOMOMORPHIC, *CONTROL),
+    *(*MASKS, *OPENINGS, *TRANSFERS, *HOMOMORPHIC, *CONTROL, *ROUTED),
     *(*RESPONSES, *UPLOADS, *CORRELATIONS, *PARAMETERS),
 )
 HARD: tuple[Entry, ...] = tuple(_HARD)

@@ -209,7 +209,7 @@ class BackedUp(FaultyHe):
         spec = BlobSpec("backup", SEED_NBYTES)
         state = await super().setup(p)
         if isinstance(state, BfvClient):
-            p.send("backup", p.compute(spec, lambda: state._keys.seed))
+            p.send("backup", p.compute(spec, lambda: state.keys.seed))
         else:
             await p.recv("backup", spec)
         return state
