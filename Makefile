@@ -12,7 +12,7 @@ READY := .venv/.ready-$(shell cat requirements.lock pyproject.toml | cksum | cut
 
 COMPILED := .venv/.compiled
 
-.PHONY: help run test check lint types nightly bench golden pages lock clean
+.PHONY: help run test check lint types nightly bench golden pages docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make bench    the measured figures of the README"
 	@echo "make golden   record anew what every protocol puts on the wire"
 	@echo "make pages    the pages in a real browser (needs Debian's chromium)"
+	@echo "make docs     the reference pages, in ./site"
 	@echo "make lock     renew requirements.lock"
 	@echo "make clean    remove caches and .venv; ./runs is kept"
 
@@ -74,6 +75,9 @@ $(EXTRAS): $(READY) requirements-extras.lock
 
 pages: $(EXTRAS)
 	$(BIN)/python -m pytest tests -m pages
+
+docs: $(READY)
+	$(BIN)/python docs/build.py site
 
 COMPILE = .venv/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host

@@ -13,6 +13,7 @@ from proofs.checker import Rejected
 from protocols.catalog import CATALOG
 from protocols.entry import Case, Entry
 from secmoe.checked import Store, audit_tone, installed, rechecked
+from secmoe.examining import Examination
 from secmoe.report_parts import assumption_rows, finished, joined, proved_row, read_run, refuted, source_of
 from secmoe.result_file import Json
 from secmoe.shape_bounds import case_bounds
@@ -22,7 +23,7 @@ from transcripts.page import checked_page, write_page
 from transcripts.power import Power
 from transcripts.report import BAD, GOOD, NOT_SHOWN, WARN, Line, Report, Subject, report_page
 from transcripts.targets import Target, targets
-from transcripts.verdicts import Audited, to_json
+from transcripts.verdicts import LEAK, Audited, to_json
 
 
 class TwoSubjects(ValueError):
@@ -30,7 +31,11 @@ class TwoSubjects(ValueError):
 
 
 def after_audit(
-    options: argparse.Namespace, audited: Audited, powers: Mapping[int, Power], untouched: Sequence[Target]
+    options: argparse.Namespace,
+    audited: Audited,
+    powers: Mapping[int, Power],
+    untouched: Sequence[Target],
+    sessions: Mapping[Target, Examination],
 ) -> Report | None:
     """Keep every verdict about a row of this source, of the catalog or of a run's own shape; with --html, write a page
     and return its report.
@@ -43,8 +48,9 @@ def after_audit(
         entry, case = target.resolve()
         shaped = target.protocol.startswith(f"{row_of.__module__}:")
         if shaped:
-            row |= {"protocol": entry.name, "line": row["line"].replace(str(target), f"{entry.name} ({case.name})")}
-        row |= {"against": options.against}
+            row |= {"protocol": entry.name}
+        session = sessions.get(target)
+        row |= {"against": options.against, "session": session.to_json() if session else None}
         if shaped or any(entry is known for known in CATALOG):
             digest = store.keep_audit(entry.name, case.name, row, command).digest
         else:
@@ -147,7 +153,9 @@ def audited_subject(protocol: str, entry: Entry, case: Case, verdicts: list[Json
         problems.append("no certificate: below the interfaces, where protocols are assumed, not proved")
     marks: list[Line] = [(GOOD, f"PROVED against a corrupted {c['corrupted']}") for c in found]
     marks += [(BAD, text) for text in problems]
-    marks += [(audit_tone(row["verdict"], row["model"]), row["line"]) for row in verdicts]
+    marks += [(audit_tone(row), row["line"]) for row in verdicts]
+    sessions = dict.fromkeys(row["session"]["line"] for row in verdicts if row["session"])
+    marks += [(BAD if line.startswith(LEAK) else GOOD, line) for line in sessions]
     if not verdicts:
         marks.append((WARN, "not audited: no party has a secret"))
     return joined(protocol, entry, case, marks, found, verdicts, [])

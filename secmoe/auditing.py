@@ -6,7 +6,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -18,14 +17,17 @@ from rich.text import Text
 
 from secmoe.audit_report import after_audit, audited_targets
 from secmoe.below import audit_below, fault_below
+from secmoe.examining import Examination, examined, lines, with_session
 from secmoe.exit import FAILED, SUCCESS
-from secmoe.simulation import CertifiedSimulator
+from secmoe.inputs import RUNS
+from secmoe.progress import Blocks
+from secmoe.simulation import CertifiedSimulator, simulator_power
 from sim.ring import SecretControlFlow
 from sim.role import CLIENT
 from transcripts.audit import audit, require_runs
 from transcripts.campaign import Campaign, Inline, Store
 from transcripts.power import Bench, Power, measure
-from transcripts.sampling import HYBRID, RunFailed, Sampler
+from transcripts.sampling import HYBRID, REAL, RunFailed, Sampler
 from transcripts.show import open_console
 from transcripts.simulated import AgainstSimulator
 from transcripts.targets import PLANTED, Target, audited_roles, honest_secrets
@@ -33,11 +35,17 @@ from transcripts.verdicts import INCONCLUSIVE, NO_LEAK, Audited, Verdict, to_jso
 
 WORKERS_FROM = 4000  # runs of the whole audit below which processes are not worth their start
 ENOUGH = 0.95
+MOST_WORKERS = 1024
+RUNS_OF_A_CASE, SHAPE_RUNS = 2000, 520
 EXPERTS, SIMULATOR = "experts", "simulator"
 
 
 class NoSimulator(ValueError):
     """What is to be audited has no certificate that a simulator could be taken from."""
+
+
+class TooManyWorkers(ValueError):
+    """More processes than one machine is asked for."""
 
 
 class BadCluster(ValueError):
@@ -46,6 +54,7 @@ class BadCluster(ValueError):
 
 def run_audit(options: argparse.Namespace) -> int:
     """Audit one protocol or all; exit 1 unless every verdict is NO LEAK FOUND."""
+    _defaults(options)
     require_runs(options.runs)
     planted = fault_below(options.protocol)
     if planted is not None:
@@ -59,33 +68,46 @@ def run_audit(options: argparse.Namespace) -> int:
             raise
         print(f"LEAK: {samplers[0].target} branches on a secret, which every interpretation refuses to run")
         return FAILED
-    verdicts = tuple(_with_power(v, powers.get(i)) for i, v in enumerate(audited.verdicts))
+    sessions = _sessions(options, samplers)
+    verdicts = tuple(
+        with_session(_with_power(v, powers.get(i)), sessions.get(v.examined.sampler.target))
+        for i, v in enumerate(audited.verdicts)
+    )
     audited = replace(audited, verdicts=verdicts)
     untouched = [t for t in chosen if t not in {s.target for s in samplers}]
-    after_audit(options, audited, powers, untouched)
-    _print(options, audited, powers, untouched)
-    return SUCCESS if audited.clean else FAILED
+    after_audit(options, audited, powers, untouched, sessions)
+    _print(options, audited, powers, untouched, sessions)
+    leaking = any(session.leaks for session in sessions.values())
+    return SUCCESS if audited.clean and not leaking else FAILED
+
+
+def _defaults(options: argparse.Namespace) -> None:
+    """What was left open: of a recorded shape, larger than any case of the catalog, as many hybrid runs as show a shift
+    of one standard deviation and all planted faults."""
+    runs, model = (SHAPE_RUNS, HYBRID) if options.run is not None else (RUNS_OF_A_CASE, REAL)
+    options.runs = runs if options.runs is None else options.runs
+    options.model = options.model or model
 
 
 def _audited(options: argparse.Namespace, samplers: Sequence[Sampler]) -> tuple[Audited, dict[int, Power]]:
-    with executor(options, len(samplers) * options.runs) as workers:
+    with executor(options, len(samplers) * options.runs) as workers, Blocks() as progress:
         store = Store(Path(options.store) if options.store else None)
         notes = _notes()
         try:
-            campaign = Campaign(options.runs, workers, store, told=_told("audit"))
+            campaign = Campaign(options.runs, workers, store, told=progress.told("audit"))
             audited = audit(samplers, options.runs, campaign.gather, secrets=_secret, declared=_declared)
             powers: dict[int, Power] = {}
-            if options.against == EXPERTS and not (options.protocol or "").startswith(PLANTED) and not options.no_power:
+            if not (options.protocol or "").startswith(PLANTED) and not options.no_power:
                 bench = Bench(
                     options.runs,
                     _round_up(audited.family),
                     executor=workers,
                     store=store,
                     notes=notes,
-                    told=_told("power"),
+                    told=progress.told("power"),
                 )
                 powers = {
-                    i: measure(v.examined.sampler, bench) for i, v in enumerate(audited.verdicts) if v.kind == NO_LEAK
+                    i: _power(v.examined.sampler, bench) for i, v in enumerate(audited.verdicts) if v.kind == NO_LEAK
                 }
         finally:
             store.close()
@@ -93,11 +115,24 @@ def _audited(options: argparse.Namespace, samplers: Sequence[Sampler]) -> tuple[
     return audited, powers
 
 
+def _sessions(options: argparse.Namespace, samplers: Sequence[Sampler]) -> dict[Target, Examination]:
+    """One real session of every target with a homomorphic layer: beside real runs, and beside a recorded shape."""
+    planted = (options.protocol or "").startswith(PLANTED)
+    if planted or options.against != EXPERTS or (options.model == HYBRID and options.run is None):
+        return {}
+    every = dict.fromkeys(sampler.target for sampler in samplers)
+    found = {target: examined(target, str(options.seed), options.run is not None) for target in every}
+    return {target: examination for target, examination in found.items() if examination is not None}
+
+
+def _power(sampler: Sampler, bench: Bench) -> Power:
+    return simulator_power(sampler, bench) if isinstance(sampler, AgainstSimulator) else measure(sampler, bench)
+
+
 def _notes() -> Store:
     """Figures of power, remembered beside the transcripts for as long as the program does not change."""
-    folder = Path("runs")
-    folder.mkdir(exist_ok=True)
-    return Store(folder / "audit-power.sqlite")
+    RUNS.mkdir(exist_ok=True)
+    return Store(RUNS / "audit-power.sqlite")
 
 
 def _samplers(options: argparse.Namespace, chosen: Sequence[Target]) -> list[Sampler]:
@@ -107,7 +142,10 @@ def _samplers(options: argparse.Namespace, chosen: Sequence[Target]) -> list[Sam
     if options.against == EXPERTS:
         return [Sampler(target, role, options.model, seed) for target, role in pairs]
     if options.model != HYBRID:
-        raise NoSimulator("--against simulator: certificates are about the hybrid model; add --model hybrid")
+        raise NoSimulator(
+            "--against simulator: a certificate's simulator makes up views with ideal OT and HE; what stands for them "
+            "on real bytes is assumed, not simulated; add --model hybrid"
+        )
     simulators = [CertifiedSimulator(target, role) for target, role in pairs]
     found = [AgainstSimulator(s.target, s.corrupted, HYBRID, seed, simulate=s) for s in simulators if s.exists]
     if not found:
@@ -170,6 +208,8 @@ def executor(options: argparse.Namespace, runs: int) -> Iterator[Executor]:
             yield workers
         return
     count = options.workers if options.workers is not None else (os.cpu_count() or 1 if runs >= WORKERS_FROM else 1)
+    if count > MOST_WORKERS:
+        raise TooManyWorkers(f"--workers: expected at most {MOST_WORKERS} processes, got {count}; use --cluster")
     if count <= 1:
         yield Inline()
         return
@@ -194,27 +234,25 @@ def _cluster(address: str) -> Iterator[Executor]:
         client.close()
 
 
-def _told(what: str) -> Any:
-    """Blocks done, on a terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def told(done: int, total: int) -> None:
-        print(f"\r{what}: {done} of {total} blocks", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    return told
-
-
-def _print(options: argparse.Namespace, audited: Audited, powers: dict[int, Power], untouched: list[Target]) -> None:
+def _print(
+    options: argparse.Namespace,
+    audited: Audited,
+    powers: dict[int, Power],
+    untouched: list[Target],
+    sessions: dict[Target, Examination],
+) -> None:
     if options.json:
         told = to_json(audited)
         for i, power in powers.items():
             told["verdicts"][i]["faults"] = {"found": power.found, "missed": power.missed}
+        told["sessions"] = {str(target): examination.to_json() for target, examination in sessions.items()}
         print(json.dumps({**told, "without_secret": [str(t) for t in untouched]}))
         return
     console = open_console()
     for verdict in audited.verdicts:
         console.print(Text(str(verdict)), soft_wrap=True)
+    for line in lines(sessions):
+        console.print(Text(line), soft_wrap=True)
     for target in untouched:
         console.print(
             Text(f"not audited: {target} ({'no secret' if options.against == EXPERTS else 'no certificate'})")

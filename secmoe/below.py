@@ -54,22 +54,7 @@ def _print(fault: Fault, case: Case, runs: int, leaking: list[tuple[str, Finding
 
 
 def _json(fault: Fault, case: Case, runs: int, found: dict[str, list[Finding]]) -> dict[str, object]:
-    rows = [
-        {
-            "detector": detector,
-            "analyser": f.analyser,
-            "claim": f.claim,
-            "verdict": f.verdict,
-            "n": f.n,
-            "kind": f.kind,
-            "statistic": f.statistic,
-            "limit": f.limit,
-            "where": f.where,
-            "not_shown": f.blind,
-        }
-        for detector, findings in found.items()
-        for f in findings
-    ]
+    rows = [{"detector": detector, **f.to_json()} for detector, findings in found.items() for f in findings]
     leaking = any(row["verdict"] == LEAK for row in rows)
     return {
         "verdict": LEAK if leaking else NO_LEAK,

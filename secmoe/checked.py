@@ -12,6 +12,7 @@ can write what it says.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -45,10 +46,13 @@ from transcripts.verdicts import DECLARED, INCONCLUSIVE, LEAK, NO_LEAK
 
 SOURCES = "sources"  # the public parameter of a kept run that names the source which made it
 WIRING = (  # what makes a catalog row of a run, and what judges the figures of an audit
-    "secmoe/layer.py", "secmoe/shaped.py", "transcripts/audit.py", "transcripts/power.py", "transcripts/verdicts.py",
+    "secmoe/examining.py", "secmoe/layer.py", "secmoe/shaped.py",
+    "transcripts/answers.py", "transcripts/audit.py", "transcripts/power.py", "transcripts/reuse.py",
+    "transcripts/sessions.py", "transcripts/tweaks.py", "transcripts/verdicts.py",
 )  # fmt: skip
 VERDICTS = (LEAK, DECLARED, INCONCLUSIVE, NO_LEAK)
 PROVED = "PROVED"
+MADE_BY: Mapping[str, str] = {CERTIFICATE: "prove", AUDIT: "audit"}  # the command that keeps a result
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,10 @@ class Checked:
         return sorted(found, key=lambda r: (r.verdict not in (LEAK, DECLARED), -r.content.get("runs", 0), r.digest))
 
     @property
-    def missing(self) -> list[str]:
-        """What a complete check has and this one lacks, in words."""
-        return [
-            f"no {kind} against a corrupted {role.value}"
-            for kind in (CERTIFICATE, AUDIT)
-            for role in Role
-            if not self.of(kind, role)
-        ]
+    def missing(self) -> dict[str, list[Role]]:
+        """What a complete check has and this one lacks: by kind, against whom."""
+        lacking = {kind: [role for role in Role if not self.of(kind, role)] for kind in MADE_BY}
+        return {kind: roles for kind, roles in lacking.items() if roles}
 
     @property
     def leaks(self) -> list[Result]:
@@ -118,7 +118,8 @@ class Checked:
 @cache
 def installed() -> str:
     """Digest of the source a result is about: the modules that certificates hash, and those of an audit."""
-    wiring = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in WIRING}
+    names = [*WIRING, *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "transcripts/lattice").glob("*.py")))]
+    wiring = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in names}
     return digest({"certificates": sources(), "audits": source_digest(), "wiring": wiring})
 
 
@@ -204,6 +205,7 @@ AUDIT_FIELDS: Mapping[str, tuple[type, ...]] = {
     "verdict": (str,), "corrupted": (str,), "secret": (str,), "model": (str,), "seed": (str,), "line": (str,),
     "runs": (int,), "tested": (int,), "null_alarm": (bool,), "detectable_sd": (float, int, str),
     "power": (dict, type(None)), "faults": (dict, type(None)), "leak": (dict, type(None)), "advice": (str,),
+    "words": (dict,), "session": (dict, type(None)),
 }  # fmt: skip
 
 
@@ -220,34 +222,44 @@ def _audited(document: Json) -> Result:
         raise StoreError("power: expected how many planted faults there were and were found")
     if faults is not None and not all(_are_texts(faults.get(word)) for word in ("found", "missed")):
         raise StoreError("faults: expected the names of those found and missed")
+    session = verdict["session"]
+    if session is not None and not (type(session.get("responses")) is int and isinstance(session.get("line"), str)):
+        raise StoreError("session: expected how many responses were looked at, and a line")
     role = Role(document["corrupted"])
     return Result(AUDIT, role, verdict["verdict"], document["digest"], document["command"], verdict)
 
 
-def lines(checked: Checked) -> Iterator[tuple[str, str]]:
-    """The state of a shape in words, each with a tone: good, warn or bad."""
-    if not checked.results:
-        yield "bad", "privacy NOT CHECKED at this commit and shape: no certificate, no audit"
-        yield from _refusals(checked.refused)
-        return
+def lines(checked: Checked, run: Path | None = None) -> Iterator[tuple[str, str]]:
+    """The state of a shape in words, each with a tone: good, warn or bad. run: a kept run of the shape, to say which
+    command gives what is missing."""
     for role in Role:
         for result in checked.of(CERTIFICATE, role)[:1]:
             yield "good", f"PROVED against a corrupted {role.value} (certificate {result.digest[:16]}, re-checked now)"
         for model in (REAL, HYBRID):
             for result in [r for r in checked.of(AUDIT, role) if r.content["model"] == model][:1]:
-                yield audit_tone(result.verdict, model), f"audit, corrupted {role.value}: {told(result)}"
-    if checked.missing:
-        yield "bad", f"NOT CHECKED at this commit and shape: {'; '.join(checked.missing)}"
+                yield audit_tone(result.content), f"audit, corrupted {role.value}: {told(result)}"
+    subject = "NOT CHECKED" if checked.results else "privacy NOT CHECKED"
+    for kind, roles in checked.missing.items():
+        against = f" against a corrupted {roles[0].value}" if len(roles) == 1 else ""
+        advice = "" if run is None else f"; run: secmoe {MADE_BY[kind]} --run {shown_path(run)}"
+        yield "bad", f"{subject} at this commit and shape: no {kind}{against}{advice}"
     yield from _refusals(checked.refused)
+
+
+def shown_path(path: Path) -> str:
+    """A path as a word of a command; of an absolute one the name alone, for a report is passed on."""
+    return shlex.quote(path.name if path.is_absolute() else str(path))
 
 
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def audit_tone(verdict: str, model: str) -> str:
-    """Good only where real bytes were looked at."""
-    return "bad" if verdict != NO_LEAK else "good" if model == REAL else "warn"
+def audit_tone(figures: Json) -> str:
+    """Good only where real bytes were looked at: in every run, or in a whole session beside hybrid runs."""
+    if figures["verdict"] != NO_LEAK:
+        return "bad"
+    return "good" if figures["model"] == REAL or figures["session"] else "warn"
 
 
 def told(result: Result) -> str:
@@ -257,7 +269,11 @@ def told(result: Result) -> str:
     planted = "power not measured" if power is None else f"power {power['found']} of {power['planted']} planted faults"
     null = "null ALARM" if figures["null_alarm"] else "null quiet"
     against = " against the simulator" if figures.get("against") == "simulator" else ""
-    return f"{result.verdict}{against}, {figures['model']} model, n = {figures['runs']}, {planted}, {null}"
+    session, advice = figures["session"], f"; {figures['advice']}" if figures["advice"] else ""
+    beside = f", beside a real session of {session['responses']} responses" if session else ""
+    return (
+        f"{result.verdict}{against}, {figures['model']} model, n = {figures['runs']}, {planted}, {null}{beside}{advice}"
+    )
 
 
 def _refusals(refused: Sequence[Refused]) -> Iterable[tuple[str, str]]:

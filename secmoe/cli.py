@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from reprlib import repr as shortened
 from typing import NoReturn
 
 from secmoe.exit import FAILED, INTERRUPTED, SUCCESS, USAGE
@@ -19,13 +21,18 @@ from secmoe.plain import printable
 from secmoe.version import program_version
 
 OWN = ("sim", "protocols", "proofs", "transcripts", "secmoe")
-USER_RUNTIME_ERRORS = ("EpsilonExhausted", "UnsupportedSqlite")
+USER_RUNTIME_ERRORS = {"EpsilonExhausted", "UnsupportedSqlite", "RemoteError"}
 
 # Failures of the machine while it writes, which Python reports without a file name.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 MOST_DIGITS = 18
+LONGEST = 1000  # characters of an error
 
 Command = Callable[[argparse.Namespace], int]
+
+
+class BadArgument(ValueError):
+    """A word that no operating system passes to a program."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,9 +45,13 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     keeping = False
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text in any encoding
     try:
+        _require_passable(words)
         parser = _parser()
-        options, extra = parser.parse_known_args(arguments)
+        options, extra = parser.parse_known_args(words)
         if extra:
             several = options.command is _run and not any(word.startswith("-") for word in extra)
             hint = '; put a text of several words in quotes: secmoe run "see you at five"' if several else ""
@@ -63,8 +74,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
 
 
+def _require_passable(words: Sequence[str]) -> None:
+    """Raise BadArgument for what no file name, and nothing else a command takes, can be."""
+    for place, word in enumerate(words, 1):
+        try:
+            passable = b"\0" not in os.fsencode(word)
+        except UnicodeEncodeError:
+            passable = False
+        if not passable:
+            raise BadArgument(f"argument {place}: expected text without NUL, got {shortened(word)}; correct it")
+
+
 def _one_line(text: str) -> str:
-    return printable(" ".join(text.split()))
+    """What may quote an argument or a stranger's file of any length."""
+    told = printable(" ".join(text.split()))
+    return told if len(told) <= LONGEST else f"{told[:LONGEST]}..."
 
 
 def _by_user(error: Exception) -> bool:
@@ -72,7 +96,7 @@ def _by_user(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.filename is not None or error.errno in DISK_ERRORS
     own = kind.__module__.split(".")[0] in OWN
-    return own and (isinstance(error, ValueError) or kind.__name__ in USER_RUNTIME_ERRORS)
+    return own and (isinstance(error, ValueError) or any(base.__name__ in USER_RUNTIME_ERRORS for base in kind.__mro__))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -173,10 +197,46 @@ def _report(options: argparse.Namespace) -> int:
     return report_run(options)
 
 
+def _new(options: argparse.Namespace) -> int:
+    from secmoe.starting import run_new
+
+    return run_new(options)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from secmoe.checking import run_check
+
+    return run_check(options)
+
+
 def _check_proof(options: argparse.Namespace) -> int:
     from secmoe.proving import check_proof
 
     return check_proof(options)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from secmoe.remote_commands import serve_layer
+
+    return serve_layer(options)
+
+
+def _query(options: argparse.Namespace) -> int:
+    from secmoe.remote_commands import query_layer
+
+    return query_layer(options)
+
+
+def _join(options: argparse.Namespace) -> int:
+    from secmoe.remote_commands import join_sides
+
+    return join_sides(options)
+
+
+def _key(options: argparse.Namespace) -> int:
+    from secmoe.remote_commands import make_key
+
+    return make_key(options)
 
 
 def _natural(text: str) -> int:
@@ -193,8 +253,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"secmoe {program_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, function: Command, told: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=told, description=told, allow_abbrev=False)
+    def command(name: str, function: Command, told: str, *shared: _Parser) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=told, description=told, parents=list(shared), allow_abbrev=False)
         sub.set_defaults(command=function)
         sub.add_argument("--json", action="store_true", help="print one JSON object instead")
         return sub
@@ -204,7 +264,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--input", metavar="N|FILE", help="a held-out item of the model, or a file")
     run.add_argument("--model", default="sms", metavar="NAME|PATH", help="sms (default), digits, or a model file")
     run.add_argument("--layer", type=_natural, default=0, metavar="I", help="which layer runs privately (default 0)")
-    run.add_argument("--protocol", choices=["secmoe"], default="secmoe", help="the private protocol")
+    told = "secmoe (default), or plaintext-routing, a baseline that LEAKS the route to both parties"
+    run.add_argument("--protocol", choices=["secmoe", "plaintext-routing"], default="secmoe", help=told)
     run.add_argument("--order", choices=["reassociated", "literal"], default="reassociated", help="evaluation order")
     run.add_argument("--gelu", choices=["minimax", "published"], help="table of Protocol 2 (default minimax)")
     run.add_argument("--truncation", choices=["faithful", "one-ulp"], default="faithful", help="truncation mode")
@@ -245,8 +306,9 @@ def _parser() -> argparse.ArgumentParser:
 
     audit = command("audit", _audit, "look for secrets in the views of many runs, and say what would have been seen")
     audit.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a protocol or broken.NAME (default: all)")
-    audit.add_argument("--runs", type=_natural, default=2000, metavar="N", help="runs per corrupted party (2000)")
-    audit.add_argument("--model", choices=["real", "hybrid"], default="real", help="real cryptography, or ideal (fast)")
+    audit.add_argument("--runs", type=_natural, metavar="N", help="runs per corrupted party (2000; with --run 520)")
+    model = "real cryptography, or ideal (fast): default real; with --run hybrid, and a real session beside"
+    audit.add_argument("--model", choices=["real", "hybrid"], help=model)
     audit.add_argument(
         "--against",
         choices=["experts", "simulator"],
@@ -263,13 +325,14 @@ def _parser() -> argparse.ArgumentParser:
 
     attack = command("attack", _attack, "predict labels and tokens from what a server sees: leaky routing, and SecMoE")
     attack.add_argument("--model", choices=["digits", "sms"], default="digits", help="digits (default), or sms")
-    attack.add_argument("--runs", type=_natural, metavar="N", help="items, hybrid runs (default 600; sms: all 878)")
-    attack.add_argument("--real", type=_natural, default=20, metavar="N", help="of them also real runs (default 20)")
+    attack.add_argument("--runs", type=_natural, metavar="N", help="items that are scored, hybrid runs (default 480)")
+    attack.add_argument("--real", type=_natural, default=15, metavar="N", help="of them also real runs (default 15)")
     attack.add_argument("--seed", type=_natural, default=1, metavar="N", help="of the whole campaign (default 1)")
     attack.add_argument("--workers", type=_natural, metavar="N", help="processes (default: one per core)")
     attack.add_argument("--cluster", metavar="ADDRESS", help="a dask.distributed scheduler, tcp://HOST:PORT")
     attack.add_argument("--store", metavar="FILE", help="keep finished blocks here, and resume from them")
     attack.add_argument("--plot", metavar="FILE", help="write the result as a picture, NAME.svg")
+    attack.add_argument("--html", metavar="FILE", help="write table and picture as one offline page, NAME.html")
 
     prove = command("prove", _prove, "prove protocols correct and private, for all inputs and tapes")
     prove.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a protocol or broken.NAME (default: all)")
@@ -286,8 +349,48 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("transcript", metavar="RUN.secmoe")
     report.add_argument("--html", metavar="FILE", help="write it as one offline page, NAME.html")
 
+    new = command("new", _new, "write a protocol of your own to start from, in a package of its own")
+    new.add_argument("name", metavar="NAME", help="of the package and of its protocol")
+    new.add_argument("--into", default=".", metavar="DIR", help="an existing folder (default: here)")
+
+    own = command("check", _check, "everything there is to say of one protocol of yours, in one table")
+    own.add_argument("protocol", metavar="MODULE:PROTOCOL", help="such as my_package.my_module:my_protocol")
+    own.add_argument("--runs", type=_natural, default=400, metavar="N", help="of an audit, per corrupted party (400)")
+    own.add_argument("--html", metavar="FILE", help="write the table as one offline page, NAME.html")
+
     check = command("check-proof", _check_proof, "re-check a certificate, or a folder of them, without search")
     check.add_argument("certificate", metavar="CERT|DIR")
+
+    served = _Parser(add_help=False)
+    served.add_argument("--model", default="sms", metavar="NAME|PATH", help="sms (default), digits, or a model file")
+    served.add_argument("--layer", type=_natural, default=0, metavar="I", help="which layer is served (default 0)")
+    served.add_argument("--order", choices=["reassociated", "literal"], default="reassociated", help="evaluation order")
+    served.add_argument("--gelu", choices=["minimax", "published"], help="table of Protocol 2 (default minimax)")
+    served.add_argument("--params", default="P64s", metavar="NAME|FILE", help="parameter set (default P64s), or .json")
+    served.add_argument("--port", type=_natural, default=7433, metavar="P", help="on this machine (default 7433)")
+    served.add_argument("--key", default="secmoe.key", metavar="FILE", help="the key of both ends (secmoe.key)")
+    served.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for the peer (60)")
+    served.add_argument("--record-private", action="store_true", help="keep this side's private side, for replay")
+
+    serve = command("serve", _serve, "serve a model's layer to clients on this machine, one after the other", served)
+    serve.add_argument("--once", action="store_true", help="end after one answered query")
+    serve.add_argument("--limit", type=_natural, metavar="N", help="end after N answered queries")
+    serve.add_argument("--records", default="runs", metavar="FOLDER", help="where this side's transcripts go (runs)")
+    serve.add_argument("--no-record", action="store_true", help="keep no transcripts")
+
+    query = command("query", _query, "have a served layer computed on a real input, from a process of its own", served)
+    query.add_argument("text", nargs="?", metavar="TEXT", help="a text for a text model")
+    query.add_argument("--input", metavar="N|FILE", help="a held-out item of the model, or a file")
+    query.add_argument("--pad", type=_natural, metavar="N", help="pad to a public length of N tokens")
+    query.add_argument("--out", metavar="FILE", help="this side's transcript (default: a fresh file in ./runs)")
+
+    join = command("join", _join, "make one transcript of the records of both sides of a query")
+    join.add_argument("client", metavar="CLIENT.secmoe")
+    join.add_argument("server", metavar="SERVER.secmoe")
+    join.add_argument("--out", required=True, metavar="FILE", help="the transcript, NAME.secmoe")
+
+    key = command("key", _key, "make the key file of a server and its clients")
+    key.add_argument("key_file", metavar="FILE")
     return parser
 
 

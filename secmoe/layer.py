@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.baselines import plaintext_routing as routed
 from protocols.he.params import PARAM_SETS, SECURITY_CAP_BITS, ParamSet
 from protocols.he.service import HeService
 from protocols.model.config import NAME, MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.tables import DEFAULT_TABLES, TABLES, Table
-from protocols.moe import LayerPlan, LayerWeights, moe_layer, moe_layer_one_ulp, query_epsilon
+from protocols.moe import REASSOCIATED, LayerPlan, LayerWeights, moe_layer, moe_layer_one_ulp, query_epsilon
 from protocols.ot.service import OtService
 from protocols.truncate import FAITHFUL
+from secmoe.delivery import deliver
 from secmoe.version import program_version
 from sim.concrete import from_words, to_words
 from sim.party import ProtocolDecl
@@ -29,23 +31,30 @@ from sim.ring import Ring, RingArray, Spec
 from sim.role import CLIENT, SERVER, Role
 from sim.shapes import blank
 from sim.tape import Tape, derive_key, draw_nbytes, words_from_bytes
+from sim.wire import quoted
 from sim.world import Execution, Session
 from transcripts.private import PrivateSide
 from transcripts.replay import Repeat, Start
 
-PROTOCOLS: dict[str, ProtocolDecl[Any]] = {"secmoe": moe_layer}
+SECMOE, ROUTED = "secmoe", "plaintext-routing"
+PROTOCOLS: dict[str, ProtocolDecl[Any]] = {SECMOE: moe_layer, ROUTED: routed.plaintext_routing}
 GELU_TABLES = {"minimax": "gelu-minimax", "published": "gelu-published"}
 PARAMETER_FIELDS = tuple(name for name in ParamSet.__dataclass_fields__ if name != "insecure_test")
 WORDS = ("protocol", "model", "activation", "order", "truncation")
 WEIGHT_NAMES = ("router", "w1", "v", "w2")
+DELIVERED = "delivered"  # the public parameter of a kept run in which the client was given its output
 
-LARGEST = 1 << 20  # of a size in a transcript: beyond it a replay would only run out of memory
+LARGEST = 1 << 20  # of a number in a file: a replay of larger sizes would only run out of memory
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 class ActivationOption(ValueError):
     """An option for an activation that the model does not have."""
+
+
+class ProtocolOption(ValueError):
+    """An option that the protocol of a run does not have."""
 
 
 class ParameterFields(ValueError):
@@ -60,7 +69,8 @@ class UnreadableRun(ValueError):
 class LayerRun:
     """The public parameters of one run of a private MoE layer.
 
-    model: its name; layer: which one. tokens: the public length. activation: a table's name, or `relu`.
+    model: its name; layer: which one. tokens: the public length. activation: a table's name, or `relu`. Raises
+    ProtocolOption: plaintext routing has neither the literal order nor one-ulp truncation.
     """
 
     protocol: str
@@ -73,10 +83,17 @@ class LayerRun:
     order: str
     truncation: str
 
+    def __post_init__(self) -> None:
+        if self.protocol == ROUTED:
+            for option, value, only in (("order", self.order, REASSOCIATED), ("truncation", self.truncation, FAITHFUL)):
+                if value != only:
+                    raise ProtocolOption(f"--{option} {value}: {ROUTED} has no such {option}; leave the option out")
+
     @cached_property
     def plan(self) -> LayerPlan:
         activation: Table | str = TABLES.get(self.activation, self.activation)
-        return LayerPlan(self.shape, self.tokens, self.params, activation, self.order, self.truncation)
+        kind = routed.RoutedPlan if self.protocol == ROUTED else LayerPlan
+        return kind(self.shape, self.tokens, self.params, activation, self.order, self.truncation)
 
     @property
     def ring(self) -> Ring:
@@ -118,12 +135,17 @@ class LayerRun:
         shape = blank(Spec(self.ring, (self.tokens, self.shape.d)))
         return [shape, shape, None]
 
-    def _prepared(self, arrays: Arrays) -> LayerWeights:
+    def _prepared(self, arrays: Arrays) -> LayerWeights | routed.RoutedWeights:
         fp = self.fixed_point
         signed = {name: fp.signed(arrays[name]) if name in arrays else None for name in WEIGHT_NAMES}
         router, w1, w2 = (np.asarray(signed[name]) for name in ("router", "w1", "w2"))
-        prepared = LayerWeights.prepare(self.he.prepare, self.plan, MoeWeights(router, w1, signed["v"], w2))
-        self.he.check_query(query_epsilon(prepared, self.plan))
+        weights, plan = MoeWeights(router, w1, signed["v"], w2), self.plan
+        if isinstance(plan, routed.RoutedPlan):
+            one_each = routed.RoutedWeights.prepare(self.he.prepare, plan, weights)
+            self.he.check_query(routed.query_epsilon(one_each, plan))
+            return one_each
+        prepared = LayerWeights.prepare(self.he.prepare, plan, weights)
+        self.he.check_query(query_epsilon(prepared, plan))
         return prepared
 
     def to_public(self) -> dict[str, Any]:
@@ -141,25 +163,26 @@ class LayerRun:
 
     @classmethod
     def from_public(cls, public: Mapping[str, Any]) -> LayerRun:
-        """Inverse of `to_public`. Raises UnreadableRun, ParameterFields, ConfigError, and InsecureParameters for a set
-        below 128 bits.
+        """Inverse of `to_public`. Raises UnreadableRun, ParameterFields, ProtocolOption, ConfigError, and
+        InsecureParameters for a set below 128 bits.
         """
         names = ("protocol", "model", "layer", "tokens", "activation", "order", "truncation")
         try:
             if public["protocol"] not in PROTOCOLS:
-                raise UnreadableRun(f"expected a run of {', '.join(PROTOCOLS)}, got {public['protocol']!r}")
+                raise UnreadableRun(f"expected a run of {', '.join(PROTOCOLS)}, got {quoted(public['protocol'])}")
             shape = dict(public["shape"])
             sizes = {name: shape[name] for name in ("d", "f", "E", "k")} | {n: public[n] for n in ("layer", "tokens")}
             for name, value in sizes.items():
                 if type(value) is not int or not 0 <= value <= LARGEST:
-                    raise UnreadableRun(f"{name}: expected a whole number from 0 to {LARGEST}, got {value!r}")
+                    raise UnreadableRun(f"{name}: expected a whole number from 0 to {LARGEST}, got {quoted(value)}")
             for name in WORDS:
                 if not isinstance(public[name], str):
-                    raise UnreadableRun(f"{name}: expected a text, got {public[name]!r}")
+                    raise UnreadableRun(f"{name}: expected a text, got {quoted(public[name])}")
             params = params_from_fields(public["params"])
             return cls(shape=MoeConfig(**shape), params=params, **{name: public[name] for name in names})
         except (KeyError, TypeError) as error:
-            raise UnreadableRun(f"expected the parameters of a layer run in the transcript: {error}") from error
+            told = quoted(str(error))
+            raise UnreadableRun(f"expected the parameters of a layer run in the transcript: {told}") from error
 
 
 def params_from_fields(fields: Any) -> ParamSet:
@@ -169,23 +192,27 @@ def params_from_fields(fields: Any) -> ParamSet:
     ParamSet raises on values out of range.
     """
     if not isinstance(fields, dict) or fields.keys() != set(PARAMETER_FIELDS):
-        got = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
+        got = quoted(list(fields)) if isinstance(fields, dict) else type(fields).__name__
         raise ParameterFields(f"expected a JSON object with exactly {', '.join(PARAMETER_FIELDS)}, got {got}")
     name = fields["name"]
     if not (isinstance(name, str) and NAME.fullmatch(name)):
-        raise ParameterFields(f"name: expected up to 64 letters, digits and _.-, got {name!r}; choose another name")
+        raise ParameterFields(
+            f"name: expected up to 64 letters, digits and _.-, got {quoted(name)}; choose another name"
+        )
     for field in ("q_bits", "response_bits"):
         bits = fields[field]
-        if not (isinstance(bits, list | tuple) and bits and all(type(b) is int and b > 0 for b in bits)):
-            raise ParameterFields(f"{field}: expected a list of whole numbers above 0, got {bits!r}; correct it")
+        if not (isinstance(bits, list | tuple) and bits and all(type(b) is int and 0 < b <= LARGEST for b in bits)):
+            raise ParameterFields(f"{field}: expected a list of whole numbers above 0, got {quoted(bits)}; correct it")
     for field in ("n", "ring_bits", "frac_bits", "kept", "special_bits", "kappa"):
-        if type(fields[field]) is not int or fields[field] < 0:
-            raise ParameterFields(f"{field}: expected a whole number from 0, got {fields[field]!r}; correct it")
+        if type(fields[field]) is not int or not 0 <= fields[field] <= LARGEST:
+            raise ParameterFields(
+                f"{field}: expected a whole number from 0 to {LARGEST}, got {quoted(fields[field])}; correct it"
+            )
     if type(fields["galois"]) is not bool:
-        raise ParameterFields(f"galois: expected true or false, got {fields['galois']!r}; correct it")
+        raise ParameterFields(f"galois: expected true or false, got {quoted(fields['galois'])}; correct it")
     if fields["n"] not in SECURITY_CAP_BITS:
         allowed = ", ".join(map(str, SECURITY_CAP_BITS))
-        raise ParameterFields(f"n: expected a ring degree of {allowed}, got {fields['n']}; choose one of them")
+        raise ParameterFields(f"n: expected a ring degree of {allowed}, got {quoted(fields['n'])}; choose one of them")
     lists = {field: tuple(fields[field]) for field in ("q_bits", "response_bits")}
     params = ParamSet(**{**fields, **lists})
     if PARAM_SETS.get(name, params) != params:
@@ -232,7 +259,10 @@ def rebuild(public: Mapping[str, object]) -> Repeat:
     def repeat(start: Start, side: PrivateSide) -> None:
         session = start(run.services())
         role = side.role
-        run.run(session, {role: run.inputs(role, side.arrays), role.peer: run.absent()})
+        share = run.run(session, {role: run.inputs(role, side.arrays), role.peer: run.absent()}).outputs[role]
+        if public.get(DELIVERED) is True:
+            shares = {role: [share], role.peer: [blank(share.spec)]}
+            session.run(deliver, shares[CLIENT], shares[SERVER])
 
     return repeat
 

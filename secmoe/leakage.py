@@ -16,11 +16,20 @@ from rich.text import Text
 from proofs.assumptions import assumed, total_bits
 from proofs.certificate import NotProved, certificate, encode, trace_case
 from protocols.he.params import PARAM_SETS
-from secmoe.checked import SOURCES, Checked, Store, lines
+from secmoe.checked import SOURCES, Checked, Store, lines, shown_path
 from secmoe.exit import FAILED, SUCCESS
-from secmoe.layer import LayerRun
+from secmoe.layer import ROUTED, LayerRun
 from secmoe.proving import certificate_folder
-from secmoe.report_parts import assumption_rows, elsewhere, finished, read_run, refuted, source_of, subject
+from secmoe.report_parts import (
+    DECLARED_LINE,
+    assumption_rows,
+    elsewhere,
+    finished,
+    read_run,
+    refuted,
+    source_of,
+    subject,
+)
 from secmoe.result_file import AUDIT, Json, write_whole
 from secmoe.shape_bounds import query_charge, run_bounds
 from secmoe.shaped import row_of
@@ -39,6 +48,10 @@ class NoOtherOption(ValueError):
     """A run, and beside it what goes with a protocol."""
 
 
+class NothingToProve(ValueError):
+    """A run of a protocol whose functionality leaks the route."""
+
+
 def prove_run(options: argparse.Namespace) -> int:
     """Prove the layer private at the shape of a kept run, and keep the certificates. Exit 1 unless both parties' hold.
 
@@ -48,6 +61,11 @@ def prove_run(options: argparse.Namespace) -> int:
     if options.bounds or options.map or any(option is not None for option in asked):
         raise NoOtherOption("--run: expected no protocol and no option but --certificates and --json beside it")
     entry, case = row_of(read_run(options.run))
+    if entry.realises.leaks_route:
+        raise NothingToProve(
+            f"--run {options.run}: expected a run of a protocol that hides the route, got one that tells it by design; "
+            f"see what it tells with secmoe report {options.run}"
+        )
     folder = certificate_folder(options.certificates)
     store, trace, rows = Store(), trace_case(entry, case), []
     command = f"secmoe prove --run {shlex.quote(Path(options.run).name)}"
@@ -106,7 +124,7 @@ def run_report(transcript: Transcript, store: Store) -> Report:
     found = store.lookup(entry, case)
     verdicts: list[Line] = [(GOOD, INTACT.format(len(transcript.headers))), _origin(transcript, store)]
     if transcript.seeded:
-        verdicts.append((BAD, SEEDED))
+        verdicts.append((BAD, f"{SEEDED}; run it again without --seed"))
     verdicts += refuted(bounds)
     if charge is None or charge["queries"] == 0:
         verdicts.append((BAD, "one query's responses would take a session over its budget: it is refused at load"))
@@ -118,14 +136,14 @@ def run_report(transcript: Transcript, store: Store) -> Report:
             holds=False,
             verdicts=verdicts,
             source=source_of(store),
-            subjects=[subject(entry, case, found)],
+            subjects=[subject(entry, case, found, transcript.path)],
             run={"parameters": parameters, "phases": facts["phases"], "digest": facts["digest"], "seal": facts["seal"]},
             epsilon=charge,
             bounds=bounds,
             assumptions=assumption_rows(True),
             distance_bits=total_bits(assumed(True)),
             elsewhere=elsewhere(store),
-            reproduce=_commands(run, name, transcript.seeded, found),
+            reproduce=_commands(run, transcript.path, transcript.seeded, found),
             not_shown=list(NOT_SHOWN),
         )
     )
@@ -138,7 +156,8 @@ def run_lines(transcript: Transcript) -> list[Line]:
     except ValueError as error:
         return [(BAD, f"privacy NOT CHECKED: not a run of this program: {error}")]
     store = Store()
-    return [*lines(store.lookup(entry, case)), _origin(transcript, store)]
+    declared = [DECLARED_LINE] if entry.realises.leaks_route else []
+    return [*declared, *lines(store.lookup(entry, case), transcript.path), _origin(transcript, store)]
 
 
 def _origin(transcript: Transcript, store: Store) -> Line:
@@ -146,12 +165,17 @@ def _origin(transcript: Transcript, store: Store) -> Line:
     if made_by == store.source:
         return GOOD, f"made by the installed source {store.source[:16]}"
     other = f"another source ({made_by[:16]})" if isinstance(made_by, str) else "a source that it does not name"
-    return BAD, f"the run was made by {other}: what is said here is about the installed one, not about this run"
+    return (
+        BAD,
+        f"the run was made by {other}: what is said here is about the installed one, not about this run; run it again",
+    )
 
 
-def _commands(run: LayerRun, name: str, seeded: bool, found: Checked) -> list[tuple[str, str]]:
-    file = shlex.quote(name)
+def _commands(run: LayerRun, path: Path, seeded: bool, found: Checked) -> list[tuple[str, str]]:
+    file = shown_path(path)
     options = f"--model {shlex.quote(run.model)} --layer {run.layer} --order {run.order} --truncation {run.truncation}"
+    if run.protocol == ROUTED:
+        options += f" --protocol {ROUTED}"
     if run.activation in GELU_OPTIONS:
         options += f" --gelu {GELU_OPTIONS[run.activation]}"
     shipped = PARAM_SETS.get(run.params.name) == run.params
@@ -159,11 +183,8 @@ def _commands(run: LayerRun, name: str, seeded: bool, found: Checked) -> list[tu
     seed = " --seed N (the seed of the run; it is not in the transcript)" if seeded else ""
     audits = dict.fromkeys(result.command for result in found.results if result.kind == AUDIT)
     return [
-        ("the certificates", f"secmoe prove --run {file}"),
-        *(
-            ("the audit", command)
-            for command in audits or (f"secmoe audit --run {file} --runs 500 --model hybrid --seed 1",)
-        ),
+        *([] if run.protocol == ROUTED else [("the certificates", f"secmoe prove --run {file}")]),
+        *(("the audit", command) for command in audits or (f"secmoe audit --run {file}",)),
         ("another run of the same shape", f"secmoe run TEXT {options}{seed}"),
         ("every byte of this run, with its private sides", f"secmoe replay {file}"),
         ("this report", f"secmoe report {file} --html report.html"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +15,7 @@ from proofs.provenance import OPEN, MapRow, Provenance, dot, svg
 from protocols.entry import Case, Entry
 from secmoe.exit import FAILED, SUCCESS
 from sim.role import CLIENT, Role
+from transcripts.place import new_place
 from transcripts.show import open_console
 
 DRAWINGS = {".svg": svg, ".dot": dot}
@@ -82,11 +82,7 @@ def _json(name: str, role: Role, rows: list[MapRow], lints: list[Any]) -> dict[s
 
 def write_graph(rows: list[tuple[Entry, Case]], options: argparse.Namespace) -> int:
     """Draw what a message is computed from: of the first case, `--message` or the first that the party receives."""
-    path = Path(options.graph)
-    if path.suffix not in DRAWINGS:
-        raise BadGraph(f"--graph: expected a file name that ends in {' or '.join(DRAWINGS)}, got {path.name!r}")
-    if not path.parent.is_dir():
-        raise BadGraph(f"--graph: there is no folder {path.parent}; make it or choose another place")
+    path = new_place(options.graph, tuple(DRAWINGS), "graph", "drawing", BadGraph)
     entry, case = rows[0]
     role = Role(options.corrupted) if options.corrupted else CLIENT
     provenance = Provenance(trace_case(entry, case), role)

@@ -1,11 +1,14 @@
-"""A status line for long work: on standard error, and only on a terminal."""
+"""Status lines and bars for long work: on standard error, and only on a terminal."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.status import Status
 
 from sim.message import Message
@@ -49,3 +52,39 @@ class Progress:
     def _update(self) -> None:
         if self._enabled:
             self._status.update(self.line)
+
+
+class Blocks:
+    """Bars of blocks done, one for each kind of work, with the time spent and the time left. A context manager."""
+
+    def __init__(self, enabled: bool | None = None, console: Console | None = None) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("blocks"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console or Console(stderr=True),
+            refresh_per_second=4,
+            transient=True,
+            disable=not (sys.stderr.isatty() if enabled is None else enabled),
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Blocks:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def told(self, what: str) -> Callable[[int, int], None]:
+        """Takes (blocks done, blocks in all) of one kind of work, as often as it changes."""
+
+        def told(done: int, total: int) -> None:
+            if what not in self._tasks:
+                self._tasks[what] = self._bars.add_task(what)
+            self._bars.update(self._tasks[what], completed=done, total=total)
+
+        return told

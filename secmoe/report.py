@@ -10,13 +10,15 @@ from rich.text import Text
 
 from protocols.he.service import DEFAULT_BUDGET
 from secmoe.checked import lines
+from secmoe.layer import SECMOE
 from secmoe.run import Outcome, network_times
 from sim.network import NETWORKS
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution
 from transcripts.costs import cost_by_scope
-from transcripts.report import STYLES
+from transcripts.report import BAD, STYLES
 from transcripts.show import COST_TITLES, print_costs
+from transcripts.verdicts import DECLARED
 
 SHOWN_LEVELS = 4
 IN_THE_CLEAR = "hidden states before the layer, the rest of the model, and this comparison"
@@ -30,7 +32,7 @@ def print_outcome(console: Console, outcome: Outcome, networks: tuple[str, ...])
         console,
         f"{run.model}, layer {run.layer}: {run.tokens} tokens, top-{shape.k} of {shape.E} {kind}\n"
         f"{run.ring} with {run.params.frac_bits} fractional bits, parameters {run.params.name}, "
-        f"order {run.order}, truncation {run.truncation}",
+        + (f"order {run.order}, truncation {run.truncation}" if run.protocol == SECMOE else f"protocol {run.protocol}"),
     )
     _line(console, *_verdict(outcome))
     _line(console, _float_line(outcome))
@@ -42,7 +44,8 @@ def print_outcome(console: Console, outcome: Outcome, networks: tuple[str, ...])
     console.print(_phases(outcome, networks))
     console.print()
     _learned(console, outcome)
-    for tone, text in lines(outcome.checked):
+    declared = outcome.run.declared.realises.leaks_route  # then there is nothing to prove
+    for tone, text in lines(outcome.checked, None if declared else outcome.transcript):
         _line(console, text, STYLES[tone])
     budget = f"budget of the session 2^{math.log2(DEFAULT_BUDGET):.0f}"
     _line(console, f"circuit privacy of the responses: epsilon 2^-{outcome.epsilon_bits:.1f}, {budget}")
@@ -102,6 +105,8 @@ def _learned(console: Console, outcome: Outcome) -> None:
     for role, leaks in ((CLIENT, functionality.leaks_client), (SERVER, functionality.leaks_server)):
         told = ", ".join(leaks) or "nothing beyond its shares"
         _line(console, f"the {role.value} learns by design ({functionality.name}): {told}")
+        if functionality.leaks_route and leaks:
+            _line(console, f"{DECLARED}: the {role.value} is told {told}", STYLES[BAD])
 
 
 ALL_NETWORKS = tuple(NETWORKS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from proofs.assumptions import assumed
 from proofs.certificate import versions
 from protocols.catalog import CATALOG
@@ -14,6 +16,8 @@ from sim.role import Role
 from transcripts.report import BAD, Line, Report, Subject, holds
 from transcripts.store import Transcript
 
+DECLARED_LINE: Line = (BAD, "LEAK (DECLARED): what it leaks by design depends on the expert choice")
+
 
 def read_run(path: str) -> LayerRun:
     """The public parameters of a kept run, verified; raises what `Transcript` and `LayerRun.from_public` raise."""
@@ -21,8 +25,8 @@ def read_run(path: str) -> LayerRun:
         return LayerRun.from_public(transcript.public)
 
 
-def subject(entry: Entry, case: Case, checked: Checked) -> Subject:
-    """A subject of which everything is known from the store."""
+def subject(entry: Entry, case: Case, checked: Checked, run: Path) -> Subject:
+    """A subject of which everything is known from the store. run: a kept run of this shape."""
     results = {kind: [r for role in Role for r in checked.of(kind, role)] for kind in (CERTIFICATE, AUDIT)}
     certificates = [
         proved_row(r.corrupted, r.digest, r.content["statement"], r.content["steps"], r.content["nodes"])
@@ -30,7 +34,7 @@ def subject(entry: Entry, case: Case, checked: Checked) -> Subject:
     ]
     audits = [{**r.content, "digest": r.digest, "command": r.command} for r in results[AUDIT]]
     refused = [vars(r) for r in checked.refused]
-    return joined(entry.name, entry, case, list(lines(checked)), certificates, audits, refused)
+    return joined(entry.name, entry, case, list(lines(checked, run)), certificates, audits, refused)
 
 
 def proved_row(role: Role, digest: str, statement: str, steps: int, nodes: int) -> Json:
@@ -58,7 +62,7 @@ def joined(
     functionality = entry.realises
     leakage = {"client": list(functionality.leaks_client), "server": list(functionality.leaks_server)}
     if functionality.leaks_route:
-        verdicts = [*verdicts, (BAD, "LEAK (DECLARED): what it leaks by design depends on the expert choice")]
+        verdicts = [*verdicts, DECLARED_LINE]
     return Subject(
         protocol=protocol,
         case=case.name,

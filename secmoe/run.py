@@ -18,6 +18,7 @@ from protocols.model.floating import float_layer
 from protocols.model.oracle import sparse_moe_layer
 from protocols.truncate import FAITHFUL
 from secmoe.checked import SOURCES, Checked, Store, installed
+from secmoe.in_range import require_range
 from secmoe.interval import one_ulp_bound
 from secmoe.layer import LayerRun, deal, opened, private_sides
 from secmoe.progress import Progress
@@ -124,7 +125,8 @@ def private_layer(
 ) -> Outcome:
     """Run, compare and record. Hidden states up to the layer are computed in the clear and shared.
 
-    The place of the record is taken before the session starts: OutputError and PrivateExists come early.
+    The place of the record is taken before the session starts: OutputError and PrivateExists come early. Raises
+    WeightsOutOfBound for weights beyond the noise bound, OutOfRange for those with which a value could leave the ring.
     """
     fp = run.fixed_point
     hidden, residual = model.moe_inputs(tokens, run.layer)
@@ -132,6 +134,7 @@ def private_layer(
     x, r, words = quantise(hidden, fp), quantise(residual, fp), quantise_weights(weights, fp)
     arrays = deal(run, x, r, words, seed)
     inputs = {role: run.inputs(role, arrays[role]) for role in (CLIENT, SERVER)}
+    require_range(model, run)
     private = tuple(Role) if keep_private or seed is not None else ()
     public = {**run.to_public(), SOURCES: installed()}
     with _folder(out.parent), Recorder(out, public, seeded=seed is not None, private=private) as recorder:

@@ -11,9 +11,10 @@ from typing import Any
 from proofs.limits import Bound
 from proofs.limits.approximation import activation, exponential, truncation
 from proofs.limits.ledger import STATED, budget
-from proofs.limits.plans import Use, decryption, flooding, plaintext_modulus, uses
+from proofs.limits.plans import Use, admitted, decryption, flooding, plaintext_modulus, uses
 from proofs.limits.ranges import declared_ranges, layer_ranges
 from proofs.limits.security import security
+from protocols.baselines.plaintext_routing import RoutedPlan
 from protocols.entry import Case
 from protocols.he.noise import WeightsOutOfBound, noise_report
 from protocols.he.service import DEFAULT_BUDGET
@@ -37,18 +38,29 @@ def shipped_model(run: LayerRun) -> str | None:
     return run.model if layer_shape(config) == run.shape and run.layer < config.layers else None
 
 
+def _uses(plan: LayerPlan, model: str | None) -> list[Use]:
+    """Every plan of one query; of plaintext routing, whose experts are linear layers, with any admitted weights."""
+    if not isinstance(plan, RoutedPlan):
+        return uses(plan, model)
+    each = plan.tokens * plan.shape.k
+    up = each * (2 if plan.shape.gated else 1)
+    wanted = ((plan.router, 1), (plan.expert_up, up), (plan.expert_down, each))
+    return [Use(one, rows, admitted(one)) for one, rows in wanted]
+
+
 def _used(plan: LayerPlan, model: str | None) -> list[Use] | None:
     try:
-        return uses(plan, model)
+        return _uses(plan, model)
     except WeightsOutOfBound:
         return None
 
 
 def products(plan: LayerPlan, model: str | None) -> list[Bound]:
     """Plaintext modulus, decryption and flooding of this very plan, with a shipped model's weights or any admitted."""
-    used = _used(plan, model) or uses(plan, None)
+    used = _used(plan, model) or _uses(plan, None)
     tokens = f"of {plan.tokens} tokens" if plan.tokens > 1 else "of 1 token"
-    subject = f"{plan.params.name}, d={plan.shape.d}, f={plan.shape.f}, E={plan.shape.E}, {plan.order}, {tokens}"
+    order = "routed in clear" if isinstance(plan, RoutedPlan) else plan.order
+    subject = f"{plan.params.name}, d={plan.shape.d}, f={plan.shape.f}, E={plan.shape.E}, {order}, {tokens}"
     rows = [row(subject, used)[0] for row in (plaintext_modulus, decryption, flooding)]
     return [replace(row, statement=row.statement.replace("of up to 8 tokens", tokens)) for row in rows]
 
@@ -89,10 +101,10 @@ def case_bounds(case: Case) -> list[Json]:
 def query_charge(run: LayerRun) -> Json | None:
     """What one query of the layer takes out of a session's budget, as the load-time check computes it; None where it
     admits no weights. weights: those of the shipped model of the run's name, or any."""
-    model = shipped_model(run)
+    model = None if isinstance(run.plan, RoutedPlan) else shipped_model(run)
     used = _used(run.plan, model)
     if used is None:
-        model, used = None, uses(run.plan, None)
+        model, used = None, _uses(run.plan, None)
     charged = Fraction(0)
     for use in used:
         if use.norm is None:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from protocols.entry import PROVED, Case, Entry, Secret
+from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights
+from protocols.entry import DECLARED, PROVED, Case, Entry, Secret
 from protocols.he.params import PARAM_SETS, ParamSet
-from protocols.model.config import MoeConfig
+from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import TABLES
 from protocols.moe import LayerPlan, LayerWeights
 from protocols.select import RELU, ExpertWeights
@@ -101,12 +102,14 @@ def row_of(run: LayerRun) -> tuple[Entry, Case]:
     secrets = (state, state, matrix(shape.E, shape.d), *experts)
     plan = run.plan
     case = Case(shape_name(run), secrets, {"plan": plan}, plans=plan.plans, prepare=_prepare(plan))
-    return Entry(run.declared, (case,), PROVED), case
+    return Entry(run.declared, (case,), DECLARED if run.declared.realises.leaks_route else PROVED), case
 
 
-def _prepare(plan: LayerPlan) -> Callable[[Callable[[Any, Any], Any], Any], LayerWeights]:
-    def build(prepare: Callable[[Any, Any], Any], weights: Any) -> LayerWeights:
+def _prepare(plan: LayerPlan) -> Callable[[Callable[[Any, Any], Any], Any], LayerWeights | RoutedWeights]:
+    def build(prepare: Callable[[Any, Any], Any], weights: Any) -> LayerWeights | RoutedWeights:
         router, w1, *gate, w2 = weights
+        if isinstance(plan, RoutedPlan):
+            return RoutedWeights.prepare(prepare, plan, MoeWeights(router, w1, gate[0] if gate else None, w2))
         v = prepare(plan.up, gate[0]) if gate else None
         return LayerWeights(
             prepare(plan.router, router), ExpertWeights(prepare(plan.up, w1), v, prepare(plan.down, w2))

@@ -58,6 +58,7 @@ class _Task:
 
 # Randomness of ideal functionalities: (label of the call, word, ring, shape) -> uniform elements.
 FunctionalityDraw = Callable[[str, str, Ring, Shape], RingArray]
+OnResult = Callable[[Role, str, Any], None]  # who, the scope that ends, what it returns to its caller
 
 
 class Driver:
@@ -70,6 +71,7 @@ class Driver:
         functionality: FunctionalityDraw | None = None,
         on_send: Callable[[Message], None] | None = None,
         on_scope: Callable[[Role, str], None] | None = None,
+        on_result: OnResult | None = None,
     ) -> None:
         self.messages: list[Message] = []
         self.ideals: list[tuple[str, dict[Role, Any]]] = []
@@ -80,6 +82,7 @@ class Driver:
         self._functionality = functionality
         self._on_send = on_send
         self._on_scope = on_scope
+        self._on_result = on_result
         self._inbox: dict[tuple[Role, str], tuple[Message, Payload]] = {}
         self._sent: set[tuple[Role, str]] = set()
         self._ready: dict[Role, deque[tuple[_Task, Any]]] = {role: deque() for role in Role}
@@ -118,6 +121,10 @@ class Driver:
         task.scopes.append(scope)
         if self._on_scope is not None:
             self._on_scope(task.role, scope)
+
+    def returned(self, scope: str, result: Any) -> None:
+        if self._on_result is not None:
+            self._on_result(self._task().role, scope, result)
 
     def leave(self) -> None:
         if self._current is not None:  # None while coroutines are being closed after an error

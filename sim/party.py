@@ -94,7 +94,9 @@ class Party:
         async def inside() -> T:
             self._driver.enter(child.scope)
             try:
-                return await body(child, *args, **kwargs)
+                result = await body(child, *args, **kwargs)
+                self._driver.returned(child.scope, result)
+                return result
             except Exception as error:
                 self._driver.blame(error)
                 raise
@@ -189,9 +191,7 @@ class ProtocolDecl(Generic[T]):
     ideal: Callable[..., Coroutine[Any, Any, T]] | None = None
 
     def __call__(self, p: Party, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
-        if self.ideal is not None and p.endpoint.hybrid:
-            return p.scoped(self.name, self.ideal, *args, **kwargs)
-        return p.scoped(self.name, self.run, *args, **kwargs)
+        return p.scoped(self.name, p.endpoint.body(self), *args, **kwargs)
 
     def declared(self, *args: Any, **kwargs: Any) -> Cost:
         """The closed-form cost for these arguments (those of the protocol, without p)."""

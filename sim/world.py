@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from sim.concrete import CONCRETE
 from sim.cost import Cost
-from sim.driver import Driver, Source, Wait
+from sim.driver import Driver, OnResult, Source, Wait
 from sim.message import Message, chain
 from sim.network import Network
 from sim.party import Party, ProtocolDecl
@@ -47,6 +47,9 @@ class Service(Protocol):
         """Before a run: make exactly this much of each pooled resource that the service owns."""
 
 
+Body = Callable[..., Coroutine[Any, Any, Any]]
+
+
 @dataclass(eq=False)
 class Endpoint:
     """What one party holds for the length of a session: its tape, its service states, its reservations."""
@@ -57,8 +60,15 @@ class Endpoint:
     states: dict[str, Any] = field(default_factory=dict)
     prefix: str = ""
     hybrid: bool = False
+    forms: Mapping[Body, Body] = field(default_factory=dict)
     plan: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)
+
+    def body(self, proto: ProtocolDecl[Any]) -> Body:
+        """What runs when a protocol is called: itself, its ideal form, or the form that this world has for it."""
+        if self.hybrid and proto.ideal is not None:
+            return proto.ideal
+        return self.forms.get(proto.run, proto.run)
 
     def service(self, name: str) -> Any:
         if name not in self.states:
@@ -139,7 +149,9 @@ class Session:
     seed: None draws the tape keys from the operating system. keys: explicit tape keys (replay, two processes).
     sources: for each ABSENT party, where its messages come from; wait: blocks until more of them may be there.
     hybrid: protocols that have an ideal form run it (proofs and hybrid tests only; give ideal services as well).
-    on_send sees every message as it is sent. An absent party's inputs are given by shape (`sim.shapes.blank`).
+    on_send sees every message as it is sent, on_scope every scope as it is entered, on_result what each one returns.
+    An absent party's inputs are given by shape (`sim.shapes.blank`). shadow: a session of equal services in the shapes
+    interpretation, which keeps the prices of all sessions that are given it; not for two threads at once.
     """
 
     def __init__(
@@ -155,6 +167,8 @@ class Session:
         hybrid: bool = False,
         on_send: Callable[[Message], None] | None = None,
         on_scope: Callable[[Role, str], None] | None = None,
+        on_result: OnResult | None = None,
+        shadow: Session | None = None,
     ) -> None:
         self.services = tuple(services)
         self.backend = backend
@@ -167,12 +181,23 @@ class Session:
         }
         self._functionality = Tape(derive_key(seed, FUNCTIONALITY), FUNCTIONALITY) if hybrid else None
         self._sources, self._wait = sources or {}, wait
-        self._on_send, self._on_scope = on_send, on_scope
+        self._on_send, self._on_scope, self._on_result = on_send, on_scope, on_result
         self._runs = 0
-        self._shadow = self if backend is SHAPES else Session(services, seed=b"", backend=SHAPES)
+        self._lanes = 1
+        self._shadow = self if backend is SHAPES else shadow or Session(services, seed=b"", backend=SHAPES)
         self._prices: dict[Any, Priced] = {}
+        self._forecasts: dict[Any, tuple[Message, ...]] = {}
         self._failed: str | None = None
         self.setup = self._execute("setup", {role: self._setup for role in self.endpoints}, {})
+
+    def widen(self, backend: Backend, lanes: int, forms: Mapping[Body, Body]) -> None:
+        """From now on one run of a text stands for so many runs side by side, in arrays of this backend.
+
+        Every reservation is made for all of them. forms: bodies that stand for those of some protocols, by their `run`.
+        """
+        self.backend, self._lanes = backend, lanes
+        for endpoint in self.endpoints.values():
+            endpoint.backend, endpoint.forms = backend, forms
 
     async def _setup(self, p: Party) -> None:
         for service in self.services:
@@ -182,6 +207,23 @@ class Session:
         """Run the shapes interpretation of a protocol on inputs of these shapes: its exact cost and plan."""
         return self._priced(proto, client, server, public)[0]
 
+    def forecast(
+        self, proto: ProtocolDecl[Any], client: Sequence[Any], server: Sequence[Any], **public: Any
+    ) -> tuple[Message, ...]:
+        """Every message of the next run with these arguments, provisioning included, in canonical order and without
+        content: what a party may expect from a peer that runs the same protocol text elsewhere.
+        """
+        priced, _ = self._priced(proto, client, server, public)
+        shadow, prefix = self._shadow, f"r{self._runs + 1}"
+        blanks = {CLIENT: [_blank(v) for v in client], SERVER: [_blank(v) for v in server]}
+        key = prefix, _key(proto, blanks, public)
+        if key not in shadow._forecasts or key[1] is None:
+            for endpoint in shadow.endpoints.values():
+                endpoint.plan, endpoint.totals = {}, {}
+            mains = {role: shadow._provisioned(_main(proto, blanks[role], public), priced.reserved) for role in blanks}
+            shadow._forecasts[key] = shadow._execute(prefix, mains, priced.reserved).messages
+        return shadow._forecasts[key]
+
     def _priced(
         self, proto: ProtocolDecl[Any], client: Sequence[Any], server: Sequence[Any], public: dict[str, Any]
     ) -> Priced:
@@ -189,9 +231,10 @@ class Session:
         key = _key(proto, blanks, public)
         if key is None:
             return self._shadow._run_shapes(proto, blanks, public)
-        if key not in self._prices:
-            self._prices[key] = self._shadow._run_shapes(proto, blanks, public)
-        return self._prices[key]
+        prices = self._shadow._prices
+        if key not in prices:
+            prices[key] = self._shadow._run_shapes(proto, blanks, public)
+        return prices[key]
 
     def _run_shapes(
         self, proto: ProtocolDecl[Any], inputs: Mapping[Role, Sequence[Any]], public: dict[str, Any]
@@ -228,12 +271,11 @@ class Session:
         prefix = f"r{self._runs}"
         inputs = {CLIENT: client, SERVER: server}
         for endpoint in self.endpoints.values():
-            endpoint.plan = dict(plan)
-        mains = {
-            role: self._provisioned(_main(proto, inputs[role], public), priced.reserved) for role in self.endpoints
-        }
+            endpoint.plan = {key: (self._lanes * first, self._lanes * n) for key, (first, n) in plan.items()}
+        reserved = {resource: self._lanes * n for resource, n in priced.reserved.items()}
+        mains = {role: self._provisioned(_main(proto, inputs[role], public), reserved) for role in self.endpoints}
         try:
-            execution = self._execute(prefix, mains, priced.reserved)
+            execution = self._execute(prefix, mains, reserved)
             for endpoint in self.endpoints.values():
                 if endpoint.plan:
                     (resource, label), (_, n) = next(iter(endpoint.plan.items()))
@@ -259,6 +301,7 @@ class Session:
             self._ideal_draw if self._functionality is not None else None,
             self._on_send,
             self._on_scope,
+            self._on_result,
         )
         for endpoint in self.endpoints.values():
             endpoint.prefix = prefix

@@ -197,6 +197,12 @@ def test_an_entry_of_any_module_can_be_audited() -> None:
 # -- the command ----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command keeps what it finds in ./runs."""
+    monkeypatch.chdir(tmp_path)
+
+
 def run(*arguments: str) -> int:
     try:
         return main(["audit", "--workers", "1", *arguments])
@@ -211,9 +217,8 @@ def test_the_command_finds_a_fault_and_exits_1(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.slow
 def test_the_command_passes_an_honest_protocol_with_its_power(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     assert run("correlate", "--runs", "1200", "--model", "hybrid", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert {v["verdict"] for v in told["verdicts"]} == {NO_LEAK}
@@ -267,6 +272,10 @@ def test_real_views_are_not_told_from_the_certificates_simulator(capsys: pytest.
     assert run("linear", "--model", "hybrid", "--against", "simulator", "--runs", "400", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [v["verdict"] for v in told["verdicts"]] == [NO_LEAK, NO_LEAK]
+    client, server = told["verdicts"]
+    assert client["power"]["found"] == client["power"]["planted"] > 0, client["faults"]
+    assert all(name.startswith("simulator of ") for name in client["faults"]["found"])
+    assert server["power"] is None  # it receives ciphertexts alone, in which a simulator can get nothing wrong
 
 
 @dataclass(frozen=True)

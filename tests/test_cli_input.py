@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
-from protocols.model.store import SHIPPED, load_model
+from protocols.model.store import SHIPPED, load_model, save_model
 from secmoe.cli import main
 from sim.role import Role
 from tests.small_runs import keep_small
@@ -250,7 +251,7 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: path.with_suffix(".server").unlink(), "--record-private"),
     (lambda path: os.truncate(path.with_suffix(".client"), 100), "truncated or altered"),
     (lambda path: shutil.copy(path.with_suffix(".client"), path.with_suffix(".server")), "expected the server"),
-    (lambda path: None, "expected a run of secmoe, got 'twice'"),
+    (lambda path: None, "expected a run of secmoe, plaintext-routing, got 'twice'"),
 ]
 
 
@@ -352,3 +353,21 @@ def test_the_installed_command() -> None:
     assert wrong.stderr == "secmoe: expected at least one word, got a text without any: type a message\n"
     left = subprocess.run(f"{command} catalog --json | head -c 1", shell=True, capture_output=True, check=False)
     assert (left.stdout, left.stderr) == (b"[", b"")
+
+
+def test_a_model_that_may_overflow_is_refused_before_anything_is_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of the second layer's gate that are too large for the ring; the first layer is as it was."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("secmoe.run.Session", None)
+    model = load_model("sms")
+    spoilt = ("layers.1.w1", "layers.1.v")
+    large = {name: w * 2**14 if name in spoilt else w for name, w in model.parameters.items()}
+    save_model(replace(model, config=replace(model.config, name="large"), parameters=large, held_out=None), tmp_path)
+    assert main(["run", "hi", "--model", "large.safetensors", "--layer", "1"]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("secmoe: --model large, layer 1: ") and "the gate may reach 2^" in told and "Z_2^64" in told
+    assert not Path("runs").exists()
+    with pytest.raises(TypeError, match="not callable"):  # the first layer is let through, to the session
+        main(["run", "hi", "--model", "large.safetensors", "--layer", "0"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sqlite3
@@ -13,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import secmoe.run
 from protocols.model.oracle import LayerTrace, sparse_moe_layer
 from secmoe.cli import main
 from secmoe.layer import PROTOCOLS
-from secmoe.progress import Progress
+from secmoe.progress import Blocks, Progress
 from sim.message import Message
 from sim.role import CLIENT, SERVER, Role
 from sim.wire import BlobSpec
@@ -175,6 +177,19 @@ def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
             assert progress.line == "three  3 messages, 15 bytes  server r1/a/b"
         told = capsys.readouterr()
         assert told.out == "" and (enabled or told.err == "")
+
+
+def test_blocks_are_bars_on_a_terminal_and_nothing_elsewhere() -> None:
+    for enabled in (False, True):
+        shown = io.StringIO()
+        with Blocks(enabled, Console(file=shown, force_terminal=True, width=100)) as progress:
+            told = progress.told("audit")
+            told(0, 8)
+            told(5, 8)
+            progress.told("power")(1, 3)
+        text = shown.getvalue()
+        assert ("audit" in text and "5/8" in text and "power" in text and "1/3" in text) is enabled
+        assert enabled or not text
 
 
 @pytest.mark.slow

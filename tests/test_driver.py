@@ -449,3 +449,27 @@ def test_observers_see_messages_and_scopes_as_they_happen() -> None:
     assert per_party == ["s/a", "s/a/x", "s/a.2", "s/a.2/x"]
     assert [s for r, s in seen if r is SERVER] == per_party
     assert [(m.sender, m.label) for m in driver.messages] == [entry for entry in seen if entry[1].endswith("/x")]
+
+
+def test_results_are_told_with_the_scope_that_returns_them() -> None:
+    seen: list[Any] = []
+    driver = Driver(on_result=lambda role, scope, result: seen.append((role, scope, result)))
+
+    async def fails(p: Party) -> None:
+        raise ArithmeticError(p.scope)
+
+    async def inner(p: Party) -> int:
+        return len(p.scope)
+
+    async def outer(p: Party) -> str:
+        await p.gather(p.scoped("in", inner), p.scoped("in", inner))
+        with pytest.raises(ArithmeticError):
+            await p.scoped("broken", fails)
+        return "done"
+
+    async def text(p: Party) -> None:
+        await p.scoped("out", outer)
+
+    drive(text, text, driver)
+    told = [("s/out/in", 8), ("s/out/in.2", 10), ("s/out", "done")]
+    assert seen == [(role, *row) for role in (CLIENT, SERVER) for row in told]

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.view_tables import FACTS, compare, noise, smallest, table
-from transcripts.analysers import Analyser, Bytes, PairsOfWords, Structure, Words, merge
+from transcripts.analysers import Analyser, Bytes, PairsOfWords, Structure, Words, bit_counts, merge
 from transcripts.classify import Classifier
 from transcripts.features import MOST_PAIRS, features_of
 from transcripts.parity import Parity, relations
 from transcripts.statistics import binomial_interval
-from transcripts.views import Layout, Source, Views
+from transcripts.views import Layout, Source, Views, byte_counts
 
 N = 1200
 LEVEL = 1e-6
@@ -209,3 +211,19 @@ def test_places_name_array_and_word() -> None:
     assert layout.column(1) == ("received mul/delta", "word 1")
     assert layout.column(4) == ("input x0", "word 1")
     assert features_of(layout).name(5) == ("received mul/delta", "sum of its words")
+
+
+@given(st.integers(0, 40), st.lists(st.sampled_from([1, 7, 18, 64]), min_size=1, max_size=6), st.integers(0, 2**32))
+def test_bits_are_counted_column_by_column(rows: int, widths: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bits = np.array(widths, np.int64)
+    drawn: NDArray[np.uint64] = rng.integers(0, 2**64, (rows, len(widths)), np.uint64)
+    words = drawn >> (64 - bits).astype(np.uint64)
+    columns = zip(words.T, widths, strict=True)
+    expected = [sum(int(w) >> b & 1 for w in column) for column, l in columns for b in range(l)]
+    assert bit_counts(words, bits).tolist() == expected
+
+
+@given(st.binary(max_size=70))
+def test_bytes_are_counted_two_at_a_time(data: bytes) -> None:
+    assert byte_counts(np.frombuffer(data, np.uint8)).tolist() == [data.count(value) for value in range(256)]

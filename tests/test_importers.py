@@ -260,3 +260,18 @@ def test_hostile_text_stays_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert told.replace("\n", "").isprintable()
     for shown in ("%1B[2J<script>", "[bold]x[%2Fbold]", "%E2%80%AEevil", "a, tag=b, value=00", "..%2F..%2Fx", "%252F"):
         assert f"r1/{shown}/allgather" in told
+
+
+def test_what_is_not_there_is_called_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Content that a trace cuts off is not an ideal functionality's, and no private side would make it replay."""
+    out, page = tmp_path / "x.secmoe", tmp_path / "x.html"
+    listed(out, ForeignMessage(SERVER, "a/long", 1, "p2p", 1000, b"beginning"))
+    assert main(["inspect", str(out), "--message", "0"]) == 0
+    told = capsys.readouterr().out
+    assert "the trace that was imported does not hold all of them" in told and "ideal" not in told
+    assert main(["inspect", str(out), "--html", str(page)]) == 0
+    assert "does not hold all of them" in page.read_text() and "sealed box" not in page.read_text()
+    capsys.readouterr()
+    assert main(["replay", str(out)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f'the trace of another one ("{Listed.framework}")' in said and "secmoe diff" in said and "--seed" not in said

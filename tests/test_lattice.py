@@ -25,16 +25,18 @@ from protocols.broken.responses import (
     ZeroShort,
     selection_case,
 )
+from protocols.catalog import CATALOG
 from protocols.entry import Case, Entry
 from protocols.he.params import PARAM_SETS
 from protocols.he.ring_q import Basis
 from protocols.linear import linear
+from protocols.ot.service import OtService
 from protocols.select import select_product
 from sim.concrete import to_words
 from sim.role import SERVER
 from transcripts.finding import LEVEL, NO_LEAK, NOTHING_TESTED, Finding, bins_for, exact, statistical
 from transcripts.lattice import keys, noise, randomisers, security, words
-from transcripts.lattice.columns import client_columns
+from transcripts.lattice.columns import client_columns, compared
 from transcripts.lattice.evidence import Evidence, UnreadableTranscript, centred
 from transcripts.lattice.reduction import reduced
 from transcripts.sessions import honest, observe
@@ -287,10 +289,37 @@ def test_statistical_findings_keep_their_level() -> None:
 def test_the_columns_of_a_client_are_its_noise_and_its_residues() -> None:
     evidence = _honest("many outputs", 4)
     assert evidence.secret is not None
-    columns = dict(client_columns(evidence.plan, evidence.setup, evidence.runs[0].messages, evidence.secret))
-    assert [label.split(" of ")[0] for label in columns] == ["noise", "a-part"]
-    shown, residues = columns.values()
+    columns = dict(client_columns(evidence))
+    assert [label.split(" of ")[0] for label in columns] == ["noise", "a-part"] * 4
+    shown, residues, *_ = columns.values()
     flood, rounding = noise.scales(evidence)
     back = (to_words(shown) / 2.0**31 - 1) * (flood + 8 * rounding)
     assert np.allclose(back, noise.noises(evidence)[0], atol=1e-2)
     assert set(to_words(residues).tolist()) <= set(evidence.responses[0].c1[0].astype(np.uint64).tolist())
+
+
+@pytest.mark.slow
+def test_answers_on_other_inputs_are_compared() -> None:
+    """Quiet between two sessions of the real engine; a flooding of another law in one of them is another law."""
+    honest_, other = (_honest("many outputs", 4, seed) for seed in ("honest", "other"))
+    assert [f.verdict for f in compared([honest_], [other])] == [NO_LEAK, NO_LEAK]
+    noises, residues = compared([honest_], [_evidence("flood_halved", "many outputs", 1)])
+    assert noises.leak and noises.n > 0 and not residues.leak
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["select_then_compute", "plaintext_routing"])
+def test_every_answer_of_a_protocol_of_several_plans_is_evidence(name: str) -> None:
+    """Top-2 with uploads that serve several products, and rows of several experts. Where an engine leaves out the
+    encryption of zero, every a-part is that of the plain result: uploads, shares and weights belong together."""
+    entry = next(e for e in CATALOG if e.name == name)
+    case = entry.cases[1]
+    engine = next(f for f in FAULTS if f.name == "zero_omitted").services
+    assert engine is not None
+    seen = observe(entry, case, honest, 2, "answers")
+    bad = observe(entry, case, lambda plans: (OtService(), *engine(plans)), 2, "answers")
+    assert seen.evidence is None and {part.plan for part in seen.answers} == set(case.plans)
+    for good, leaky in zip(seen.answers, bad.answers, strict=True):
+        assert good.complete and randomisers.omitted(good).verdict == NO_LEAK
+        assert randomisers.omitted(leaky).statistic == len(leaky.responses) > 0
+        assert not [str(f) for f in noise.analyse(good) if f.leak]

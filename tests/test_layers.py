@@ -60,13 +60,16 @@ def is_cleartext(path: str) -> bool:
     )
 
 
+# Loaded by those who test a protocol, and by nothing else that is shipped.
+FOR_TESTS = ("secmoe/strategies.py", "secmoe/pytest_plugin.py", "secmoe/checks/tested.py")
+
 # (rule, the files it binds, what they may not import, exceptions to that)
 RULES: tuple[tuple[str, Callable[[str], bool], tuple[str, ...], tuple[str, ...]], ...] = (
     ("sim stands alone", _in("sim"), ("protocols", "transcripts", "proofs", "secmoe", "tests"), ()),
     ("protocols use sim only", _in("protocols"), ("transcripts", "proofs", "secmoe", "tests"), ()),
     ("transcripts do not know proofs", _in("transcripts"), ("proofs", "secmoe", "tests"), ()),
     ("proofs do not know transcripts", _in("proofs"), ("transcripts", "secmoe", "tests"), ()),
-    ("nothing shipped needs the tests", _in("secmoe"), ("tests", "pytest", "hypothesis"), ()),
+    ("nothing shipped needs the tests", _in("secmoe"), ("tests",), ()),
     ("z3 and networkx in proofs", lambda path: not _in("proofs")(path), ("z3", "networkx"), ()),
     (
         "statistics in transcripts and training",
@@ -76,12 +79,13 @@ RULES: tuple[tuple[str, Callable[[str], bool], tuple[str, ...], tuple[str, ...]]
     ),
     ("torch in training", lambda path: not _in("protocols/model/training")(path), ("torch",), ()),
     (
-        "kernels below the OT and HE interfaces",
-        lambda path: not _in("protocols/ot", "protocols/he")(path),
+        "kernels below the OT and HE interfaces, and the cipher of the wire",
+        lambda path: not _in("protocols/ot", "protocols/he")(path) and path != "sim/remote/cipher.py",
         ("numba", "llvmlite", "cryptography", "nacl"),
         (),
     ),
-    ("test oracles are not shipped", lambda path: True, ("flint", "seal", "pytest", "hypothesis"), ()),
+    ("test oracles are not shipped", lambda path: True, ("flint", "seal"), ()),
+    ("tools of tests in what tests use", lambda path: path not in FOR_TESTS, ("pytest", "hypothesis"), ()),
     ("protocol text computes with rings", is_text, ("numpy", "z3", "numba", "sim.concrete", "sim.tape"), ()),
     (
         "a functionality imports no protocol and no kernel",
@@ -144,6 +148,10 @@ PLANTED = [
     ("proofs/correct.py", "import transcripts", "proofs do not know transcripts"),
     ("secmoe/cli.py", "from tests.harness import session", "needs the tests"),
     ("protocols/he/ntt.py", "import flint", "not shipped"),
+    ("secmoe/checking.py", "from hypothesis import given", "tools of tests"),
+    ("secmoe/api.py", "import pytest", "tools of tests"),
+    ("sim/remote/channel.py", "from cryptography.hazmat.primitives import hashes", "cipher of the wire"),
+    ("secmoe/serving.py", "import nacl.secret", "cipher of the wire"),
 ]
 
 

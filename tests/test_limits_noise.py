@@ -34,25 +34,14 @@ from proofs.limits.plans import (
 from proofs.limits.row import bits
 from protocols.he.noise import EpsilonBudget, NoiseReport, WeightsOutOfBound, largest_norm, noise_report
 from protocols.he.packing import LinearPlan, Plan, SelectPlan
-from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
+from protocols.he.params import INSECURE_TEST
 from protocols.he.sampling import ERROR_ETA
 from protocols.he.server import Weights, prepare
 from protocols.model.config import MoeConfig
 from protocols.moe import LayerPlan
 from tests.he_support import Session, expected, fresh_draw, words
+from tests.limit_sets import P32TINY, P64S, P64TINY, log2, planted
 from tests.test_he_noise import PLANS, Trace
-
-P64S, P64TINY, P32TINY = (PARAM_SETS[name] for name in ("P64s", "P64tiny", "P32tiny"))
-
-
-def log2(value: Fraction) -> float:
-    return math.log2(value.numerator) - math.log2(value.denominator)
-
-
-def planted(base: ParamSet, **changes: object) -> ParamSet:
-    """A set with other fields; the constructor's own check is switched off, so that only the ledger can refuse it."""
-    return replace(base, name="planted", insecure_test=True, **changes)  # type: ignore[arg-type]  # fields by name
-
 
 # Measured noise
 

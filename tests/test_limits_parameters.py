@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -24,18 +23,7 @@ from proofs.limits.row import bits, bounded, decimal, power_of_half, root_up, se
 from proofs.limits.security import security
 from protocols.he.packing import Layout, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
-
-P64S, P64TINY, P32TINY = (PARAM_SETS[name] for name in ("P64s", "P64tiny", "P32tiny"))
-
-
-def log2(value: Fraction) -> float:
-    return math.log2(value.numerator) - math.log2(value.denominator)
-
-
-def planted(base: ParamSet, **changes: object) -> ParamSet:
-    """A set with other fields; the constructor's own check is switched off, so that only the ledger can refuse it."""
-    return replace(base, name="planted", insecure_test=True, **changes)  # type: ignore[arg-type]  # fields by name
-
+from tests.limit_sets import P32TINY, P64S, P64TINY, log2, planted
 
 # Security and the plaintext modulus
 

@@ -48,6 +48,7 @@ def verdict(role: Role, kind: str = NO_LEAK, **more: Any) -> Json:
     told |= {"model": "real", "seed": "1", "runs": 2000, "tested": 7, "smallest_p": 0.2, "null_alarm": False}
     power = {"found": 9, "planted": 9}
     rest = {"detectable_sd": 0.4, "power": power, "leak": None, "advice": "", "line": f"{kind}: it"}
+    rest |= {"words": {"looked_at": 5, "of": 9}, "session": None}
     return {**told, **rest, "faults": {"found": ["broken.x"], "missed": []}, **more}
 
 
@@ -86,7 +87,7 @@ def test_what_is_kept_is_found_again(store: Store, proofs: dict[Role, Json]) -> 
     assert store.lookup(*SMALL) == Checked() and not store.folder.exists()
     files = fill(store, proofs)
     found = store.lookup(*SMALL)
-    assert found.refused == () and found.missing == [] and found.leaks == []
+    assert found.refused == () and not found.missing and found.leaks == []
     assert {r.digest for r in found.results if r.kind == CERTIFICATE} == {d["digest"] for d in proofs.values()}
     audits = {json.loads(p.read_text())["digest"] for name, p in files.items() if name.startswith(AUDIT)}
     assert {r["digest"] for r in found.to_json() if r["kind"] == AUDIT} == audits
@@ -104,7 +105,7 @@ def test_another_shape_or_parameter_set_is_not_checked(store: Store, other: Laye
     store.keep_audit(entry.name, case.name, verdict(Role.CLIENT), COMMAND)
     assert len(store.lookup(entry, case).results) == 1
     found = store.lookup(*row_of(other))
-    assert found == Checked() and [tone for tone, _ in checked.lines(found)] == [BAD]
+    assert found == Checked() and [tone for tone, _ in checked.lines(found)] == [BAD, BAD]
 
 
 def test_another_source_is_not_believed(store: Store, proofs: dict[Role, Json]) -> None:
@@ -293,8 +294,10 @@ def test_a_report_is_red_until_the_shape_is_proved_and_audited(
     path, (entry, case) = keep(tmp_path / "x.secmoe", sources=store.source), row_of(TINY)
     assert main(["report", str(path), "--json"]) == 1
     empty = json.loads(capsys.readouterr().out)
-    assert list(empty) == KEYS and [tone for tone, _ in top_lines(empty)] == [BAD, GOOD, GOOD]
-    assert top_lines(empty)[0][1].endswith("no certificate, no audit") and "NONE" in report_page(empty)
+    assert list(empty) == KEYS and [tone for tone, _ in top_lines(empty)] == [BAD, BAD, GOOD, GOOD]
+    for (_, text), command in zip(top_lines(empty), ("prove", "audit"), strict=False):
+        assert text.startswith("privacy NOT CHECKED") and text.endswith(f"; run: secmoe {command} --run x.secmoe")
+    assert "NONE" in report_page(empty)
 
     assert main(["prove", "--run", str(path), "--json", "--certificates", "copies"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -315,8 +318,8 @@ def test_a_report_is_red_until_the_shape_is_proved_and_audited(
     for name in [*store.folder.glob("*-certificate-*"), files[0]]:
         name.unlink()
     half = report_of(path, store)
-    missing = "no certificate against a corrupted client; no certificate against a corrupted server; no audit"
-    assert not half["holds"] and any(tone == BAD and missing in text for tone, text in top_lines(half))
+    red = [text for tone, text in top_lines(half) if tone == BAD]
+    assert not half["holds"] and any("no certificate; run: secmoe prove --run x.secmoe" in text for text in red)
 
 
 @pytest.mark.slow

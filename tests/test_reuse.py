@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from protocols.broken import FAULTS
 from protocols.broken.correlations import PRODUCTS, SIGNS, two_products
@@ -146,6 +149,30 @@ def test_differences_that_repeat_are_found_at_any_place() -> None:
     assert fixed_differences([run(True)]).n == 0
     constant = [_words("r/z", secret)]
     assert fixed_differences([constant, constant]).where == "r/z in two runs"
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_fixed_differences_are_those_of_every_window(data: st.DataObject) -> None:
+    """Against the definition: at some place of the longer message, the xor with the shorter one is the same twice."""
+    sizes = data.draw(st.lists(st.integers(8, 12), min_size=1, max_size=4))
+    few = st.sampled_from([bytes(12), bytes(range(12)), b"\x01" * 12, bytes(range(11, -1, -1)), b"\x80" + bytes(11)])
+    runs = [[_blob(f"r/{i}", data.draw(few)[:size]) for i, size in enumerate(sizes)] for _ in range(2)]
+
+    def bits(message: Message) -> Any:
+        return np.unpackbits(np.frombuffer(message.payload or b"", np.uint8), bitorder="little")
+
+    def windows(long: Message, size: int) -> Any:
+        return np.lib.stride_tricks.sliding_window_view(bits(long), size)
+
+    hits = [f"r/{i} in two runs" for i in range(len(sizes)) if runs[0][i].payload == runs[1][i].payload]
+    for i, j in combinations(range(len(sizes)), 2):
+        short, long = sorted((i, j), key=lambda k: sizes[k])
+        gaps = [windows(run[long], 8 * sizes[short]) ^ bits(run[short]) for run in runs]
+        if (gaps[0] == gaps[1]).all(axis=1).any():
+            hits.append(f"r/{i} and r/{j}")
+    found = fixed_differences(runs)
+    assert found.statistic == len(hits) and (not hits or found.where in hits)
 
 
 def test_private_draws_are_found_where_their_owner_sends_them() -> None:

@@ -160,3 +160,7 @@ def test_links_resolve(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert target.startswith("https://") or (ROOT / target).exists(), f"{name}: {target}"
+
+
+def test_the_pytest_plugin_is_registered() -> None:
+    assert PROJECT["project"]["entry-points"]["pytest11"] == {"secmoe": "secmoe.pytest_plugin"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -19,7 +20,7 @@ from transcripts.batch import Batch
 from transcripts.classes import FIRST, QUARTERS, RANDOM, SECOND, arguments, choose_classes, draw_inputs, generator
 from transcripts.sampling import HYBRID, REAL, RunFailed, Sampler, is_batchable
 from transcripts.targets import Target, UnknownProtocol, audited_roles, honest_secrets, targets
-from transcripts.views import Views, bare, raw_view, tabulate
+from transcripts.views import MOST_COLUMNS, Layout, Source, Views, bare, raw_view, tabulate, thinned
 
 SAMPLES = [
     Target("mux", "8"),
@@ -81,7 +82,6 @@ def test_a_view_has_the_partys_side_and_nothing_of_the_peers() -> None:
     assert not received  # transfers are sealed in the hybrid world: what they deliver is the functionality's
     real = Sampler(Target("mux", "64"), SERVER, REAL, "v").block(0, 8)[FIRST]
     assert any(s.kind == "received" for s in real.layout.sources)
-    assert all(len(messages) for messages in real.messages)
 
 
 def test_the_server_does_not_see_into_ciphertexts_nor_into_its_own_responses() -> None:
@@ -158,3 +158,21 @@ def test_a_failing_run_names_seed_and_block() -> None:
 def test_unknown_protocols_are_refused(name: str) -> None:
     with pytest.raises(UnknownProtocol, match=r"expected|no case"):
         targets(name)
+
+
+def test_a_view_of_very_many_words_keeps_a_share_of_every_array() -> None:
+    sizes = [1, 5, 64, 1000, 4096, 40_000, 3_000, 900, 20_000]
+    sources = [Source("received", f"m{i}", 64, size) for i, size in enumerate(sizes * 40)]
+    kept = thinned(sources)
+    widths = [len(source.places) for source in kept]
+    most = kept[0].most
+    assert MOST_COLUMNS - len(sources) < sum(widths) <= MOST_COLUMNS
+    assert widths == [min(size, most) for size in sizes * 40]
+    for source in kept[:9]:
+        places = source.places
+        assert len(set(places.tolist())) == len(places) and places.min() >= 0 and places.max() < source.size
+        assert np.array_equal(places, replace(source).places)  # of the array alone
+    gaps = np.diff(kept[5].places)
+    assert gaps.min() < gaps.mean() / 4 < 4 * gaps.mean() < gaps.max() * 2  # without a period
+    assert Layout(kept).words == sum(sizes) * 40 and Layout(kept).width == sum(widths)
+    assert thinned(sources[:4]) == sources[:4]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from transcripts.features import LOW, TOP, features_of, hashed, histogram, low, normalised, top
+from transcripts.features import LOW, TOP, WIDE, features_of, hashed, histogram, low, normalised, top
 from transcripts.statistics import Test, chi2, power_sums, welch
 from transcripts.views import Layout, Views
 
@@ -112,7 +112,7 @@ class Words:
         wide = np.flatnonzero(features.bits > 1)
         values, bits = columns[:, wide], features.bits[wide]
         return {
-            "bits": _bit_counts(columns, features.bits),
+            "bits": bit_counts(columns, features.bits),
             "n": np.array([views.n]),
             "top": histogram(top(values, bits, TOP), 1 << TOP),
             "low": histogram(low(values, LOW), 1 << LOW),
@@ -145,14 +145,33 @@ class Words:
         return _joined(self.name, tests, place)
 
 
-def _bit_counts(columns: NDArray[np.uint64], bits: NDArray[np.int64]) -> NDArray[np.int64]:
+def bit_counts(columns: NDArray[np.uint64], bits: NDArray[np.int64]) -> NDArray[np.int64]:
     """Ones per bit, the bits of all columns in one row: sum(bits)."""
     start = np.cumsum(bits) - bits
     counts = np.zeros(int(bits.sum()), np.int64)
-    for b in range(int(bits.max(initial=0))):
-        has = np.flatnonzero(bits > b)
-        part = columns if len(has) == len(bits) else columns[:, has]
-        counts[start[has] + b] = ((part >> np.uint64(b)) & np.uint64(1)).sum(0)
+    narrow, wide = np.flatnonzero(bits == 1), np.flatnonzero(bits > 1)
+    counts[start[narrow]] = columns[:, narrow].sum(0)
+    places = start[wide][:, None] + np.arange(WIDE)
+    has = np.arange(WIDE) < bits[wide][:, None]
+    counts[places[has]] = _ones(columns[:, wide])[has]
+    return counts
+
+
+def _ones(words: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many rows have each bit of each column: (columns, 64). Adders on whole words, 64 counters at a time."""
+    counts, power = np.zeros((words.shape[1], WIDE), np.int64), 0
+    while len(words):
+        carries = []
+        while len(words) > 1:
+            third = max(len(words) // 3, 1)
+            a, b, c, rest = np.split(words, [third, 2 * third, 3 * third])
+            c = c if len(c) else np.zeros_like(a)
+            both = a ^ b
+            carries.append((a & b) | (both & c))
+            words = np.concatenate([both ^ c, rest])
+        digits = np.unpackbits(words[0].astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+        counts += digits.astype(np.int64) << power
+        words, power = np.concatenate(carries) if carries else words[:0], power + 1
     return counts
 
 

@@ -44,7 +44,8 @@ def examine(
         null_tested += found.tested
         null_p = min(null_p, float(found.p.min(initial=1.0)))
     kept = sorted(suspects, key=lambda s: (s.p, s.key))[:KEPT]
-    return Examined(sampler, runs, tuple(kept), tested, null_tested, null_p)
+    looked_at = (layout.width, layout.words)
+    return Examined(sampler, runs, tuple(kept), tested, null_tested, null_p, looked_at)
 
 
 def comparisons(

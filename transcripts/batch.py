@@ -22,6 +22,10 @@ Words = NDArray[Any]
 Tamper = Callable[[str, str, Spec, Words], Words]  # owner, label, spec, honest words -> the words of a planted fault
 
 
+class Strings(tuple[bytes, ...]):
+    """What a message of bytes says in every lane: byte strings of one length."""
+
+
 class Batch:
     """An implementation of `sim.ring.Backend` over `lanes` runs. draws: the ledger of (owner, label, words)."""
 

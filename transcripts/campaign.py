@@ -28,11 +28,16 @@ from transcripts.analysers import Analyser, Summary, merge
 from transcripts.audit import ANALYSERS, ByClass
 from transcripts.classes import QUARTERS
 from transcripts.sampling import REAL, RunFailed, Sampler
+from transcripts.targets import Target
 from transcripts.views import Layout, Source
 
 ROOT = Path(__file__).parents[1]
-HEAVY_BLOCK, REAL_BLOCK, HYBRID_BLOCK = 40, 200, 400
-OWN = ("analysers", "batch", "classes", "classify", "features", "parity", "sampling", "statistics", "targets", "views")
+HEAVY_BLOCK, REAL_BLOCK, WIDE_BLOCK, HYBRID_BLOCK = 100, 200, 136, 400
+WIDE = 4096  # words that a case is called with
+OWN = (
+    *("analysers", "batch", "classes", "classify", "features", "lanes", "ordinary", "parity", "sampling"),
+    *("statistics", "targets", "views"),
+)
 Told = Callable[[int, int], None]  # blocks done, blocks in all
 
 
@@ -57,10 +62,16 @@ class Job:
         return hashlib.blake2b(told.encode(), digest_size=20).hexdigest()
 
 
+def is_wide(target: Target) -> bool:
+    """Whether a run takes so long, and so much memory, that fewer are made: larger than any case of the catalog."""
+    _, case = target.resolve()
+    return sum(secret.spec.size for secret in case.secrets) > WIDE
+
+
 def jobs(sampler: Sampler, runs: int, analysers: Sequence[Analyser] = ANALYSERS) -> list[Job]:
     """The blocks of an experiment; the number of runs is rounded up to a multiple of four."""
     runs = -(-runs // len(QUARTERS)) * len(QUARTERS)
-    block = HYBRID_BLOCK
+    block = WIDE_BLOCK if is_wide(sampler.target) else HYBRID_BLOCK
     if sampler.model == REAL:
         block = HEAVY_BLOCK if sampler.target.resolve()[1].plans else REAL_BLOCK
     starts = range(0, runs, block)
@@ -81,7 +92,7 @@ def pack(found: ByClass, layout: Layout) -> bytes:
     index = {
         "arrays": [[c, a, k, x.dtype.str, x.shape] for c, a, k, x in arrays],
         "analysers": [[c, a] for c in found for a in found[c]],
-        "sources": [[s.kind, s.label, s.bits, s.size, s.opaque] for s in layout.sources],
+        "sources": [[s.kind, s.label, s.bits, s.size, s.opaque, s.most] for s in layout.sources],
     }
     head = json.dumps(index).encode()
     body = b"".join(np.ascontiguousarray(x).tobytes() for *_, x in arrays)

@@ -128,6 +128,10 @@ class Inputs:
     def count(self) -> int:
         return len(self.values[0]) if self.values else 0
 
+    def part(self, start: int, stop: int) -> Inputs:
+        """Some of the runs."""
+        return Inputs(tuple(v[start:stop] for v in self.values), tuple(m[start:stop] for m in self.masks))
+
 
 def draw_inputs(
     case: Case, classes: Classes, names: Sequence[str], corrupted: Role, rng: np.random.Generator

@@ -63,7 +63,7 @@ def _balanced(a: NDArray[Any], b: NDArray[Any], seed: str) -> tuple[NDArray[Any]
 
 def _guess(x: NDArray[Any], y: NDArray[Any], held_out: NDArray[Any]) -> NDArray[Any]:
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with sklearn, has no types
+    from threadpoolctl import threadpool_limits  # comes with sklearn
 
     rule = HistGradientBoostingClassifier(
         max_iter=TREES, max_leaf_nodes=8, learning_rate=0.2, early_stopping=False, random_state=0

@@ -22,6 +22,7 @@ from transcripts.layout import link
 from transcripts.phases import Phase
 from transcripts.store import Header, Transcript
 
+UNFINISHED = "unfinished"  # the public parameter of a session that ended in an error: which, and what was awaited
 RECEIVED = ("client_to_server", "server_to_client", "messages", "rounds")  # the figures of a view: all but times
 
 
@@ -96,6 +97,7 @@ def summary(selection: Selection) -> dict[str, Any]:
         "created": transcript.created,
         "seeded": transcript.seeded,
         "public": transcript.public,
+        "unfinished": transcript.public.get(UNFINISHED),
     }
     if view is None:
         told |= {"digest": transcript.chain.hex(), "seal": transcript.seal.hex()}

@@ -6,8 +6,8 @@ before any run: by the layout and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,17 +70,11 @@ class Pairs:
     def __init__(self, layout: Layout) -> None:
         chosen: dict[tuple[int, int], None] = {}
         rng = generator("pairs", *layout.sources)
-        for candidates in (
-            list(_aligned(layout, NEAR_KINDS)),
-            list(_neighbours(layout)),
-            list(_aligned(layout)),
-            _any(layout, rng),
-        ):
+        for candidates in (_aligned(layout, NEAR_KINDS), _neighbours(layout), _aligned(layout), _any(layout, rng)):
             room = min(MOST_PAIRS // 3, MOST_PAIRS - len(chosen))
             if len(candidates) > room:
-                keep = np.sort(rng.choice(len(candidates), room, replace=False))
-                candidates = [candidates[i] for i in keep]
-            chosen.update(dict.fromkeys(candidates))
+                candidates = candidates[np.sort(rng.choice(len(candidates), room, replace=False))]
+            chosen.update(dict.fromkeys((int(i), int(j)) for i, j in candidates))
         pairs = np.array(list(chosen), np.int64).reshape(-1, 2)
         self.left, self.right = pairs[:, 0], pairs[:, 1]
         self.one_ring = (layout.bits[self.left] == layout.bits[self.right]) & (layout.bits[self.left] > 1)
@@ -89,34 +83,37 @@ class Pairs:
         return len(self.left)
 
 
-def _neighbours(layout: Layout) -> Iterator[tuple[int, int]]:
-    for i in range(len(layout.sources)):
-        start, stop = int(layout.starts[i]), int(layout.starts[i + 1])
-        for gap in range(1, NEAR + 1):
-            yield from ((c, c + gap) for c in range(start, stop - gap))
+def _neighbours(layout: Layout) -> NDArray[np.int64]:
+    runs = [
+        np.arange(start, stop - gap) for start, stop in pairwise(layout.starts.tolist()) for gap in range(1, NEAR + 1)
+    ]
+    gaps = np.repeat(np.tile(np.arange(1, NEAR + 1), len(layout.sources)), [len(run) for run in runs])
+    left = np.concatenate(runs) if runs else np.zeros(0, np.int64)
+    return np.stack([left, left + gaps], axis=1)
 
 
-def _aligned(layout: Layout, kinds: tuple[str, ...] = ()) -> Iterator[tuple[int, int]]:
+def _aligned(layout: Layout, kinds: tuple[str, ...] = ()) -> NDArray[np.int64]:
     """Word k of one array with word k of another of the same width (of these kinds): what a reused mask would join."""
     by_width: dict[int, list[int]] = {}
     for i, source in enumerate(layout.sources):
         if not source.opaque and (not kinds or source.kind in kinds):
             by_width.setdefault(source.bits, []).append(i)
-    for members in by_width.values():
-        for a, i in enumerate(members):
-            for j in members[a + 1 : a + 33]:
-                size = min(int(layout.starts[i + 1] - layout.starts[i]), int(layout.starts[j + 1] - layout.starts[j]))
-                yield from ((int(layout.starts[i]) + k, int(layout.starts[j]) + k) for k in range(min(size, 8)))
+    starts, sizes = layout.starts[:-1], np.diff(layout.starts)
+    joined = [(i, j) for members in by_width.values() for a, i in enumerate(members) for j in members[a + 1 : a + 33]]
+    ends = np.array(joined, np.int64).reshape(-1, 2)
+    counts = np.minimum(sizes[ends].min(1, initial=8), 8)
+    word = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.asarray(np.repeat(starts[ends], counts, axis=0) + word[:, None])
 
 
-def _any(layout: Layout, rng: np.random.Generator) -> list[tuple[int, int]]:
+def _any(layout: Layout, rng: np.random.Generator) -> NDArray[np.int64]:
     width = layout.width
     if width < 2:
-        return []
+        return np.zeros((0, 2), np.int64)
     if width * (width - 1) // 2 <= MOST_PAIRS:
-        return [(i, j) for i in range(width) for j in range(i + 1, width)]
-    drawn = rng.integers(0, width, (MOST_PAIRS, 2))
-    return [(int(min(i, j)), int(max(i, j))) for i, j in drawn if i != j]
+        return np.stack(np.triu_indices(width, 1), axis=1)
+    drawn = np.sort(rng.integers(0, width, (MOST_PAIRS, 2)), axis=1)
+    return np.asarray(drawn[drawn[:, 0] != drawn[:, 1]])
 
 
 class Features:

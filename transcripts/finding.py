@@ -34,6 +34,20 @@ class Finding:
     def verdict(self) -> str:
         return NOTHING_TESTED if self.n == 0 else LEAK if self.leak else NO_LEAK
 
+    def to_json(self) -> dict[str, str | int | float]:
+        """Stable keys."""
+        return {
+            "analyser": self.analyser,
+            "claim": self.claim,
+            "verdict": self.verdict,
+            "n": self.n,
+            "kind": self.kind,
+            "statistic": self.statistic,
+            "limit": self.limit,
+            "where": self.where,
+            "not_shown": self.blind,
+        }
+
     def __str__(self) -> str:
         p = f"p = {self.statistic:.2g} (limit {self.limit:g})"
         shown = f"{self.statistic:.0f} hits" if self.kind == "exact" else p

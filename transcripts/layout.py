@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 APPLICATION_ID = 0x534D6F45  # "SMoE"
 SCHEMA_VERSION = 1
 PAGE_BYTES = 16384
 SUFFIX = ".secmoe"
+IMPORTED = "imported"  # the public parameter of a transcript that another program's trace was made into: which program
 NESTING = 32  # of JSON values: what reads them may descend by recursion
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -92,6 +93,11 @@ class AlteredTranscript(TranscriptError):
 
 class UnsupportedSqlite(RuntimeError):
     """The SQLite library of this Python has no STRICT tables."""
+
+
+def is_imported(public: Mapping[str, Any]) -> bool:
+    """Whether a transcript of these public parameters was made of another program's trace."""
+    return IMPORTED in public
 
 
 def to_json(value: Any) -> str:

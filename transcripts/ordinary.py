@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
-from unittest.mock import patch
 
 import numpy as np
 
@@ -19,10 +17,8 @@ from protocols.ot.ideal import IdealOtService
 from protocols.ot.service import OtService
 from sim.concrete import from_words
 from sim.message import Message
-from sim.party import Party, ProtocolDecl
 from sim.ring import Ring, RingArray
 from sim.role import SERVER, Role
-from sim.shapes import SHAPES
 from sim.tape import Tape
 from sim.wire import Blob
 from sim.world import Execution, Service, Session
@@ -43,33 +39,29 @@ def services_of(plans: Sequence[Plan], model: Model) -> tuple[Service, ...]:
     return (OtService(), HeService(plans, BUDGET)) if plans else (OtService(),)
 
 
-@contextmanager
-def observed(role: Role) -> Iterator[list[tuple[str, RingArray]]]:
-    """Collect what every protocol that a party calls returns to it: functions of its view, which it does hold.
+class Results:
+    """Collects what every scope that a party enters returns to it: functions of its view, which it does hold.
 
     They spare the statistics from finding out for themselves what the party computes (a comparison bit from a dozen
-    transfers). The world has no place to listen at, so calls are wrapped for the time of a run.
+    transfers). Give it to a session as `on_result`; `taken` empties it.
     """
-    found: list[tuple[str, RingArray]] = []
-    times: dict[str, int] = {}
-    call = ProtocolDecl.__call__
 
-    async def listening(p: Party, label: str, running: Coroutine[Any, Any, Any]) -> Any:
-        result = await running
-        found.extend((f"{label}.{i + 1}" if i else label, x) for i, x in enumerate(leaves(result)))
-        return result
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        self._found: list[tuple[str, RingArray]] = []
 
-    def wrapped(proto: ProtocolDecl[Any], p: Party, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        running = call(proto, p, *args, **kwargs)
-        sealed = proto is a2h and p.role is SERVER  # ciphertexts, of which an ideal engine shows the content
-        if p.role is not role or p.backend is SHAPES or sealed:
-            return running
-        label = bare(f"{p.scope}/{proto.name}")
-        times[label] = count = times.get(label, 0) + 1
-        return listening(p, f"{label}#{count}", running)
+    def __call__(self, role: Role, scope: str, result: Any) -> None:
+        path, slash, last = bare(scope).rpartition("/")
+        name, _, number = last.partition(".")
+        sealed = name == a2h.name and role is SERVER  # ciphertexts, of which an ideal engine shows the content
+        if role is self.role and not sealed:
+            label = f"{path}{slash}{name}#{number or 1}"
+            self._found += [(f"{label}.{i + 1}" if i else label, x) for i, x in enumerate(leaves(result))]
 
-    with patch.object(ProtocolDecl, "__call__", wrapped):
-        yield found
+    def taken(self) -> list[tuple[str, RingArray]]:
+        """(label, array) of everything since the last call, in the order in which scopes ended."""
+        found, self._found = self._found, []
+        return found
 
 
 class _Recording(Tape):
@@ -88,7 +80,7 @@ class _Recording(Tape):
 
 @dataclass(frozen=True)
 class Run:
-    """One run. own: its inputs by name. drawn: what the corrupted party took from its tape. results: see `observed`."""
+    """One run. own: its inputs by name. drawn: what the corrupted party took from its tape. results: see `Results`."""
 
     execution: Execution
     role: Role
@@ -112,7 +104,9 @@ class Run:
 def runs(entry: Entry, case: Case, inputs: Inputs, tape: bytes, model: Model, role: Role) -> Iterator[Run]:
     """Run the protocol once per input, in one session with these tapes."""
     services = services_of(case.plans, model)
-    session = Session(services, seed=tape, hybrid=model == HYBRID)
+    results = Results(role)
+    session = Session(services, seed=tape, hybrid=model == HYBRID, on_result=results)
+    results.taken()  # of the set-up
     recording = _Recording(session.endpoints[role].tape)
     session.endpoints[role].tape = recording
     engine: Any = services[-1]
@@ -120,9 +114,8 @@ def runs(entry: Entry, case: Case, inputs: Inputs, tape: bytes, model: Model, ro
         recording.taken = []
         recording.draws.clear()  # labels carry the number of the run: none comes twice
         client, server, own = arguments(case, inputs, from_words, getattr(engine, "prepare", None), run)
-        with observed(role) as results:
-            execution = session.run(entry.proto, client, server, **case.public)
-        yield Run(execution, role, own[role], recording.taken, results)
+        execution = session.run(entry.proto, client, server, **case.public)
+        yield Run(execution, role, own[role], recording.taken, results.taken())
 
 
 def _of_the_text(label: str, data: bytes) -> bool:

@@ -21,6 +21,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from transcripts.place import new_place
+
 SUFFIX = ".html"
 PAGES = files("transcripts") / "pages"
 # In JSON these can stand inside strings only, where an escape says the same.
@@ -51,15 +53,8 @@ def render(template: str, values: Mapping[str, Any], payload: Any = None) -> str
 
 
 def checked_page(path: str | Path) -> Path:
-    """A place for a new page: the suffix, a folder that exists, nothing there yet. Raises PageError."""
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise PageError(f"{str(path)!r}: expected a file name that ends in {SUFFIX}, such as report{SUFFIX}")
-    if path.exists():
-        raise PageError(f"{path}: the file exists and a page is never overwritten; choose another name")
-    if not path.parent.is_dir():
-        raise PageError(f"{path}: there is no folder {path.parent}; make it or choose another place")
-    return path
+    """A place for a new page. Raises PageError."""
+    return new_place(path, (SUFFIX,), "report", "page", PageError)
 
 
 def write_page(path: str | Path, page: str) -> int:

@@ -8,13 +8,14 @@ against the other class: a parity that is fixed there and random, or fixed other
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transcripts.analysers import Findings, Place, Summary, findings
 from transcripts.statistics import Test, chi2
-from transcripts.views import Layout, Views
+from transcripts.views import Layout, Source, Views
 
 WINDOW = 512  # bits among which relations are sought
 MOST_WINDOWS = 8
@@ -23,18 +24,26 @@ FIRST_KINDS = ("received", "output", "input", "result", "sent", "draw")
 Bits = NDArray[np.uint8]
 
 
-def windows(layout: Layout) -> list[NDArray[np.int64]]:
+def windows(layout: Layout) -> tuple[NDArray[np.int64], ...]:
     """Columns in which relations are sought: first those closest to the protocol text, small arrays before large ones;
     where that is not all of them, overlapping windows in the order of the view as well."""
-    columns = np.flatnonzero(np.array([not layout.sources[int(i)].opaque for i in layout.source], bool))
-    ranks = [(FIRST_KINDS.index(s.kind) if s.kind in FIRST_KINDS else 99, s.size) for s in layout.sources]
-    near = np.array(sorted(columns.tolist(), key=lambda c: (*ranks[int(layout.source[c])], c)), np.int64)
+    return _windows(layout.sources)
+
+
+@lru_cache(maxsize=32)
+def _windows(sources: tuple[Source, ...]) -> tuple[NDArray[np.int64], ...]:
+    layout = Layout(sources)
+    opaque = np.array([s.opaque for s in sources], bool)
+    nearest = [FIRST_KINDS.index(s.kind) if s.kind in FIRST_KINDS else len(FIRST_KINDS) for s in sources]
+    columns = np.flatnonzero(~opaque[layout.source])
+    of = layout.source[columns]
+    near = columns[np.lexsort((columns, np.array([s.size for s in sources])[of], np.array(nearest)[of]))]
     if len(columns) <= WINDOW:
-        return [near] if len(columns) else []
+        return (near,) if len(columns) else ()
     last = len(columns) - WINDOW
     count = min(MOST_WINDOWS, -(-2 * last // WINDOW) + 1)
     starts = np.linspace(0, last, count).astype(int)
-    return [near[:WINDOW], *(columns[start : start + WINDOW] for start in starts)]
+    return near[:WINDOW], *(columns[start : start + WINDOW] for start in starts)
 
 
 def relations(bits: Bits) -> Bits:

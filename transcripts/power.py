@@ -3,7 +3,8 @@
 Two sources. The faults of `protocols.broken` that claim what the protocol, or a part of it, claims. And the protocol's
 own draws, weakened one at a time: a draw of the honest party or of a functionality loses its highest bit (a bit is zero
 in every other run). Whether a draw protects anything is found out first, by setting it to zero altogether.
-All of it runs in the hybrid model.
+All of it runs in the hybrid model. Of a shape larger than any case of the catalog only the planted faults are run, each
+at its own shape.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from protocols.catalog import CATALOG
 from sim.ring import Spec
 from sim.role import Role
 from transcripts.audit import ANALYSERS, audit, examine
-from transcripts.campaign import Campaign, Store, Told, source_digest
+from transcripts.campaign import Campaign, Store, Told, is_wide, source_digest
 from transcripts.classes import generator
 from transcripts.sampling import HYBRID, Model, Sampler, draws_of, is_batchable, scopes_of
 from transcripts.statistics import threshold
@@ -125,7 +126,7 @@ def _measured(sampler: Sampler, bench: Bench) -> Power:
     for fault in related(sampler.target, role)[:MOST_FAULTS]:
         planted = Sampler(targets(PLANTED + fault.name)[0], role, HYBRID, seed)
         found[PLANTED + fault.name] = bench.sees(planted)
-    if is_batchable(sampler.target):
+    if is_batchable(sampler.target) and not is_wide(sampler.target):
         protecting = 0
         draws = [d for d in draws_of(sampler.target) if d[0] != role.value]
         for owner, label in _thinned(draws, 2 * MOST_DRAWS, seed):

@@ -30,6 +30,7 @@ from transcripts.layout import (
     seal_of,
     to_json,
 )
+from transcripts.place import new_place
 from transcripts.private import PrivateSide, private_path, require_absent, write_private
 from transcripts.store import require_sqlite
 
@@ -188,15 +189,5 @@ class Recorder:
 
 
 def checked_output(path: str | Path) -> Path:
-    """A place for a new transcript: the suffix, a folder that exists, nothing there yet. Raises OutputError."""
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        stem = "run" if path.name in ("", SUFFIX) else path.stem
-        raise OutputError(f"{str(path)!r}: expected a file name that ends in {SUFFIX}, such as {stem}{SUFFIX}")
-    if path.exists():
-        raise OutputError(f"{path}: the file exists and a kept run is never overwritten; choose another name")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {path.parent}; make it or choose another place")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path}: the folder {path.parent} is not writable; choose another place")
-    return path
+    """A place for a new transcript. Raises OutputError."""
+    return new_place(path, (SUFFIX,), "run", "kept run", OutputError)

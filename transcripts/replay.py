@@ -7,6 +7,7 @@ the run, and that neither party used anything but its inputs, its tape and the w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,12 +20,17 @@ from sim.ring import Spec
 from sim.role import Role
 from sim.wire import AnySpec, WireMismatch, decode, describe
 from sim.world import Service, Session
+from transcripts.layout import IMPORTED, is_imported
 from transcripts.private import PrivateSide, private_path, read_private
 from transcripts.store import Header, Transcript
 
 
 class Diverged(RuntimeError):
     """A party sends something else than what was recorded; ends its replay."""
+
+
+class NothingToReplay(ValueError):
+    """A transcript that no program of ours has written."""
 
 
 class Start(Protocol):
@@ -83,8 +89,14 @@ class ReplayReport:
 
 
 def replay(transcript: Transcript, rebuild: Rebuild, roles: Sequence[Role] = tuple(Role)) -> ReplayReport:
-    """Replay each party of `roles` alone. Raises PrivateFileError when a private side is missing or foreign, and what
-    `rebuild` raises on parameters that it cannot use."""
+    """Replay each party of `roles` alone. Raises NothingToReplay for an imported trace, PrivateFileError when a private
+    side is missing or foreign, and what `rebuild` raises on parameters that it cannot use."""
+    if is_imported(transcript.public):
+        framework = json.dumps(transcript.public[IMPORTED])
+        raise NothingToReplay(
+            f"{transcript.path}: expected a run of this program, got the trace of another one ({framework}), which "
+            "is not here to be run again; look at it with secmoe inspect, compare two traces with secmoe diff"
+        )
     sides = [read_private(private_path(transcript.path, role), role, transcript.seal) for role in roles]
     repeat = rebuild(transcript.public)
     return ReplayReport(tuple(_replay_party(transcript, repeat, side) for side in sides))

@@ -11,6 +11,7 @@ from sim.network import NETWORKS
 from sim.ring import Spec
 from sim.wire import describe
 from transcripts.facts import Reader, Selection, summary
+from transcripts.layout import is_imported
 from transcripts.page import render
 from transcripts.show import SEEDED, SHOWN_WORDS, content_lines
 from transcripts.store import Header
@@ -72,4 +73,5 @@ def _message(selection: Selection, header: Header, read: Reader | None) -> dict[
     }
     if payload is not None and isinstance(header.spec, Spec):
         return {**told, "bits": header.spec.ring.l, "size": header.spec.size}
-    return {**told, "lines": content_lines(header, payload, read)}
+    imported = is_imported(selection.transcript.public)
+    return {**told, "lines": content_lines(header, payload, read, imported)}

@@ -7,7 +7,7 @@ analysers are exact or have a stated level; none of them compares secrets, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,10 @@ from sim.message import Message
 from sim.role import CLIENT, SERVER, Role
 from sim.tape import derive_key
 from sim.world import Execution, Service, Session
+from transcripts.answers import evidence_of, watched
 from transcripts.classes import Inputs, arguments, draw, generator
 from transcripts.finding import Finding
-from transcripts.lattice import keys, noise, randomisers, security, words
+from transcripts.lattice import columns, keys, noise, randomisers, security, words
 from transcripts.lattice.evidence import Evidence, Run
 from transcripts.reuse import fixed_differences, repeated_blocks, same_in_two_sessions, same_secrets, shown_draws
 from transcripts.targets import PLANTED, Target
@@ -44,22 +45,29 @@ def honest(plans: tuple[Plan, ...]) -> tuple[Service, ...]:
 
 @dataclass(frozen=True)
 class Observed:
-    """A session and its runs, all on the same inputs. parts: one for each plan of the homomorphic layer."""
+    """A session and its runs, all on the same inputs. others: runs in it on other inputs.
+
+    uploads: the homomorphic layer with all its uploads. answers: one complete evidence for every plan and matrix of the
+    server's (where one plan serves the whole protocol, `uploads` is that as well); `others`' answers beside them.
+    """
 
     session: Session
     executions: tuple[Execution, ...]
-    parts: tuple[Evidence, ...]
+    others: tuple[Execution, ...]
+    uploads: tuple[Evidence, ...]
+    answers: tuple[Evidence, ...]
+    answers_of_others: tuple[Evidence, ...]
     ledgers: list[Ledger]
 
     @property
     def evidence(self) -> Evidence | None:
         """The homomorphic layer where one plan serves the whole protocol."""
-        return self.parts[0] if len(self.parts) == 1 else None
+        return self.answers[0] if self.uploads and self.uploads == self.answers else None
 
     @property
     def messages(self) -> list[Message]:
         """Everything that crossed the wire, set-up first."""
-        return [m for e in (self.session.setup, *self.executions) for m in e.messages]
+        return [m for e in (self.session.setup, *self.executions, *self.others) for m in e.messages]
 
     @property
     def secrets(self) -> dict[str, bytes]:
@@ -76,64 +84,82 @@ class Observed:
 
 def _secret_key(session: Session) -> Any:
     """The coefficients of the client's key, from its private side."""
-    return session.endpoints[CLIENT].states["he"]._keys.secret.coefficients
+    return session.endpoints[CLIENT].states["he"].keys.secret.coefficients
 
 
 def observe(
-    entry: Entry, case: Case, services: Services, runs: int, seed: str, tapes: Mapping[Role, str] | None = None
+    entry: Entry,
+    case: Case,
+    services: Services,
+    runs: int,
+    seed: str,
+    tapes: Mapping[Role, str] | None = None,
+    others: int = 0,
 ) -> Observed:
-    """`runs` runs in one session. The seed decides the inputs and, where `tapes` does not, each party's tape."""
+    """`runs` runs in one session on the same inputs, then `others` on other inputs. The seed decides the inputs and,
+    where `tapes` does not, each party's tape.
+    """
     names = {role: (tapes or {}).get(role, seed) for role in Role}
     engines = services(case.plans)
     session = Session(engines, keys={role: derive_key(name.encode(), role.value) for role, name in names.items()})
     ledgers = watch(session) if "ot" in session.endpoints[CLIENT].states else []
-    rng = generator(seed, entry.name, case.name, "session")
-    values = [draw(secret, rng, 1)[0] for secret in case.secrets]
-    values = list(values if case.adjust is None else case.adjust(values))
-    masks = [rng.integers(0, s.ring.mask, (1, *s.shape), np.uint64, endpoint=True) for s in case.secrets]
-    given = Inputs(tuple(np.asarray(v)[None] for v in values), tuple(masks))
-    engine: Any = engines[-1]
-    client, server, _ = arguments(case, given, from_words, engine.prepare if case.plans else None, 0)
-    executions = tuple(session.run(entry.proto, client, server, **case.public) for _ in range(runs))
-    weights = [v for secret, v in zip(case.secrets, values, strict=True) if secret.weight]
-    return Observed(session, executions, tuple(_parts(case, session, executions, server, weights)), ledgers)
-
-
-def _parts(
-    case: Case, session: Session, executions: Sequence[Execution], server: Sequence[Any], weights: Sequence[Any]
-) -> Iterator[Evidence]:
+    executions, (server, weights), answers = _runs(entry, case, session, engines[-1], runs, seed, "session")
+    again, _, more = _runs(entry, case, session, engines[-1], others, seed, "other inputs")
     if not case.plans:
-        return
+        return Observed(session, executions, again, (), (), (), ledgers)
     setup, secret = session.setup.messages, _secret_key(session)
     if len(case.plans) == 1 and len(weights) == 1:
         (plan,) = case.plans
         own = {"x": to_words(server[0])[None]}
         if not isinstance(plan, LinearPlan):
             own = {"t": to_words(server[0]), "x": to_words(server[1])}
-        yield Evidence(plan, setup, [Run(e.messages, own) for e in executions], secret, weights[0])
-        return
-    for i, plan in enumerate(case.plans):
-        kept = [[m for m in e.messages if _belongs(m, i, case.plans)] for e in executions]
-        yield Evidence(plan, setup, [Run(messages) for messages in kept], secret, plans=case.plans)
+        whole = (Evidence(plan, setup, [Run(e.messages, own) for e in executions], secret, weights[0]),)
+        return Observed(session, executions, again, whole, whole, tuple(more), ledgers)
+    kept = [[m for m in e.messages if getattr(m.spec, "kind", "") == "ciphertexts"] for e in executions]
+    uploads = Evidence(case.plans[0], setup, [Run(messages) for messages in kept], secret, plans=case.plans)
+    return Observed(session, executions, again, (uploads,), tuple(answers), tuple(more), ledgers)
 
 
-def _belongs(message: Message, i: int, plans: Sequence[Plan]) -> bool:
-    """Responses by their size, where it tells plans apart; uploads, which no plan owns, to the first one."""
-    kind = getattr(message.spec, "kind", "")
-    sizes = [plan.response_nbytes for plan in plans]
-    fits = [k for k, size in enumerate(sizes) if kind == "response" and message.nbytes % size == 0]
-    return fits == [i] or (kind == "ciphertexts" and i == 0)
+def _runs(
+    entry: Entry, case: Case, session: Session, engine: Any, runs: int, seed: str, which: str
+) -> tuple[tuple[Execution, ...], tuple[Sequence[Any], list[Any]], list[Evidence]]:
+    """Runs on inputs of their own: the executions, (the server's arguments, its weights), the server's answers."""
+    rng = generator(seed, entry.name, case.name, which)
+    values = [draw(secret, rng, 1)[0] for secret in case.secrets]
+    values = list(values if case.adjust is None else case.adjust(values))
+    masks = [rng.integers(0, s.ring.mask, (1, *s.shape), np.uint64, endpoint=True) for s in case.secrets]
+    given = Inputs(tuple(np.asarray(v)[None] for v in values), tuple(masks))
+    if not case.plans:
+        client, server, _ = arguments(case, given, from_words, None, 0)
+        return tuple(session.run(entry.proto, client, server, **case.public) for _ in range(runs)), (server, []), []
+    with watched(session) as notes:
+        client, server, _ = arguments(case, given, from_words, notes.preparing(engine.prepare), 0)
+        executions = tuple(session.run(entry.proto, client, server, **case.public) for _ in range(runs))
+    weights = [v for secret, v in zip(case.secrets, values, strict=True) if secret.weight]
+    answers = evidence_of(notes, case.plans, session, executions, _secret_key(session))
+    return executions, (server, weights), list(answers)
 
 
-def examine(entry: Entry, case: Case, runs: int, seed: str, services: Services = honest) -> dict[str, list[Finding]]:
-    """What every analyser says of a session, by detector. runs: two at least, or differences are not tested."""
-    one = observe(entry, case, services, runs, seed)
+def examine(
+    entry: Entry, case: Case, runs: int, seed: str, services: Services = honest, others: int = 0
+) -> dict[str, list[Finding]]:
+    """What every analyser says of a session, by detector. runs: two at least, or differences are not tested.
+
+    others: further runs on other inputs, whose decrypted noise and a-parts are compared with the first ones'.
+    """
+    one = observe(entry, case, services, runs, seed, others=others)
     found: dict[str, list[Finding]] = {LATTICE: [], REUSE: _reuse(entry, case, services, one, seed), PARAMETERS: []}
     if case.plans:
         found[PARAMETERS].append(security.parameters(case.plans[0].params))
-    for part in one.parts:
-        for analyser in (noise, randomisers, keys, words):
+    for part in one.uploads:
+        found[LATTICE] += keys.analyse(part)
+    for part in one.answers:
+        for analyser in (noise, randomisers, words):
             found[LATTICE] += analyser.analyse(part)
+    if len(one.answers) > 1:
+        found[LATTICE].append(noise.law(*one.answers))  # pooled: a small product alone has too few outputs for it
+    if one.answers_of_others:
+        found[LATTICE] += columns.compared(one.answers, one.answers_of_others)
     return found
 
 
@@ -158,7 +184,7 @@ def _reuse(entry: Entry, case: Case, services: Services, one: Observed, seed: st
     for role in Role:
         two = observe(entry, case, services, min(2, len(one.executions)), seed, {role: f"{seed}, again"})
         found.append(same_in_two_sessions(one.messages, two.messages, role))
-        for part, again in zip(one.parts, two.parts, strict=True):
+        for part, again in zip(one.answers, two.answers, strict=True):
             if role is SERVER:
                 found.append(noise.shared(part, again))
                 found += [randomisers.shared(part, again)] if part.complete else []

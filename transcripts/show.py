@@ -5,6 +5,7 @@ Everything printed here is also available as JSON values: see `transcripts.facts
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from sim.wire import decode, describe, spec_to_json
 from transcripts.ciphertexts import told
 from transcripts.costs import ScopeCost
 from transcripts.facts import Reader, Selection, public_line, summary
+from transcripts.layout import is_imported
 from transcripts.sql import Answer
 from transcripts.store import Header
 
@@ -31,6 +33,7 @@ PLAIN_WIDTH = 120  # columns where the output is no terminal
 COST_TITLES = ("c->s bytes", "s->c bytes", "messages", "rounds", "client s", "server s")
 SEEDED = "SEEDED: whoever has the seed learns both parties' secrets"
 NO_BYTES = "no bytes: the sealed box of an ideal functionality, recorded by its header"
+NOT_TRACED = "no bytes: the trace that was imported does not hold all of them; label, order and length are recorded"
 
 
 def open_console() -> Console:
@@ -47,6 +50,10 @@ def print_summary(console: Console, selection: Selection) -> None:
     console.print(Text(facts["transcript"], style="bold"), Text(f"recorded {facts['created']}"))
     if facts["seeded"]:
         console.print(Text(SEEDED, style="bold red"))
+    if facts["unfinished"] is not None:
+        last = selection.headers[-1].label if selection.headers else None
+        told = f"UNFINISHED: {json.dumps(facts['unfinished'], sort_keys=True)}; last message {json.dumps(last)}"
+        console.print(Text(told, style="bold red"), soft_wrap=True)
     console.print(Text(public_line(facts["public"])))
     if view is not None:
         console.print(Text(f"the view of the {view.value}: what it receives"))
@@ -102,7 +109,7 @@ def print_message(console: Console, selection: Selection, seq: int, read: Reader
         f"digest  {header.digest.hex()}",
     ]
     lines += [] if selection.view else [f"chain   {header.chain.hex()}"]
-    lines += content_lines(header, payload, read)
+    lines += content_lines(header, payload, read, is_imported(selection.transcript.public))
     if payload is not None:
         lines += hexdump(payload[:SHOWN_BYTES])
         if len(payload) > SHOWN_BYTES:
@@ -110,10 +117,10 @@ def print_message(console: Console, selection: Selection, seq: int, read: Reader
     console.print(Text("\n".join(lines)), soft_wrap=True)
 
 
-def content_lines(header: Header, payload: bytes | None, read: Reader | None) -> list[str]:
-    """What the content of a message is, in words."""
+def content_lines(header: Header, payload: bytes | None, read: Reader | None, imported: bool = False) -> list[str]:
+    """What the content of a message is, in words. imported: of a foreign trace."""
     if payload is None:
-        return [NO_BYTES]
+        return [NOT_TRACED if imported else NO_BYTES]
     if isinstance(header.spec, Spec):
         return [f"values  {', '.join(shown_values(decode(payload, header.spec)))}"]
     known: Mapping[str, Any] | None = read(header, payload) if read is not None else None

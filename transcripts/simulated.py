@@ -20,7 +20,7 @@ from sim.wire import AnySpec
 from transcripts.classes import AGAIN, FIRST, RANDOM, SECOND, Comparison, Inputs
 from transcripts.ordinary import Run, runs
 from transcripts.sampling import Sampler
-from transcripts.views import Fact, Kind, Layout, Raw, Source, Views, Words, bare, fact_of, tabulate
+from transcripts.views import LONG_WORDS, Fact, Kind, Layout, Raw, Source, Views, Words, bare, fact_of, tabulate
 
 Told = tuple[str, int, AnySpec, RingArray | None]  # label, depth (0: a functionality's output), header, content if any
 
@@ -84,7 +84,9 @@ def _simulated(simulate: Simulate, run: Run, weights: Mapping[str, RingArray], t
         label: from_words(spec.ring, words_from_bytes(drawn[bare(label)], spec))
         for label, spec in simulate.draws.items()
     }
-    arrays = [(s, w) for s, w in run.view().arrays if s.kind in ("input", "draw")]
+    whole = run.view().arrays
+    arrays = [(s, w) for s, w in whole if s.kind in ("input", "draw")]
+    most = whole[0][0].most if whole else LONG_WORDS
     facts: list[Fact] = []
     seen: dict[tuple[str, str], int] = {}
     for label, depth, spec, content in simulate(own, draws, tape):
@@ -92,12 +94,12 @@ def _simulated(simulate: Simulate, run: Run, weights: Mapping[str, RingArray], t
         if depth:
             facts.append(fact_of("received", label, spec, depth))
         if content is not None:
-            arrays.append(_array(kind, label, content, seen))
+            arrays.append(_array(kind, label, content, most, seen))
     return Raw(tuple(facts), arrays)
 
 
-def _array(kind: Kind, label: str, x: RingArray, seen: dict[tuple[str, str], int]) -> tuple[Source, Words]:
+def _array(kind: Kind, label: str, x: RingArray, most: int, seen: dict[tuple[str, str], int]) -> tuple[Source, Words]:
     count = seen[kind, label] = seen.get((kind, label), 0) + 1
-    source = Source(kind, bare(label) + (f".{count}" if count > 1 else ""), x.ring.l, x.size)
+    source = Source(kind, bare(label) + (f".{count}" if count > 1 else ""), x.ring.l, x.size, most=most)
     words: Words = to_words(x).reshape(-1)[source.places]
     return source, words

@@ -34,7 +34,10 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Examined:
-    """One experiment: its smallest p-values, how many features were tested, and the null beside it."""
+    """One experiment: its smallest p-values, how many features were tested, and the null beside it.
+
+    words: of a view, how many were looked at, and how many it has (bytes, of byte strings).
+    """
 
     sampler: Sampler
     runs: int
@@ -42,6 +45,7 @@ class Examined:
     tested: int
     null_tested: int
     null_p: float
+    words: tuple[int, int]
 
     @property
     def null_alarm(self) -> bool:
@@ -68,11 +72,17 @@ class Verdict:
     power: tuple[int, int] | None = None
     advice: str = ""
 
+    @property
+    def looked_at(self) -> str:
+        """How much of a view was looked at, in words."""
+        some, every = self.examined.words
+        return "every word" if some == every else f"{some:,} of {every:,} words"
+
     def __str__(self) -> str:
         s = self.examined.sampler
         head = (
-            f"{self.kind}: {s.target}, corrupted {s.corrupted.value}, secret {self.secret}, {s.model} model, "
-            f"n = {self.examined.runs}"
+            f"{self.kind}: {s.target.shown}, corrupted {s.corrupted.value}, secret {self.secret}, {s.model} model, "
+            f"n = {self.examined.runs}, {self.looked_at}"
         )
         if self.leak is not None and self.kind in (LEAK, DECLARED):
             return f"{head}; {self.leak}, again p = {self.confirmed:.2g} on fresh runs"
@@ -133,6 +143,7 @@ def _verdict_json(v: Verdict) -> dict[str, Any]:
         "seed": s.seed,
         "runs": v.examined.runs,
         "tested": v.examined.tested,
+        "words": {"looked_at": v.examined.words[0], "of": v.examined.words[1]},
         "smallest_p": v.examined.suspects[0].p if v.examined.suspects else 1.0,
         "null_alarm": v.examined.null_alarm,
         "detectable_sd": v.effect,

@@ -2,8 +2,9 @@
 
 A view never contains a time. Its STRUCTURE is the list of messages in both directions with label, order, kind, size and
 causal depth; its CONTENT is a table of words, one column per word, in the arrangement (`Layout`) of a reference run.
-Arrays are their ring elements, byte strings their bytes; of long ones an even choice of places is kept, because a test
-per byte of a megabyte would cost the others their power, and a histogram of all bytes beside it.
+Arrays are their ring elements, byte strings their bytes. Of long ones a choice of places is kept, because a test per
+byte of a megabyte would cost the others their power, and a histogram of all bytes beside it; of a view of many words
+every array keeps its share of MOST_COLUMNS. The places of words are drawn by a generator that knows the array alone.
 A content that the view does not have (sealed in the hybrid world) is no column.
 """
 
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -23,12 +25,14 @@ from sim.ring import RingArray, Spec
 from sim.role import Role
 from sim.wire import AnySpec, Blob
 from sim.world import Execution
-from transcripts.batch import Batch
+from transcripts.batch import Batch, Strings
+from transcripts.classes import generator
 
 Kind = Literal["input", "draw", "sent", "received", "functionality", "result", "output"]
 Words = NDArray[np.uint64]
 LONG_BYTES = 64  # columns kept of one byte string
 LONG_WORDS = 1024  # columns kept of one array
+MOST_COLUMNS = 1 << 14  # columns kept of a whole view, unless it has more arrays
 _RUN = re.compile(r"^r[0-9]+/")
 # A description of a message without its content: direction, label, kind, dtype, sizes, depth.
 Fact = tuple[str, str, str, tuple[int, ...], int]
@@ -36,19 +40,28 @@ Fact = tuple[str, str, str, tuple[int, ...], int]
 
 @dataclass(frozen=True)
 class Source:
-    """One array of a view. bits: width of its words (8: bytes of a byte string, `opaque`). size: words it has."""
+    """One array of a view. bits: width of its words (8: bytes of a byte string, `opaque`). size: words it has.
+
+    most: how many of them are kept.
+    """
 
     kind: Kind
     label: str
     bits: int
     size: int
     opaque: bool = False
+    most: int = LONG_WORDS
 
-    @property
+    @cached_property
     def places(self) -> NDArray[np.int64]:
-        """The words that are kept, evenly spread."""
-        most = LONG_BYTES if self.opaque else LONG_WORDS
-        return np.arange(self.size) if self.size <= most else np.linspace(0, self.size - 1, most).astype(np.int64)
+        """The words that are kept: of bytes evenly spread ones, of words a fixed choice without a period."""
+        most = min(self.most, LONG_BYTES) if self.opaque else self.most
+        if self.size <= most:
+            return np.arange(self.size)
+        if self.opaque:
+            return np.linspace(0, self.size - 1, most).astype(np.int64)
+        rng = generator("places", self.kind, self.label, self.size)
+        return np.sort(rng.choice(self.size, most, replace=False))
 
     def __str__(self) -> str:
         return f"{self.kind} {self.label}"
@@ -68,6 +81,11 @@ class Layout:
     @property
     def width(self) -> int:
         return int(self.starts[-1])
+
+    @property
+    def words(self) -> int:
+        """How many words the view has, of which `width` are kept."""
+        return sum(source.size for source in self.sources)
 
     def column(self, i: int) -> tuple[str, str]:
         """(label with kind, place) of a column."""
@@ -90,7 +108,7 @@ class Raw:
 class Views:
     """Runs of one class. words: (n, layout.width). structures: per run, an index into `kinds`.
 
-    histograms: received byte strings, label -> (n, 256) counts. messages: per run all messages (real runs only).
+    histograms: received byte strings, label -> (n, 256) counts.
     """
 
     layout: Layout
@@ -98,7 +116,6 @@ class Views:
     structures: NDArray[np.int64]
     kinds: tuple[tuple[Fact, ...], ...]
     histograms: dict[str, NDArray[np.int64]]
-    messages: tuple[tuple[Message, ...], ...] = ()
     corrupted: Role = Role.CLIENT
 
     @property
@@ -113,7 +130,6 @@ class Views:
             self.structures[rows],
             self.kinds,
             {label: counts[rows] for label, counts in self.histograms.items()},
-            tuple(self.messages[i] for i in rows) if self.messages else (),
             self.corrupted,
         )
 
@@ -143,8 +159,8 @@ def _fact(message: Message, corrupted: Role) -> Fact:
     return fact_of(direction, message.label, message.spec, message.depth)
 
 
-def _content(message: Message, corrupted: Role) -> tuple[list[RingArray], bytes | None]:
-    """What a message says to a party: arrays, or bytes, or nothing.
+def _content(message: Message, corrupted: Role) -> tuple[list[RingArray], bytes | Strings | None]:
+    """What a message says to a party: arrays, or bytes (of every lane), or nothing.
 
     The arrays in a byte string of the hybrid world are for the receiver alone: its sender holds a ciphertext.
     """
@@ -153,9 +169,22 @@ def _content(message: Message, corrupted: Role) -> tuple[list[RingArray], bytes 
         return list(leaves(content)), None
     if content.sealed:
         return [], None
-    if isinstance(content.data, bytes):
+    if isinstance(content.data, bytes | Strings):
         return [], content.data
     return ([] if message.sender is corrupted else list(leaves(content.data))), None
+
+
+def thinned(sources: Sequence[Source]) -> list[Source]:
+    """The sources with the largest `most` that all of them can have within MOST_COLUMNS: one at least."""
+    sizes = [len(source.places) for source in sources]
+    if sum(sizes) <= MOST_COLUMNS:
+        return list(sources)
+    low, high = 1, LONG_WORDS
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = sum(min(size, middle) for size in sizes) <= MOST_COLUMNS
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return [replace(source, most=low) for source in sources]
 
 
 Given = Sequence[tuple[Kind, str, Any]]  # kind, label, array or bytes: what the party has besides messages
@@ -163,27 +192,40 @@ Given = Sequence[tuple[Kind, str, Any]]  # kind, label, array or bytes: what the
 
 def raw_view(execution: Execution, corrupted: Role, given: Given) -> Raw:
     """One ordinary run."""
-    collected = list(_walk(execution, corrupted, given))
+    collected = list(contents(execution, corrupted, given))
     arrays: list[tuple[Source, Words]] = []
     histograms: dict[str, NDArray[np.int64]] = {}
-    for kind, label, content in collected:
+    sources = thinned([_source(*entry) for entry in collected])
+    for source, (kind, label, content) in zip(sources, collected, strict=True):
         if isinstance(content, RingArray):
-            source = Source(kind, label, content.ring.l, content.size)
-            words = to_words(content).reshape(-1)
+            words = to_words(content).reshape(-1)[source.places]
         else:
-            source = Source(kind, label, 8, len(content), opaque=True)
-            words = np.frombuffer(content, np.uint8)
+            string = np.frombuffer(content, np.uint8)
+            words = string[source.places].astype(np.uint64)
             if kind == "received" and len(content) > LONG_BYTES:
-                histograms[label] = np.bincount(words, minlength=256)
-        arrays.append((source, words[source.places].astype(np.uint64)))
+                histograms[label] = byte_counts(string)
+        arrays.append((source, words))
     return Raw(_facts(execution, corrupted), arrays, histograms)
+
+
+def _source(kind: Kind, label: str, content: RingArray | bytes | Strings) -> Source:
+    if isinstance(content, RingArray):
+        return Source(kind, label, content.ring.l, content.size)
+    return Source(kind, label, 8, len(content[0] if isinstance(content, Strings) else content), opaque=True)
+
+
+def byte_counts(words: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often every byte value occurs. Two bytes are counted at a time: that is what `bincount` takes longest for."""
+    even = len(words) & ~1
+    pairs = np.bincount(np.ascontiguousarray(words[:even]).view(np.uint16), minlength=1 << 16).reshape(256, 256)
+    return np.asarray(pairs.sum(0) + pairs.sum(1) + np.bincount(words[even:], minlength=256))
 
 
 def _facts(execution: Execution, corrupted: Role) -> tuple[Fact, ...]:
     return tuple(_fact(message, corrupted) for message in execution.messages)
 
 
-def _walk(execution: Execution, corrupted: Role, given: Given) -> Iterator[tuple[Kind, str, Any]]:
+def contents(execution: Execution, corrupted: Role, given: Given) -> Iterator[tuple[Kind, str, Any]]:
     """(kind, label, array or bytes) of everything in a view, with labels that are unique per kind."""
     yield from given
     for message in execution.messages:
@@ -203,9 +245,7 @@ def _numbered(label: str, i: int) -> str:
     return f"{label}.{i + 1}" if i else label
 
 
-def tabulate(
-    raws: Sequence[Raw], layout: Layout, corrupted: Role, messages: Sequence[tuple[Message, ...]] = ()
-) -> Views:
+def tabulate(raws: Sequence[Raw], layout: Layout, corrupted: Role) -> Views:
     """Ordinary runs as a table. A run of another structure has zeros where it lacks a column; its facts tell."""
     words = np.zeros((len(raws), layout.width), np.uint64)
     kinds: dict[tuple[Fact, ...], int] = {}
@@ -219,7 +259,7 @@ def tabulate(
                 words[i, layout.starts[at] : layout.starts[at + 1]] = found
         for label, counts in raw.histograms.items():
             histograms[label][i] = counts
-    return Views(layout, words, structures, tuple(kinds), histograms, tuple(messages), corrupted)
+    return Views(layout, words, structures, tuple(kinds), histograms, corrupted)
 
 
 def layout_of(raw: Raw) -> Layout:
@@ -229,14 +269,35 @@ def layout_of(raw: Raw) -> Layout:
 
 def batch_views(execution: Execution, corrupted: Role, given: Given, batch: Batch) -> Views:
     """All lanes of a batched run: one structure, by construction."""
-    sources: list[Source] = []
+    collected = list(contents(execution, corrupted, given))
+    sources = thinned([_source(*entry) for entry in collected])
     columns: list[Words] = []
-    for kind, label, x in _walk(execution, corrupted, given):
-        if not isinstance(x, RingArray):
-            raise TypeError(f"{kind} {label}: a batched run has ring arrays only, got {type(x).__name__}")
-        source = Source(kind, label, x.ring.l, x.size)
-        sources.append(source)
-        columns.append(batch.lower(x)[:, source.places])
+    histograms: dict[str, NDArray[np.int64]] = {}
+    for source, (kind, label, content) in zip(sources, collected, strict=True):
+        if isinstance(content, RingArray):
+            columns.append(batch.lower(content)[:, source.places])
+        elif isinstance(content, Strings):
+            rows = [np.frombuffer(data, np.uint8) for data in content]
+            columns.append(np.stack([row[source.places] for row in rows]).astype(np.uint64))
+            if kind == "received" and source.size > LONG_BYTES:
+                histograms[label] = np.stack([byte_counts(row) for row in rows])
+        else:
+            raise TypeError(f"{kind} {label}: expected content of every lane, got {type(content).__name__}")
     words = np.concatenate(columns, axis=1) if columns else np.zeros((batch.lanes, 0), np.uint64)
     structure = _facts(execution, corrupted)
-    return Views(Layout(sources), words, np.zeros(batch.lanes, np.int64), (structure,), {}, (), corrupted)
+    return Views(Layout(sources), words, np.zeros(batch.lanes, np.int64), (structure,), histograms, corrupted)
+
+
+def stacked(parts: Sequence[Views]) -> Views:
+    """The views of several batched runs of one layout, one after the other."""
+    kinds = {kind: i for i, kind in enumerate(dict.fromkeys(kind for part in parts for kind in part.kinds))}
+    structures = [np.array([kinds[kind] for kind in part.kinds], np.int64)[part.structures] for part in parts]
+    labels = parts[0].histograms
+    return Views(
+        parts[0].layout,
+        np.concatenate([part.words for part in parts]),
+        np.concatenate(structures),
+        tuple(kinds),
+        {label: np.concatenate([part.histograms[label] for part in parts]) for label in labels},
+        parts[0].corrupted,
+    )

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from sim.role import CLIENT
+from transcripts import sampling
 from transcripts.audit import ANALYSERS
 from transcripts.campaign import Job, work
 from transcripts.sampling import HYBRID, REAL, Model, Sampler
@@ -26,14 +27,22 @@ def rate(target: Target, model: Model, size: int) -> float:
     return size / (time.process_time() - start)
 
 
-@pytest.mark.parametrize(("model", "size", "goal"), [(REAL, 40, 8), (HYBRID, 400, 150)])
+@pytest.mark.parametrize(("model", "size", "goal"), [(REAL, 100, 8), (HYBRID, 400, 150)])
 def test_protocol_1_is_sampled_fast_enough(model: Model, size: int, goal: int) -> None:
     measured = rate(PROTOCOL_1, model, size)
     print(f"{PROTOCOL_1}, {model}: {measured:.0f} runs per second and core")
     assert measured > goal
 
 
-@pytest.mark.parametrize(("model", "size"), [(REAL, 20), (HYBRID, 400)])
+def test_side_by_side_saves_the_work_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = rate(WHOLE, REAL, 40)
+    monkeypatch.setattr(sampling, "is_batchable", lambda target: False)
+    alone = rate(WHOLE, REAL, 8)
+    print(f"{WHOLE}, {REAL}: {wide:.1f} runs per second and core side by side, {alone:.1f} one by one")
+    assert wide > alone
+
+
+@pytest.mark.parametrize(("model", "size"), [(REAL, 100), (HYBRID, 400)])
 def test_experts_are_sampled(model: Model, size: int) -> None:
     print(f"{WHOLE}, {model}: {rate(WHOLE, model, size):.1f} runs per second and core")
 

@@ -16,7 +16,7 @@ from sim.message import Message
 from sim.role import CLIENT, SERVER, Role
 from sim.wire import BlobSpec
 from sim.world import Execution
-from transcripts.layout import digest_of
+from transcripts.layout import IMPORTED, digest_of
 from transcripts.record import Recorder, checked_output
 
 PHASE = "r1"
@@ -109,7 +109,7 @@ def keep(importer: Importer, paths: Sequence[Path], out: Path) -> Imported:
     cut = sum(not m.whole or len(m.content) < m.nbytes for m in found)
     uncertain = sum(not m.certain for m in found)
     files = [_file(path) for path in paths]
-    public: dict[str, Any] = {"imported": importer.framework, "files": files, **importer.public()}
+    public: dict[str, Any] = {IMPORTED: importer.framework, "files": files, **importer.public()}
     public |= {"cut": cut, "uncertain": uncertain}
     if partial:
         fields = [part for m in partial for part in (m.sender.value.encode(), m.label.encode(), m.content)]

@@ -47,12 +47,12 @@ def scales(evidence: Evidence) -> tuple[float, float]:
     return flooding_bound(flood_target(evidence.plan.params))[0] * ratio, math.sqrt(ring.n / 18 + 1 / 12)
 
 
-def law(evidence: Evidence) -> Finding:
-    """Chi-square of the pooled noise against uniform flooding plus Gaussian rounding."""
+def law(*parts: Evidence) -> Finding:
+    """Chi-square of the pooled noise of a session's parts against uniform flooding plus Gaussian rounding."""
     from scipy.stats import chi2, norm
 
-    pooled = np.concatenate(noises(evidence)) if evidence.responses else np.zeros(0)
-    flood, rounding = scales(evidence)
+    pooled = np.concatenate([np.zeros(0), *(x for evidence in parts for x in noises(evidence))])
+    flood, rounding = scales(parts[0])
     bins = bins_for(pooled.size, BINS)
     edges = np.linspace(-flood, flood, bins + 1)[1:-1]
 

@@ -1,0 +1,131 @@
+"""Whole sessions beside an audit of views: real bytes at the default parameter set, and every analyser of sessions.
+
+An audit of a real or of a recorded shape compares classes of secrets over many runs. Lattices, randomness that is used
+twice and parameters are looked at in one session of few runs, in which a single response has thousands of coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from protocols.entry import Case
+from protocols.he.interface import Plan
+from protocols.he.packing import LinearPlan, SelectPlan
+from protocols.he.params import PARAM_SETS, ParamSet
+from protocols.moe import LayerPlan
+from secmoe.result_file import Json
+from transcripts.finding import LEAK, NO_LEAK, NOTHING_TESTED, Finding
+from transcripts.sessions import LATTICE, examine
+from transcripts.targets import Target
+from transcripts.verdicts import NO_LEAK as CLEAN
+from transcripts.verdicts import Suspect, Verdict
+
+RUNS = 2  # of a session on the same inputs, and as many on others: what repeats shows in two
+DEFAULT_SET = "P64s"
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the analysers say of one session of a target at a parameter set. found: by detector."""
+
+    target: Target
+    params: str
+    found: dict[str, list[Finding]]
+
+    @property
+    def leaks(self) -> list[tuple[str, Finding]]:
+        """(detector, finding) of what leaks."""
+        return [(name, f) for name, findings in self.found.items() for f in findings if f.verdict == LEAK]
+
+    def _of(self, verdict: str) -> dict[str, list[str]]:
+        kept = {d: [f.analyser for f in findings if f.verdict == verdict] for d, findings in self.found.items()}
+        return {detector: list(dict.fromkeys(names)) for detector, names in kept.items() if names}
+
+    @property
+    def ran(self) -> dict[str, list[str]]:
+        """The analysers that tested something, by detector."""
+        quiet, loud = self._of(NO_LEAK), self._of(LEAK)
+        return {d: list(dict.fromkeys([*loud.get(d, []), *quiet.get(d, [])])) for d in self.found if d in quiet | loud}
+
+    @property
+    def untested(self) -> list[str]:
+        """Lattice analysers that had too little to test in every part of the session."""
+        return [name for name in self._of(NOTHING_TESTED).get(LATTICE, []) if name not in self.ran.get(LATTICE, [])]
+
+    @property
+    def responses(self) -> int:
+        """Responses of the server on which the a-part analysers ran."""
+        return sum(f.n for f in self.found[LATTICE] if f.analyser == "a-part")
+
+    def __str__(self) -> str:
+        tests = sum(f.verdict != NOTHING_TESTED for findings in self.found.values() for f in findings)
+        verdict = LEAK if self.leaks else NO_LEAK
+        ran = "; ".join(f"{detector}: {', '.join(names)}" for detector, names in self.ran.items())
+        about = f"a real session at {self.params}, {RUNS} + {RUNS} runs, {self.responses} responses"
+        too_few = f"; too few values for {', '.join(self.untested)}" if self.untested else ""
+        return f"{verdict}: {about}, {tests} tests ({ran}{too_few})"
+
+    def to_json(self) -> Json:
+        """Stable keys."""
+        return {
+            "params": self.params,
+            "runs": RUNS,
+            "runs_on_other_inputs": RUNS,
+            "responses": self.responses,
+            "ran": self.ran,
+            "untested": self.untested,
+            "findings": [{"detector": d, **f.to_json()} for d, findings in self.found.items() for f in findings],
+            "line": str(self),
+        }
+
+
+def examined(target: Target, seed: str, own_set: bool) -> Examination | None:
+    """One session of a target; None where it has no homomorphic layer. own_set: at its own parameters, not the default
+    ones."""
+    entry, case = target.resolve()
+    if not case.plans:
+        return None
+    case = case if own_set else moved(case, PARAM_SETS[DEFAULT_SET])
+    found = examine(entry, case, RUNS, seed, others=RUNS)
+    return Examination(target, case.plans[0].params.name, found)
+
+
+def moved(case: Case, params: ParamSet) -> Case:
+    """The same call at another parameter set of the same ring and format."""
+    selections = [plan for plan in case.plans if isinstance(plan, SelectPlan)]
+    bare = [SelectPlan(params, plan.order, plan.experts, plan.d, plan.f) for plan in selections]
+    levels = max((plan.b for plan in bare), default=0)
+
+    def there(value: Any) -> Any:
+        if isinstance(value, SelectPlan):
+            return SelectPlan(params, value.order, value.experts, value.d, value.f, levels)
+        return replace(value, params=params) if isinstance(value, LinearPlan | LayerPlan) else value
+
+    def prepare(prepare: Callable[[Plan, Any], Any], weights: Any) -> Any:
+        return case.prepare(lambda plan, matrix: prepare(there(plan), matrix), weights) if case.prepare else None
+
+    return replace(
+        case,
+        plans=tuple(there(plan) for plan in case.plans),
+        public={name: there(value) for name, value in case.public.items()},
+        prepare=prepare,
+    )
+
+
+def with_session(verdict: Verdict, examination: Examination | None) -> Verdict:
+    """The verdict of the views, or the leak that the session showed where the views showed none."""
+    if examination is None or not examination.leaks or verdict.kind != CLEAN:
+        return verdict
+    detector, finding = examination.leaks[0]
+    label, feature = finding.where or "the session", f"{detector}: {finding.claim}"
+    suspect = Suspect("in one real session", finding.analyser, 0, label, feature, finding.statistic, finding.limit)
+    return replace(verdict, kind=LEAK, leak=suspect, more=len(examination.leaks) - 1)
+
+
+def lines(examinations: dict[Target, Examination]) -> Iterator[str]:
+    """One line for every session, and one for each leak in it."""
+    for target, examination in examinations.items():
+        yield f"{target.shown}: {examination}"
+        yield from (f"  {detector}: {finding}" for detector, finding in examination.leaks)
