@@ -167,7 +167,7 @@ def test_the_planted_layer_is_correct_and_tells_the_server_the_route() -> None:
     case = layer(GATED, 3, GELU_MINIMAX, 7)
     execution, _ = execute(case, moe_layer_route_told, case.plan, LayerWeights.prepare)
     assert np.array_equal(output(execution), case.trace().output)
-    logs = told(execution, "/log")
+    logs = told(execution, "/log/share")
     assert set(logs) == {SERVER} and logs[SERVER].shape == (3, 1, GATED.E)
     assert moe_layer_route_told.realises is F.SPARSE_MOE
 

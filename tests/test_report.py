@@ -117,8 +117,11 @@ def test_another_source_is_not_believed(store: Store, proofs: dict[Role, Json]) 
 
 def test_a_changed_source_file_changes_the_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = checked.installed.__wrapped__()
-    for name in checked.WIRING:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in (
+        *checked.WIRING,
+        *(str(p.relative_to(checked.ROOT)) for p in (checked.ROOT / "transcripts/lattice").glob("*.py")),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((checked.ROOT / name).read_bytes())
     monkeypatch.setattr(checked, "ROOT", tmp_path)
     assert checked.installed.__wrapped__() == before
