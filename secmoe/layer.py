@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, SECURITY_CAP_BITS, ParamSet
 from protocols.he.service import HeService
 from protocols.model.config import NAME, MoeConfig, MoeWeights
@@ -31,7 +32,6 @@ from sim.shapes import blank
 from sim.tape import Tape, derive_key, draw_nbytes, words_from_bytes
 from sim.world import Execution, Session
 from transcripts.private import PrivateSide
-from transcripts.replay import Repeat, Start
 
 PROTOCOLS: dict[str, ProtocolDecl[Any]] = {"secmoe": moe_layer}
 GELU_TABLES = {"minimax": "gelu-minimax", "published": "gelu-published"}
@@ -56,8 +56,28 @@ class UnreadableRun(ValueError):
     """Public parameters that this program cannot rebuild a run from."""
 
 
+class Format:
+    """What parameter set and activation of a run say."""
+
+    params: ParamSet
+    activation: str
+
+    @property
+    def ring(self) -> Ring:
+        return Ring(self.params.ring_bits)
+
+    @property
+    def fixed_point(self) -> FixedPoint:
+        return FixedPoint(self.params.ring_bits, self.params.frac_bits)
+
+    @property
+    def table(self) -> Table | None:
+        """The activation's piecewise polynomial; None for ReLU."""
+        return TABLES.get(self.activation)
+
+
 @dataclass(frozen=True)
-class LayerRun:
+class LayerRun(Format):
     """The public parameters of one run of a private MoE layer.
 
     model: its name; layer: which one. tokens: the public length. activation: a table's name, or `relu`.
@@ -77,19 +97,6 @@ class LayerRun:
     def plan(self) -> LayerPlan:
         activation: Table | str = TABLES.get(self.activation, self.activation)
         return LayerPlan(self.shape, self.tokens, self.params, activation, self.order, self.truncation)
-
-    @property
-    def ring(self) -> Ring:
-        return Ring(self.params.ring_bits)
-
-    @property
-    def fixed_point(self) -> FixedPoint:
-        return FixedPoint(self.params.ring_bits, self.params.frac_bits)
-
-    @property
-    def table(self) -> Table | None:
-        """The activation's piecewise polynomial; None for ReLU."""
-        return TABLES.get(self.activation)
 
     @property
     def declared(self) -> ProtocolDecl[Any]:
@@ -112,6 +119,12 @@ class LayerRun:
         """A party's positional inputs from its own arrays (see `deal`); WeightsOutOfBound for the server's."""
         own: list[Any] = [from_words(self.ring, arrays[name]) for name in ("x", "residual")]
         return [*own, None if role is CLIENT else self._prepared(arrays)]
+
+    @property
+    def answers(self) -> list[tuple[LinearPlan | SelectPlan, int]]:
+        """Each kind of homomorphic response: its plan and the rows of one message."""
+        rows = self.tokens * self.shape.k
+        return [(self.plan.router, 1), (self.plan.up, rows), (self.plan.down, rows)]
 
     def absent(self) -> list[Any]:
         """Inputs of a party that runs elsewhere: their public shapes."""
@@ -223,18 +236,6 @@ def deal(
         if matrix is not None:
             parts[SERVER][name] = matrix
     return parts
-
-
-def rebuild(public: Mapping[str, object]) -> Repeat:
-    """What `transcripts.replay` asks for: how to repeat the run of these parameters with one party alone."""
-    run = LayerRun.from_public(public)
-
-    def repeat(start: Start, side: PrivateSide) -> None:
-        session = start(run.services())
-        role = side.role
-        run.run(session, {role: run.inputs(role, side.arrays), role.peer: run.absent()})
-
-    return repeat
 
 
 def private_sides(session: Session, arrays: Mapping[Role, Arrays]) -> list[PrivateSide]:
