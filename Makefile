@@ -16,7 +16,7 @@ COMPILED := .venv/.compiled
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make run      one private Mixture-of-Experts layer on a real text (TEXT=... for another)"
+	@echo "make run      a whole Mixture-of-Experts model in private on a real text (TEXT=... for another)"
 	@echo "make test     lint, types and all tests but the nightly ones"
 	@echo "make check    the quick gate: lint, types and the quick tests"
 	@echo "make nightly  the long campaigns"

@@ -135,7 +135,11 @@ class Reach:
 
 
 # -- instances ---------------------------------------------------------------------------------------------------------
-HEAVY = frozenset({"moe_layer", "plaintext_routing", "probabilities"})  # their runs take seconds
+# Their runs take seconds.
+HEAVY = frozenset(
+    {"moe_layer", "plaintext_routing", "probabilities", "softmax", "rsqrt", "layer_norm", "rms_norm", "attention",
+     "encoder"}
+)  # fmt: skip
 
 
 @cache

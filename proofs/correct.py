@@ -42,6 +42,7 @@ from sim.world import Service
 KIND = "correct"
 Z3_SECONDS = 20.0
 T = TypeVar("T")
+TOURNAMENTS = ("top_k", "maximum", "argmax", "softmax")
 SMALL = 400  # assumptions of more terms are not given to Z3
 
 
@@ -75,7 +76,7 @@ def prove_correct(entry: Entry, case: Case, width: int | None = None) -> Verdict
     if not (entry.cases and known):
         raise NoTheorem(f"{entry.name}: expected a protocol above the OT and HE interfaces; this one is {entry.status}")
     findings = _each(from_case(entry, case))
-    if entry.name == "top_k":
+    if entry.name in TOURNAMENTS:
         findings.append(_tournament_step(case.secrets[0].ring.l))
     return _verdict(findings, time.perf_counter() - start)
 

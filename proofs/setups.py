@@ -21,8 +21,8 @@ from sim.ring import RingArray, Spec
 from sim.role import CLIENT, SERVER
 
 _PROTOCOLS: dict[str, ProtocolDecl[Any]] = {entry.name: entry.proto for entry in CATALOG}
-# These have an ideal form, or call one; what `reveal` gives is no sharing.
-_RUN = ("choose", "correlate", "correlate_wide", "correlate_ragged", "reveal")
+# These have an ideal form, or call one; what `reveal` and `reveal_to` give is no fresh sharing.
+_RUN = ("choose", "correlate", "correlate_wide", "correlate_ragged", "reveal", "reveal_to")
 CALLEES = {name: (_PROTOCOLS[name], contract) for name, contract in CONTRACTS.items() if name not in _RUN}
 
 
@@ -107,6 +107,17 @@ def from_instance(instance: Instance) -> Iterator[Setup]:
         yield setup
 
 
+def _record(setup: Setup, fact: Record, name: str) -> Any:
+    """The server's record, with leaves for its arrays and for those of the records in it."""
+    parts: list[Any] = []
+    for j, part in enumerate(fact.fields):
+        if isinstance(part, Record):
+            parts.append(_record(setup, part, f"{name}{j}."))
+        else:
+            parts.append(part and setup.dag.leaf("server", f"{name}{j}", part.server))
+    return fact.kind(*parts)
+
+
 def _argument(setup: Setup, fact: Any, supply: Iterator[tuple[int, RingArray]]) -> tuple[Any, Any, Any]:
     """Both parties' argument and the value it stands for."""
     if isinstance(fact, Held):
@@ -115,8 +126,7 @@ def _argument(setup: Setup, fact: Any, supply: Iterator[tuple[int, RingArray]]) 
             return (None, x, x) if fact.client is None else (x, None, x)
         return *setup.share(f"x{i}", x), x
     if isinstance(fact, Record):
-        matrices = [part and setup.dag.leaf("server", f"w{j}", part.server) for j, part in enumerate(fact.fields)]
-        record = fact.kind(*matrices)
+        record = _record(setup, fact, "w")
         return None, record, record
     if isinstance(fact, tuple):
         parts = [_argument(setup, part, supply) for part in fact]

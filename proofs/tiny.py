@@ -12,6 +12,7 @@ from protocols.convert import b2a, mux, mux_public
 from protocols.entry import Case, Entry, Secret
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.linear import linear
+from protocols.matmul import cross_matmul, matmul
 from protocols.nonlinear import relu
 from protocols.ot.chosen import bit_triples, choose, correlate, correlate_wide
 from protocols.ot.ragged import correlate_ragged
@@ -19,6 +20,7 @@ from protocols.products import cross, mul, square
 from protocols.routing import one_hot, top_k
 from protocols.select import select_product
 from protocols.sharing import reveal
+from protocols.softmax import argmax, maximum
 from protocols.truncate import ONE_ULP, truncate, truncate_known_sign
 from sim.ring import Z2, Ring, Spec
 from sim.role import CLIENT, SERVER, Role
@@ -50,10 +52,22 @@ def _products(*, ragged: bool, receiver: Role) -> Case:
     return Case("3 and 2 bits", secrets, {"shape": (1,), "rings": (R3, R2)}, (receiver,), arrange=_together)
 
 
+def _rows(receiver: Role) -> Case:
+    secrets = (_bit(1, 1, owner=receiver), _word(R2, 1, 2, owner=receiver.peer))
+    public = {"shape": (1,), "rings": (R2,), "row": (2,)}
+    return Case("2 bits, rows of 2", secrets, public, (receiver,), arrange=_together)
+
+
 def _cross(ring: Ring, receiver: Role) -> Case:
     public = {"receiver": receiver, "spec": Spec(ring, (1,))}
     owners = (receiver, receiver.peer)
     return Case(f"{ring.l} bits to {receiver.value}", tuple(_word(ring, owner=o) for o in owners), public)
+
+
+def _crossed(receiver: Role) -> Case:
+    left, right = Spec(R2, (1, 1)), Spec(R2, (1, 2))
+    secrets = (_word(R2, *left.shape, owner=receiver), _word(R2, *right.shape, owner=receiver.peer))
+    return Case(f"2 bits to {receiver.value}", secrets, {"receiver": receiver, "left": left, "right": right})
 
 
 def _less(bits: int, w: int, fold: int = 1, equal: bool = False) -> Case:
@@ -102,9 +116,12 @@ ENUMERATED: tuple[Entry, ...] = (
     ),
     Entry(cross, tuple(_cross(r, o) for r in _RINGS for o in Role)),
     Entry(mul, (_case("2 bits", _word(R2), _word(R2)),)),
+    Entry(cross_matmul, tuple(_crossed(o) for o in Role)),
+    Entry(matmul, (_case("2 bits, bits of x", _word(R2, 1, 1), _word(R2, 1, 1)),)),
     Entry(square, tuple(_case(f"{r.l} bits", _word(r)) for r in _RINGS)),
     Entry(relu, tuple(_case(f"{r.l} bits", _word(r), w=2) for r in _RINGS)),
     Entry(top_k, (_case("E = 2, k = 1", _word(R2, 1, 2), k=1, l=2),)),
+    *(Entry(meet, (_case("2 of 2 bits", _word(R2, 1, 2)),)) for meet in (maximum, argmax)),
     Entry(one_hot, (_case("E = 2", _bit(1, 1), E=2), _case("E = 3", _bit(1, 2), E=3), _case("E = 4", _bit(1, 2), E=4))),
     Entry(
         choose,
@@ -131,7 +148,7 @@ ENUMERATED: tuple[Entry, ...] = (
         ),
     ),
     Entry(correlate_wide, tuple(_products(ragged=False, receiver=o) for o in Role)),
-    Entry(correlate_ragged, tuple(_products(ragged=True, receiver=o) for o in Role)),
+    Entry(correlate_ragged, (*(_products(ragged=True, receiver=o) for o in Role), _rows(SERVER))),
     Entry(bit_triples, (_case("left with 2", shape=(1,), right=2),)),
     Entry(linear, (_homomorphic(LinearPlan(_PARAMS, 1, 1, 2), _word(R2, 1, 1), _weight(2, 1)),)),
     Entry(
@@ -164,10 +181,18 @@ NOT_ENUMERATED = MappingProxyType(
     {
         "exp": _CALLEES,
         "reciprocal": _CALLEES,
+        "rsqrt": _CALLEES,
+        "softmax": _CALLEES,
+        "layer_norm": _CALLEES,
+        "rms_norm": _CALLEES,
+        "reveal_to": "one of the two messages of reveal, which is enumerated",
         "piecewise": _CALLEES,
         "probabilities": _CALLEES,
         "select_then_compute": _CALLEES,
         "moe_layer": _CALLEES,
+        "embed": "a linear layer of owned words; linear is enumerated",
+        "attention": _CALLEES,
+        "encoder": _CALLEES,
         "plaintext_routing": _CALLEES,
         "base_ot": "below the interface of oblivious transfer",
         "set_up": "below the interface of oblivious transfer",

@@ -10,6 +10,7 @@ from sim.ring import Z2, Ring, Spec
 from sim.role import CLIENT, SERVER
 
 WIDTHS = (8, 16, 32, 64)
+NORMS = ("layer_norm", "rms_norm")
 FRACTION = {8: 3, 16: 5, 32: 12, 64: 18}
 
 
@@ -26,6 +27,7 @@ def width_case(name: str, share_level: bool, l: int) -> Case | None:
         return Case(at, (word,), {**f, "mode": ONE_ULP})
     simple: dict[str, Case] = {
         "reveal": Case(at, (word,)),
+        "reveal_to": Case(at, (word,), leading=(CLIENT,)),
         "b2a": Case(at, (bit,), {"ring": ring}),
         "mux": Case(at, (bit, word)),
         "mux_public": Case(at, (bit,), {"constants": (5, -(1 << (l // 2))), "ring": ring}),
@@ -38,10 +40,18 @@ def width_case(name: str, share_level: bool, l: int) -> Case | None:
         "truncate_known_sign": Case(at, (Secret(ring, (2,), None, 0),), f),
         "cross": Case(at, (mine, theirs), {"receiver": CLIENT, "spec": Spec(ring, (2,))}),
         "mul": Case(at, (word, word)),
+        "cross_matmul": Case(
+            at,
+            (Secret(ring, (1, 2), CLIENT), Secret(ring, (2, 2), SERVER)),
+            {"receiver": CLIENT, "left": Spec(ring, (1, 2)), "right": Spec(ring, (2, 2))},
+        ),
+        "matmul": Case(at, (Secret(ring, (1, 2)), Secret(ring, (2, 2)))),
         "square": Case(at, (word,)),
         "relu": Case(at, (word,)),
         "correlate": Case(at, (Secret(Z2, (2,), CLIENT), theirs), {"shape": (2,), "ring": ring}, (CLIENT,)),
         "top_k": Case(at, (Secret(ring, (1, 5), None, -quarter, quarter - 1),), {"k": 2, "l": l}),
+        "maximum": Case(at, (Secret(ring, (1, 5), None, -quarter, quarter - 1),)),
+        "argmax": Case(at, (Secret(ring, (1, 5), None, -quarter, quarter - 1),)),
     }
     if l >= 32:
         scale, spread = F.guard_bits(s, l), 3
@@ -55,7 +65,10 @@ def width_case(name: str, share_level: bool, l: int) -> Case | None:
                 (Secret(ring, (1, 4), None, -quarter, quarter - 1), Secret(ring, (1, 2), None, -quarter, quarter - 1)),
                 {"s": s, "l": l, "renormalise": False},
             ),
+            "softmax": Case(at, (Secret(ring, (1, 3), None, -quarter // 2, quarter // 2 - 1),), {"s": s, "l": l}),
         }
+        size, norm = (1 << (s + 1)) - 1, {"s": s, "reach": 1, "eps": 2.0**-4}
+        simple |= {name: Case(at, (Secret(ring, (1, 4), None, -size, size),), norm) for name in NORMS}
     if l == 64:
         bound = (1 << 31) - 1
         simple["piecewise"] = Case(at, (Secret(ring, (2,), None, -bound, bound),), {"table": GELU_MINIMAX, "s": s})

@@ -61,7 +61,7 @@ def _shared_bit_products(bit: Ints, *words: Ints, **_: Any) -> list[Ints]:
 
 
 def _bit_products(bits: Ints, *words: Ints, **_: Any) -> list[Ints]:
-    return [bit * x for bit, x in zip(bits, words, strict=True)]
+    return [bit.reshape(*bit.shape, *(1,) * (x.ndim - bit.ndim)) * x for bit, x in zip(bits, words, strict=True)]
 
 
 def _less_than(x: Ints, y: Ints, *, bits: int, need_equal: bool = False, **_: Any) -> Ints:
@@ -255,6 +255,12 @@ SPARSE_MOE_ONE_ULP = Functionality(
     leaks_client=("low bits of inner values, over repeated queries: their rounding depends on the shares",),
 )
 REVEAL = Functionality("reveal", _reveal, leaks_client=("the value",), leaks_server=("the value",))
+REVEAL_TO_ONE = Functionality(
+    "reveal to one party",
+    _reveal,
+    leaks_client=("the value, where it is the one",),
+    leaks_server=("the value, where it is the one",),
+)
 PRODUCT = Functionality("product", _product)
 SQUARE = Functionality("square", _square)
 CONJUNCTIONS = Functionality("conjunctions", _conjunctions)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from protocols import functionalities as F
 from protocols.convert import b2a
-from protocols.he.interface import Engine
+from protocols.he.interface import Addend, Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
 from protocols.linear import linear
@@ -24,7 +24,7 @@ from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
 from sim.shapes import blank
 
-Prepare = Callable[[LinearPlan | SelectPlan, Any], Any]
+Prepare = Callable[[LinearPlan | SelectPlan | Addend, Any], Any]
 REASSOCIATED = "reassociated"
 LITERAL = "literal"
 ORDERS: dict[str, Literal["R", "L"]] = {REASSOCIATED: "R", LITERAL: "L"}

@@ -10,7 +10,7 @@ from protocols.sharing import plus
 from protocols.truncate import FAITHFUL, truncate_known_sign
 from sim.cost import Cost
 from sim.party import Party, protocol
-from sim.ring import RingArray, Spec, stack
+from sim.ring import Ring, RingArray, Spec, stack
 from sim.shapes import blank
 
 
@@ -24,28 +24,43 @@ async def relu(p: Party, x: RingArray, *, w: int = DIGIT) -> RingArray:
     return await mux(p, await drelu(p, x, w=w), x)
 
 
-def _exp_cost(x: RingArray, *, s: int, l: int, mode: str = FAITHFUL, w: int = DIGIT) -> Cost:
+def product_ring(scale: int) -> Ring:
+    """The narrowest ring for products that are below 8 in size, at 2 `scale` fractional bits, signs included."""
+    return Ring(2 * scale + 4)
+
+
+def _exp_cost(x: RingArray, *, s: int, l: int, mode: str = FAITHFUL, w: int = DIGIT, into: Ring | None = None) -> Cost:
     scale = F.guard_bits(s, l)
     shift = F.EXP_SQUARINGS - (scale - s)
+    v, result = (blank(Spec(ring, x.shape)) for ring in (product_ring(scale), into or x.ring))
     cost = greater_than.declared(x, thresholds=[0], w=w) + mux.declared(x, x)
+    if v.ring.l > x.ring.l:
+        cost += truncate_known_sign.declared(x, f=0, into=v.ring)
     if shift > 0:
-        cost += truncate_known_sign.declared(x, f=shift, mode=mode, w=w)
-    cost += square.declared(x) + truncate_known_sign.declared(x, f=scale + 1, mode=mode, w=w)
-    step = square.declared(x) + truncate_known_sign.declared(x, f=scale, mode=mode, w=w)
-    return cost + step.repeat(F.EXP_SQUARINGS) + mux.declared(x, x)
+        cost += truncate_known_sign.declared(v, f=shift, mode=mode, w=w)
+    cost += square.declared(v) + truncate_known_sign.declared(v, f=scale + 1, mode=mode, w=w)
+    step = square.declared(v) + truncate_known_sign.declared(v, f=scale, mode=mode, w=w)
+    last = square.declared(v) + truncate_known_sign.declared(v, f=scale, mode=mode, w=w, into=result.ring)
+    return cost + step.repeat(F.EXP_SQUARINGS - 1) + last + mux.declared(result, result)
 
 
 @protocol(realises=F.EXPONENTIAL, cites="[SecMoE]", cost=_exp_cost)
-async def exp(p: Party, x: RingArray, *, s: int, l: int, mode: str = FAITHFUL, w: int = DIGIT) -> RingArray:
-    """exp(x) for -2^(l-2) < x <= 0 at s fractional bits; the result has F = min(s + 6, (l - 4) // 2) of them.
+async def exp(
+    p: Party, x: RingArray, *, s: int, l: int, mode: str = FAITHFUL, w: int = DIGIT, into: Ring | None = None
+) -> RingArray:
+    """exp(x), -2^(k-2) < x <= 0 over Z_{2^k}, s fractional bits; the result has F = min(s + 6, (l - 4) // 2) of them.
 
     x clipped at -13, then (1 + u + u^2 / 2)^64 with u = x / 64 by six squarings; zero where clipped. Faithful mode:
-    every floor is exact. Error against the real exponential: see F.exp_fixed and its tests.
+    every floor is exact. Error against the real exponential: see F.exp_fixed and its tests. All products are of
+    numbers up to 1, in the ring of 2F + 4 bits. into: the ring of the result, as wide as that or wider (default: x's).
     """
     scale = F.guard_bits(s, l)
-    floor = F.EXP_FLOOR << s
+    floor, narrow, result = F.EXP_FLOOR << s, product_ring(scale), into or x.ring
     inside = (await greater_than(p, x, thresholds=[floor], w=w))[0]
     above = await mux(p, inside, plus(p, x, -floor))  # clipped x, minus the floor: never negative
+    if narrow.l > x.ring.l:
+        above = await truncate_known_sign(p, above, f=0, into=narrow)
+    above = above.cast(narrow)
     shift = F.EXP_SQUARINGS - (scale - s)
     if shift > 0:
         u = plus(p, await truncate_known_sign(p, above, f=shift, mode=mode, w=w), floor >> shift)
@@ -53,8 +68,9 @@ async def exp(p: Party, x: RingArray, *, s: int, l: int, mode: str = FAITHFUL, w
         u = plus(p, above << -shift, floor << -shift)
     half_square = await truncate_known_sign(p, await square(p, u), f=scale + 1, mode=mode, w=w)
     v = plus(p, u + half_square, 1 << scale)
-    for _ in range(F.EXP_SQUARINGS):
-        v = await truncate_known_sign(p, await square(p, v), f=scale, mode=mode, w=w)
+    for rest in reversed(range(F.EXP_SQUARINGS)):
+        ring = narrow if rest else result
+        v = await truncate_known_sign(p, await square(p, v), f=scale, mode=mode, w=w, into=ring)
     return await mux(p, inside, v)
 
 

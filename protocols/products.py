@@ -15,18 +15,19 @@ from sim.ring import Ring, RingArray, Spec, stack
 from sim.role import CLIENT, SERVER, Role
 
 
-def _rings(ring: Ring) -> tuple[Ring, ...]:
+def ladder(ring: Ring) -> tuple[Ring, ...]:
+    """The rings that the bits of a factor contribute in, lowest bit first."""
     return tuple(Ring(ring.l - i) for i in range(ring.l))
 
 
 def _cross_cost(x: RingArray | None, y: RingArray | None, *, receiver: Role, spec: Spec) -> Cost:
-    return correlate_ragged.declared(receiver, None, None, shape=spec.shape, rings=_rings(spec.ring))
+    return correlate_ragged.declared(receiver, None, None, shape=spec.shape, rings=ladder(spec.ring))
 
 
 @protocol(realises=F.PRODUCT, cites="[Gilboa]", cost=_cross_cost)
 async def cross(p: Party, x: RingArray | None, y: RingArray | None, *, receiver: Role, spec: Spec) -> RingArray:
     """Shares of x * y, x known to the receiver, y to its peer; both of `spec`. Exact, 2 flights, l (l + 3) / 2 bits."""
-    rings = _rings(spec.ring)
+    rings = ladder(spec.ring)
     bits = stack(*(x.bit(i) for i in range(len(rings)))) if p.role is receiver and x is not None else None
     deltas = [y.cast(ring) for ring in rings] if p.role is not receiver and y is not None else None
     shares = await correlate_ragged(p, receiver, bits, deltas, shape=spec.shape, rings=rings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protocols import functionalities as F
-from sim.cost import Cost, swap
+from sim.cost import Cost, message, swap
 from sim.party import Party, protocol
 from sim.ring import RingArray, Spec
 from sim.role import CLIENT, Role
@@ -19,6 +19,19 @@ def own_share(p: Party, owner: Role, x: RingArray | None, spec: Spec) -> RingArr
     if p.role is owner and x is not None:
         return x
     return p.const(spec.ring, 0, spec.shape)
+
+
+def prepared_share(p: Party, owner: Role, x: RingArray | None, spec: Spec) -> RingArray:
+    """As `own_share`, for words that stand in a private record of the owner's, such as prepared weights: a record has
+    no form in the shapes interpretation, the words' description stands for them."""
+    if p.role is owner:
+        words: RingArray = p.compute(spec, _itself, x)
+        return words
+    return p.const(spec.ring, 0, spec.shape)
+
+
+def _itself(x: RingArray) -> RingArray:
+    return x
 
 
 def plus(p: Party, x: RingArray, c: int) -> RingArray:
@@ -40,3 +53,18 @@ async def reveal(p: Party, x: RingArray) -> RingArray:
     """Open x to both parties. x: shares over any ring and shape. Returns the value to both. One round."""
     theirs = await p.swap("share", x)
     return x + theirs
+
+
+def _reveal_to_cost(role: Role, x: RingArray) -> Cost:
+    return message(role.peer, x.spec.bits)
+
+
+@protocol(realises=F.REVEAL_TO_ONE, cost=_reveal_to_cost)
+async def reveal_to(p: Party, role: Role, x: RingArray) -> RingArray:
+    """Open x to one party. x: shares over any ring and shape. Returns the value at `role`, and zeros at its peer, which
+    learns nothing: a sharing of the value. One message."""
+    if p.role is role:
+        theirs: RingArray = await p.recv("share", x.spec)
+        return x + theirs
+    p.send("share", x)
+    return x.const(0, x.shape)

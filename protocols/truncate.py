@@ -30,11 +30,11 @@ class TruncationMode(ValueError):
     """An unknown truncation mode."""
 
 
-def _check(x: Ring, f: int, mode: str) -> None:
+def _check(x: Ring, f: int, mode: str, least: int = 1) -> None:
     if mode not in MODES:
         raise TruncationMode(f"truncation mode: expected one of {', '.join(MODES)}, got {mode!r}")
-    if not 1 <= f < x.l - 1:
-        raise ValueError(f"truncation by f bits in {x}: expected 1 <= f < {x.l - 1}, got {f}")
+    if not least <= f < x.l - 1:
+        raise ValueError(f"truncation by f bits in {x}: expected {least} <= f < {x.l - 1}, got {f}")
 
 
 def _truncate_cost(x: RingArray, *, f: int, mode: str = FAITHFUL, w: int = DIGIT) -> Cost:
@@ -95,49 +95,69 @@ def _fold(y: RingArray | None) -> RingArray | None:
 def _assemble(
     p: Party, shifted: RingArray, carry: RingArray | None, wrap: RingArray, f: int, *, offset: bool
 ) -> RingArray:
+    """The floor in the ring of the wrap's owner: wrap is over Z_{2^(m - l + f)} for a result over Z_{2^m}."""
     l = shifted.ring.l
-    y = (shifted >> f) - (wrap.cast(shifted.ring) << (l - f))
+    into = Ring(wrap.ring.l + l - f)
+    y = (shifted >> f).cast(into) - (wrap.cast(into) << (l - f))
     if carry is not None:
         y = y + carry
     return plus(p, y, -(1 << (l - 1 - f))) if offset else y
 
 
-def _known_sign_cost(x: RingArray, *, f: int, negative: bool = False, mode: str = FAITHFUL, w: int = DIGIT) -> Cost:
-    bit = blank(Spec(Ring(1), x.shape))
-    wrap = correlate.declared(CLIENT, None, None, shape=x.shape, ring=Ring(f))
-    if mode == ONE_ULP:
+def _known_sign_cost(
+    x: RingArray,
+    *,
+    f: int,
+    negative: bool = False,
+    mode: str = FAITHFUL,
+    w: int = DIGIT,
+    into: Ring | None = None,
+) -> Cost:
+    result = into or x.ring
+    wrap = correlate.declared(CLIENT, None, None, shape=x.shape, ring=Ring(f + result.l - x.ring.l))
+    if mode == ONE_ULP or f == 0:
         return wrap
-    return wrap | (less_than.declared(None, None, shape=x.shape, bits=f, w=w) + b2a.declared(bit, ring=x.ring))
+    bit = blank(Spec(Ring(1), x.shape))
+    return wrap | (less_than.declared(None, None, shape=x.shape, bits=f, w=w) + b2a.declared(bit, ring=result))
 
 
 @protocol(realises=F.FLOOR_SHIFT, cites="[SIRNN]", cost=_known_sign_cost)
 async def truncate_known_sign(
-    p: Party, x: RingArray, *, f: int, negative: bool = False, mode: str = FAITHFUL, w: int = DIGIT
+    p: Party,
+    x: RingArray,
+    *,
+    f: int,
+    negative: bool = False,
+    mode: str = FAITHFUL,
+    w: int = DIGIT,
+    into: Ring | None = None,
 ) -> RingArray:
     """floor(x / 2^f) for 0 <= x < 2^(l-1), or with negative=True for -2^(l-1) <= x < 0.
 
     The shares wrap exactly when one of their top bits is set: one correlated OT of f bits, 2 flights; the faithful mode
     adds the f-bit comparison for the carry. Outside the range the result is undefined (but still a sharing).
+    into: a wider ring for the result, of m bits: the OT then has m - l + f, and f may be 0.
     """
-    _check(x.ring, f, mode)
-    l = x.ring.l
+    result = into or x.ring
+    _check(x.ring, f, mode, least=1 if result.l == x.ring.l else 0)
+    if result.l < x.ring.l:
+        raise ValueError(f"truncation in {x.ring}: expected a result in this ring or a wider one, got {result}")
+    l, wide = x.ring.l, Ring(f + result.l - x.ring.l)
     shifted = plus(p, x, 1 << (l - 1)) if negative else x
     client = p.role is CLIENT
     top = shifted.bit(l - 1)
-    product = bit_times(
-        p, CLIENT, top if client else None, None if client else top.cast(Ring(f)), Spec(Ring(f), x.shape)
-    )
-    if mode == ONE_ULP:
-        wrap = top.cast(Ring(f)) - await product
+    product = bit_times(p, CLIENT, top if client else None, None if client else top.cast(wide), Spec(wide, x.shape))
+    if mode == ONE_ULP or f == 0:
+        wrap = top.cast(wide) - await product
         return _assemble(p, shifted, None, wrap, f, offset=negative)
-    both, carry = await p.gather(product, low_carry(p.child("carry"), shifted, f=f, w=w))
-    return _assemble(p, shifted, carry, top.cast(Ring(f)) - both, f, offset=negative)
+    both, carry = await p.gather(product, low_carry(p.child("carry"), shifted, f=f, w=w, ring=result))
+    return _assemble(p, shifted, carry, top.cast(wide) - both, f, offset=negative)
 
 
-async def low_carry(p: Party, x: RingArray, *, f: int, w: int) -> RingArray:
-    """Arithmetic shares of [the low f bits of the two shares overflow 2^f]."""
+async def low_carry(p: Party, x: RingArray, *, f: int, w: int, ring: Ring) -> RingArray:
+    """Arithmetic shares over `ring` of [the low f bits of the two shares overflow 2^f]."""
     client = p.role is CLIENT
     low = x.field(0, f)
     room = None if client else low.const(-1, low.shape) - low
     carry = await less_than(p, low if client else None, _fold(room), shape=x.shape, bits=f, w=w)
-    return await b2a(p, carry[0], ring=x.ring)
+    return await b2a(p, carry[0], ring=ring)

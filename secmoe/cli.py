@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import errno
 import io
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from reprlib import repr as shortened
 from typing import NoReturn
 
-from secmoe.exit import FAILED, INTERRUPTED, SUCCESS, USAGE
+from secmoe.exit import INTERRUPTED, SUCCESS, USAGE
 from secmoe.plain import printable
 from secmoe.version import program_version
 
@@ -100,43 +99,9 @@ def _by_user(error: Exception) -> bool:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from protocols.model.store import load_model  # these imports load models and kernels
-    from secmoe.inputs import output_path, read_params, read_tokens
-    from secmoe.layer import LayerRun, activation_name, layer_shape
-    from secmoe.progress import Progress
-    from secmoe.report import ALL_NETWORKS, print_outcome
-    from secmoe.run import private_layer
-    from transcripts.show import open_console
+    from secmoe.running import run  # loads models and kernels
 
-    model = load_model(options.model)
-    config = model.config
-    tokens = read_tokens(model, options.text, options.input, options.pad)
-    model.moe_weights(options.layer)
-    run = LayerRun(
-        options.protocol,
-        config.name,
-        options.layer,
-        len(tokens),
-        layer_shape(config),
-        read_params(options.params),
-        activation_name(config, options.gelu),
-        options.order,
-        options.truncation,
-    )
-    outcome = private_layer(
-        model,
-        tokens,
-        run,
-        output_path(options.out, config.name),
-        seed=None if options.seed is None else str(options.seed).encode(),
-        keep_private=options.record_private,
-        progress=Progress(f"{config.name}, {len(tokens)} tokens"),
-    )
-    if options.json:
-        print(json.dumps(outcome.to_json()))
-    else:
-        print_outcome(open_console(), outcome, ALL_NETWORKS if options.network is None else (options.network,))
-    return SUCCESS if outcome.comparison.within_bound else FAILED
+    return run(options)
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -259,16 +224,18 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print one JSON object instead")
         return sub
 
-    run = command("run", _run, "run one private Mixture-of-Experts layer on a real input and record it")
+    run = command("run", _run, "run a private Mixture-of-Experts model, or one layer, on a real input and record it")
     run.add_argument("text", nargs="?", metavar="TEXT", help="a text for a text model")
     run.add_argument("--input", metavar="N|FILE", help="a held-out item of the model, or a file")
     run.add_argument("--model", default="sms", metavar="NAME|PATH", help="sms (default), digits, or a model file")
-    run.add_argument("--layer", type=_natural, default=0, metavar="I", help="which layer runs privately (default 0)")
-    told = "secmoe (default), or plaintext-routing, a baseline that LEAKS the route to both parties"
+    told = "only this layer runs privately (default: the whole model; with plaintext-routing, layer 0)"
+    run.add_argument("--layer", type=_natural, metavar="I", help=told)
+    run.add_argument("--answer", choices=["class", "logits"], help="what the client learns of the model (class)")
+    told = "secmoe (default), or plaintext-routing, a baseline of one layer that LEAKS the route to both parties"
     run.add_argument("--protocol", choices=["secmoe", "plaintext-routing"], default="secmoe", help=told)
     run.add_argument("--order", choices=["reassociated", "literal"], default="reassociated", help="evaluation order")
     run.add_argument("--gelu", choices=["minimax", "published"], help="table of Protocol 2 (default minimax)")
-    run.add_argument("--truncation", choices=["faithful", "one-ulp"], default="faithful", help="truncation mode")
+    run.add_argument("--truncation", choices=["faithful", "one-ulp"], help="truncation mode (faithful) of a layer")
     run.add_argument("--params", default="P64s", metavar="NAME|FILE", help="parameter set (default P64s), or .json")
     run.add_argument("--pad", type=_natural, metavar="N", help="pad to a public length of N tokens")
     run.add_argument("--network", choices=["lan", "wan"], help="give virtual times for this network only")

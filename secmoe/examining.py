@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from protocols.attention import AttentionPlan
+from protocols.embedding import EmbeddingPlan
+from protocols.encoder import EncoderPlan
 from protocols.entry import Case
-from protocols.he.interface import Plan
+from protocols.he.interface import Addend
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.moe import LayerPlan
@@ -24,6 +27,7 @@ from transcripts.verdicts import Suspect, Verdict
 
 RUNS = 2  # of a session on the same inputs, and as many on others: what repeats shows in two
 DEFAULT_SET = "P64s"
+COMPOSED = LayerPlan | EmbeddingPlan | AttentionPlan | EncoderPlan
 
 
 @dataclass(frozen=True)
@@ -101,17 +105,20 @@ def moved(case: Case, params: ParamSet) -> Case:
     def there(value: Any) -> Any:
         if isinstance(value, SelectPlan):
             return SelectPlan(params, value.order, value.experts, value.d, value.f, levels)
-        return replace(value, params=params) if isinstance(value, LinearPlan | LayerPlan) else value
+        return replace(value, params=params) if isinstance(value, LinearPlan | Addend | COMPOSED) else value
 
-    def prepare(prepare: Callable[[Plan, Any], Any], weights: Any) -> Any:
-        return case.prepare(lambda plan, matrix: prepare(there(plan), matrix), weights) if case.prepare else None
+    public = {name: there(value) for name, value in case.public.items()}
+    # A composed plan chooses its parts by its parameters: as many tokens to a ciphertext as fit, for one.
+    whole = [name for name, value in public.items() if isinstance(value, COMPOSED)]
+    parts = {old: new for name in whole for old, new in zip(case.public[name].plans, public[name].plans, strict=True)}
 
-    return replace(
-        case,
-        plans=tuple(there(plan) for plan in case.plans),
-        public={name: there(value) for name, value in case.public.items()},
-        prepare=prepare,
-    )
+    def prepare(prepare: Callable[[Any, Any], Any], weights: Any) -> Any:
+        if case.prepare is None:
+            return None
+        return case.prepare(lambda plan, matrix: prepare(parts.get(plan, there(plan)), matrix), weights)
+
+    plans = tuple(parts.get(plan, there(plan)) for plan in case.plans)
+    return replace(case, plans=plans, public=public, prepare=prepare)
 
 
 def with_session(verdict: Verdict, examination: Examination | None) -> Verdict:

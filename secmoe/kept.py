@@ -97,13 +97,11 @@ def _page(console: Console, selection: Selection, options: argparse.Namespace) -
 
 def reader(public: Mapping[str, Any]) -> Reader | None:
     """Reads the homomorphic messages of a run of these parameters; None where they describe no layer of ours."""
-    from secmoe.layer import LayerRun  # loads the cryptographic kernels
+    from secmoe.whole import run_of  # loads the cryptographic kernels
 
     try:
-        run = LayerRun.from_public(public)
-        router, *experts = run.plan.plans
-        rows = run.tokens * run.shape.k
-        return Homomorphic(run.params, [(router, 1), *((plan, rows) for plan in experts)])
+        run = run_of(public)
+        return Homomorphic(run.params, run.answers)
     except ValueError:
         return None
 
@@ -143,7 +141,7 @@ def _print_comparison(console: Console, found: Comparison) -> None:
 
 def replay_run(options: argparse.Namespace) -> int:
     """Each party alone against the recorded messages of its peer."""
-    from secmoe.layer import rebuild  # loads the cryptographic kernels
+    from secmoe.whole import rebuild  # loads the cryptographic kernels
 
     with Transcript(options.transcript) as transcript:
         report = replay(transcript, rebuild)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.baselines import plaintext_routing as routed
+from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, SECURITY_CAP_BITS, ParamSet
 from protocols.he.service import HeService
 from protocols.model.config import NAME, MoeConfig, MoeWeights
@@ -23,7 +24,6 @@ from protocols.model.tables import DEFAULT_TABLES, TABLES, Table
 from protocols.moe import REASSOCIATED, LayerPlan, LayerWeights, moe_layer, moe_layer_one_ulp, query_epsilon
 from protocols.ot.service import OtService
 from protocols.truncate import FAITHFUL
-from secmoe.delivery import deliver
 from secmoe.version import program_version
 from sim.concrete import from_words, to_words
 from sim.party import ProtocolDecl
@@ -34,7 +34,6 @@ from sim.tape import Tape, derive_key, draw_nbytes, words_from_bytes
 from sim.wire import quoted
 from sim.world import Execution, Session
 from transcripts.private import PrivateSide
-from transcripts.replay import Repeat, Start
 
 SECMOE, ROUTED = "secmoe", "plaintext-routing"
 PROTOCOLS: dict[str, ProtocolDecl[Any]] = {SECMOE: moe_layer, ROUTED: routed.plaintext_routing}
@@ -65,8 +64,28 @@ class UnreadableRun(ValueError):
     """Public parameters that this program cannot rebuild a run from."""
 
 
+class Format:
+    """What parameter set and activation of a run say."""
+
+    params: ParamSet
+    activation: str
+
+    @property
+    def ring(self) -> Ring:
+        return Ring(self.params.ring_bits)
+
+    @property
+    def fixed_point(self) -> FixedPoint:
+        return FixedPoint(self.params.ring_bits, self.params.frac_bits)
+
+    @property
+    def table(self) -> Table | None:
+        """The activation's piecewise polynomial; None for ReLU."""
+        return TABLES.get(self.activation)
+
+
 @dataclass(frozen=True)
-class LayerRun:
+class LayerRun(Format):
     """The public parameters of one run of a private MoE layer.
 
     model: its name; layer: which one. tokens: the public length. activation: a table's name, or `relu`. Raises
@@ -96,19 +115,6 @@ class LayerRun:
         return kind(self.shape, self.tokens, self.params, activation, self.order, self.truncation)
 
     @property
-    def ring(self) -> Ring:
-        return Ring(self.params.ring_bits)
-
-    @property
-    def fixed_point(self) -> FixedPoint:
-        return FixedPoint(self.params.ring_bits, self.params.frac_bits)
-
-    @property
-    def table(self) -> Table | None:
-        """The activation's piecewise polynomial; None for ReLU."""
-        return TABLES.get(self.activation)
-
-    @property
     def declared(self) -> ProtocolDecl[Any]:
         """The protocol; in one-ulp mode the declaration that says what its rounding leaks."""
         return PROTOCOLS[self.protocol] if self.truncation == FAITHFUL else moe_layer_one_ulp
@@ -129,6 +135,12 @@ class LayerRun:
         """A party's positional inputs from its own arrays (see `deal`); WeightsOutOfBound for the server's."""
         own: list[Any] = [from_words(self.ring, arrays[name]) for name in ("x", "residual")]
         return [*own, None if role is CLIENT else self._prepared(arrays)]
+
+    @property
+    def answers(self) -> list[tuple[LinearPlan | SelectPlan, int]]:
+        """Each kind of homomorphic response: its plan and the rows of one message."""
+        router, *experts = self.plan.plans
+        return [(router, 1), *((plan, self.tokens * self.shape.k) for plan in experts)]
 
     def absent(self) -> list[Any]:
         """Inputs of a party that runs elsewhere: their public shapes."""
@@ -250,21 +262,6 @@ def deal(
         if matrix is not None:
             parts[SERVER][name] = matrix
     return parts
-
-
-def rebuild(public: Mapping[str, object]) -> Repeat:
-    """What `transcripts.replay` asks for: how to repeat the run of these parameters with one party alone."""
-    run = LayerRun.from_public(public)
-
-    def repeat(start: Start, side: PrivateSide) -> None:
-        session = start(run.services())
-        role = side.role
-        share = run.run(session, {role: run.inputs(role, side.arrays), role.peer: run.absent()}).outputs[role]
-        if public.get(DELIVERED) is True:
-            shares = {role: [share], role.peer: [blank(share.spec)]}
-            session.run(deliver, shares[CLIENT], shares[SERVER])
-
-    return repeat
 
 
 def private_sides(session: Session, arrays: Mapping[Role, Arrays]) -> list[PrivateSide]:

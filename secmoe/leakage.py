@@ -33,6 +33,7 @@ from secmoe.report_parts import (
 from secmoe.result_file import AUDIT, Json, write_whole
 from secmoe.shape_bounds import query_charge, run_bounds
 from secmoe.shaped import row_of
+from secmoe.whole import UNCHECKED, NotOneLayer, layer_run
 from sim.role import Role
 from transcripts.facts import Selection, summary
 from transcripts.page import checked_page, write_page
@@ -117,7 +118,7 @@ def show(report: Report, options: argparse.Namespace) -> int:
 
 def run_report(transcript: Transcript, store: Store) -> Report:
     """Everything that is known of the shape of a kept run at the installed source."""
-    run = LayerRun.from_public(transcript.public)
+    run = layer_run(transcript.public)
     entry, case = row_of(run)
     facts = summary(Selection(transcript))
     bounds, charge = run_bounds(run), query_charge(run)
@@ -152,7 +153,9 @@ def run_report(transcript: Transcript, store: Store) -> Report:
 def run_lines(transcript: Transcript) -> list[Line]:
     """What is known of the privacy of a kept run, in lines; all of it is red for a run of another source."""
     try:
-        entry, case = row_of(LayerRun.from_public(transcript.public))
+        entry, case = row_of(layer_run(transcript.public))
+    except NotOneLayer:
+        return [(BAD, UNCHECKED)]
     except ValueError as error:
         return [(BAD, f"privacy NOT CHECKED: not a run of this program: {error}")]
     store = Store()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
@@ -11,12 +12,13 @@ from rich.text import Text
 from protocols.he.service import DEFAULT_BUDGET
 from secmoe.checked import lines
 from secmoe.layer import SECMOE
-from secmoe.run import Outcome, network_times
+from secmoe.run import Kept, Outcome, network_times
+from sim.functionality import Functionality
 from sim.network import NETWORKS
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution
 from transcripts.costs import cost_by_scope
-from transcripts.report import BAD, STYLES
+from transcripts.report import BAD, STYLES, Line
 from transcripts.show import COST_TITLES, print_costs
 from transcripts.verdicts import DECLARED
 
@@ -36,6 +38,23 @@ def print_outcome(console: Console, outcome: Outcome, networks: tuple[str, ...])
     )
     _line(console, *_verdict(outcome))
     _line(console, _float_line(outcome))
+    sizes = f"{run.tokens} tokens, d={shape.d}, f={shape.f}, E={shape.E}, k={shape.k}, layer order, ring, parameter set"
+    functionality = run.declared.realises
+    provable = not functionality.leaks_route  # what is declared to leak leaves nothing to prove
+    privacy = lines(outcome.checked, outcome.transcript if provable else None)
+    print_kept(console, outcome, functionality, sizes, privacy, IN_THE_CLEAR, networks)
+
+
+def print_kept(
+    console: Console,
+    outcome: Kept,
+    functionality: Functionality,
+    public: str,
+    privacy: Iterable[Line],
+    clear: str,
+    networks: tuple[str, ...],
+) -> None:
+    """Costs, what each party learns, what was and was not checked (`privacy`), and the record of any kept run."""
     console.print()
     cpu = outcome.setup.cpu_by_scope | outcome.online.cpu_by_scope
     named = {(role, scope or "setup"): seconds for (role, scope), seconds in cpu.items()}
@@ -43,13 +62,12 @@ def print_outcome(console: Console, outcome: Outcome, networks: tuple[str, ...])
     console.print()
     console.print(_phases(outcome, networks))
     console.print()
-    _learned(console, outcome)
-    declared = outcome.run.declared.realises.leaks_route  # then there is nothing to prove
-    for tone, text in lines(outcome.checked, None if declared else outcome.transcript):
+    _learned(console, functionality, public)
+    for tone, text in privacy:
         _line(console, text, STYLES[tone])
     budget = f"budget of the session 2^{math.log2(DEFAULT_BUDGET):.0f}"
     _line(console, f"circuit privacy of the responses: epsilon 2^-{outcome.epsilon_bits:.1f}, {budget}")
-    _line(console, f"in the clear, in neither cost nor views: {IN_THE_CLEAR}")
+    _line(console, f"in the clear, in neither cost nor views: {clear}")
     if outcome.seeded:
         _line(console, "SEEDED: whoever has the seed learns both parties' secrets", "bold red")
     _line(console, f"transcript {outcome.transcript}\n    digest {outcome.digest}\n    seal   {outcome.seal}")
@@ -80,7 +98,7 @@ def _float_line(outcome: Outcome) -> str:
     return f"against the float layer: largest error {c.max_error_float:.2e}, {routes}"
 
 
-def _phases(outcome: Outcome, networks: tuple[str, ...]) -> Table:
+def _phases(outcome: Kept, networks: tuple[str, ...]) -> Table:
     table = Table("phase", box=None, pad_edge=False)
     for title in (*COST_TITLES, *(f"{name} s" for name in networks)):
         table.add_column(title, justify="right", no_wrap=True)
@@ -97,11 +115,9 @@ def _cpu(execution: Execution) -> list[float]:
     return [execution.cpu(role) for role in Role]
 
 
-def _learned(console: Console, outcome: Outcome) -> None:
+def _learned(console: Console, functionality: Functionality, public: str) -> None:
     """By design: the public parameters, and what the functionality declares."""
-    functionality, shape = outcome.run.declared.realises, outcome.run.shape
-    sizes = f"{outcome.run.tokens} tokens, d={shape.d}, f={shape.f}, E={shape.E}, k={shape.k}"
-    _line(console, f"both parties know the public parameters: {sizes}, layer order, ring, parameter set")
+    _line(console, f"both parties know the public parameters: {public}")
     for role, leaks in ((CLIENT, functionality.leaks_client), (SERVER, functionality.leaks_server)):
         told = ", ".join(leaks) or "nothing beyond its shares"
         _line(console, f"the {role.value} learns by design ({functionality.name}): {told}")

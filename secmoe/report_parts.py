@@ -12,6 +12,7 @@ from secmoe.checked import Checked, Store, lines, told
 from secmoe.layer import LayerRun
 from secmoe.result_file import AUDIT, CERTIFICATE, Json
 from secmoe.version import program_version
+from secmoe.whole import layer_run
 from sim.role import Role
 from transcripts.report import BAD, Line, Report, Subject, holds
 from transcripts.store import Transcript
@@ -22,7 +23,7 @@ DECLARED_LINE: Line = (BAD, "LEAK (DECLARED): what it leaks by design depends on
 def read_run(path: str) -> LayerRun:
     """The public parameters of a kept run, verified; raises what `Transcript` and `LayerRun.from_public` raise."""
     with Transcript(path) as transcript:
-        return LayerRun.from_public(transcript.public)
+        return layer_run(transcript.public)
 
 
 def subject(entry: Entry, case: Case, checked: Checked, run: Path) -> Subject:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,18 @@ from protocols.truncate import FAITHFUL
 from secmoe.checked import SOURCES, Checked, Store, installed
 from secmoe.in_range import require_range
 from secmoe.interval import one_ulp_bound
-from secmoe.layer import LayerRun, deal, opened, private_sides
+from secmoe.layer import Arrays, LayerRun, deal, opened, private_sides
 from secmoe.progress import Progress
 from secmoe.shaped import row_of
+from secmoe.whole import ModelRun
+from sim.functionality import Functionality
 from sim.network import LAN, NETWORKS, WAN
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Execution, Session
 from transcripts.record import Recorder
 
+T = TypeVar("T")
+Record = tuple[Execution, Execution, float, bool, Path, str, str]
 Floats = NDArray[np.float64]
 Words = NDArray[np.uint64]
 
@@ -49,11 +53,9 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Everything that is reported of a run. checked: what is known of its very shape at the installed source."""
+class Kept:
+    """What is reported of every kept run. checked: what is known of its very shape at the installed source."""
 
-    run: LayerRun
-    comparison: Comparison
     setup: Execution
     online: Execution
     epsilon_bits: float
@@ -63,27 +65,11 @@ class Outcome:
     seal: str
     checked: Checked
 
-    def to_json(self) -> dict[str, Any]:
-        """The stable keys of `secmoe run --json`. Messages, rounds and times: set-up and online together."""
-        run, phases, functionality = self.run, (self.setup, self.online), self.run.declared.realises
+    def figures(self, functionality: Functionality) -> dict[str, Any]:
+        """Costs, leakage and record as JSON values. Messages, rounds and times: set-up and online together."""
+        phases = (self.setup, self.online)
         c2s, s2c = (sum(m.nbytes for e in phases for m in e.messages if m.sender is role) for role in (CLIENT, SERVER))
         return {
-            "model": run.model,
-            "protocol": run.protocol,
-            "order": run.order,
-            "layer": run.layer,
-            "tokens": run.tokens,
-            "experts": run.shape.E,
-            "top_k": run.shape.k,
-            "ring_bits": run.params.ring_bits,
-            "frac_bits": run.params.frac_bits,
-            "params": run.params.name,
-            "truncation": run.truncation,
-            "exact_match": self.comparison.exact,
-            "within_bound": self.comparison.within_bound,
-            "max_error_ulp": self.comparison.max_error_ulp,
-            "max_error_float": self.comparison.max_error_float,
-            "route_agreement_float": self.comparison.route_agreement,
             "bytes": {
                 "client_to_server": c2s,
                 "server_to_client": s2c,
@@ -108,6 +94,37 @@ class Outcome:
             "transcript": str(self.transcript),
             "transcript_digest": self.digest,
             "seeded": self.seeded,
+        }
+
+
+@dataclass(frozen=True)
+class Outcome(Kept):
+    """Everything that is reported of a run of one layer."""
+
+    run: LayerRun
+    comparison: Comparison
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable keys of `secmoe run --layer I --json`."""
+        run = self.run
+        return {
+            "model": run.model,
+            "protocol": run.protocol,
+            "order": run.order,
+            "layer": run.layer,
+            "tokens": run.tokens,
+            "experts": run.shape.E,
+            "top_k": run.shape.k,
+            "ring_bits": run.params.ring_bits,
+            "frac_bits": run.params.frac_bits,
+            "params": run.params.name,
+            "truncation": run.truncation,
+            "exact_match": self.comparison.exact,
+            "within_bound": self.comparison.within_bound,
+            "max_error_ulp": self.comparison.max_error_ulp,
+            "max_error_float": self.comparison.max_error_float,
+            "route_agreement_float": self.comparison.route_agreement,
+            **self.figures(run.declared.realises),
             "activation": run.activation,
             "seal": self.seal,
         }
@@ -133,6 +150,26 @@ def private_layer(
     weights = model.moe_weights(run.layer)
     x, r, words = quantise(hidden, fp), quantise(residual, fp), quantise_weights(weights, fp)
     arrays = deal(run, x, r, words, seed)
+
+    def compare(online: Execution) -> Comparison:
+        return _compare(run, opened(run, online), hidden, residual, weights)
+
+    comparison, record = recorded(model, run, arrays, out, compare, seed, keep_private, progress)
+    return Outcome(*record, Store().lookup(*row_of(run)), run, comparison)
+
+
+def recorded(
+    model: Model,
+    run: LayerRun | ModelRun,
+    arrays: Mapping[Role, Arrays],
+    out: Path,
+    judge: Callable[[Execution], T],
+    seed: bytes | None,
+    keep_private: bool,
+    progress: Progress,
+) -> tuple[T, Record]:
+    """Run once and keep the transcript; what `judge` finds of the run, and the first fields of `Kept`. Raises what the
+    run's `inputs` and `require_range` raise."""
     inputs = {role: run.inputs(role, arrays[role]) for role in (CLIENT, SERVER)}
     require_range(model, run)
     private = tuple(Role) if keep_private or seed is not None else ()
@@ -141,14 +178,12 @@ def private_layer(
         with progress:
             session = Session(run.services(), seed=seed, on_send=progress.on_send, on_scope=progress.on_scope)
             online = run.run(session, inputs)
-        comparison = _compare(run, opened(run, online), hidden, residual, weights)
+        found = judge(online)
         recorder.add(session.setup)
         recorder.add(online)
         seal = recorder.seal(private_sides(session, arrays) if private else [])
     bits = session.endpoints[SERVER].states["he"].budget.bits
-    chain = recorder.chain.hex()
-    checked = Store().lookup(*row_of(run))
-    return Outcome(run, comparison, session.setup, online, bits, seed is not None, out, chain, seal.hex(), checked)
+    return found, (session.setup, online, bits, seed is not None, out, recorder.chain.hex(), seal.hex())
 
 
 @contextmanager
@@ -186,6 +221,6 @@ def _compare(run: LayerRun, output: Words, hidden: Floats, residual: Floats, wei
     )
 
 
-def network_times(outcome: Outcome) -> dict[str, tuple[float, float]]:
+def network_times(outcome: Kept) -> dict[str, tuple[float, float]]:
     """Virtual seconds of set-up and online, by network."""
     return {name: (outcome.setup.time(net), outcome.online.time(net)) for name, net in NETWORKS.items()}

@@ -23,7 +23,17 @@ from secmoe.strategies import values as words
 from sim.world import Execution, Service, Session
 
 __all__ = ["HEAVY", "Ints", "adjusted", "agree", "flatten", "inputs", "rows", "services", "session", "shares", "words"]
-HEAVY = {"moe_layer", "plaintext_routing", "select_then_compute", "probabilities"}  # a run takes a second or more
+# A run of these takes a second or more.
+HEAVY = {
+    "encoder",
+    "moe_layer",
+    "plaintext_routing",
+    "select_then_compute",
+    "probabilities",
+    "softmax",
+    "layer_norm",
+    "rms_norm",
+}
 # `make check` runs the first case of these; `make test` every case of every protocol.
 QUICK = {"b2a", "drelu", "linear", "mul", "mux", "one_hot", "reveal", "truncate"}
 

@@ -154,7 +154,7 @@ def test_hostile_parameters_cost_no_memory() -> None:
 def test_a_kept_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every homomorphic message of a real run at the default parameters is explained, to its last byte."""
     path = tmp_path / "kept.secmoe"
-    assert main(["run", "hi", "--out", str(path)]) == 0
+    assert main(["run", "hi", "--layer", "0", "--out", str(path)]) == 0
     with Transcript(path) as transcript:
         kinds = {h.seq: h.spec.kind for h in transcript.headers if isinstance(h.spec, BlobSpec)}
     for seq, kind in kinds.items():

@@ -1,4 +1,4 @@
-"""`secmoe run` on the shipped models: keys, verdicts, reproducibility, and the kept run that comes out of it."""
+"""`secmoe run --layer I` on shipped models: keys, verdicts, reproducibility, and the kept run that comes out of it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(capsys: pytest.CaptureFixture[str], *options: str, status: int = 0) -> dict[str, Any]:
-    assert main(["run", "--json", *options]) == status
+    assert main(["run", "--json", *([] if "--layer" in options else ["--layer", "0"]), *options]) == status
     told = capsys.readouterr()
     assert told.err == ""
     found: dict[str, Any] = json.loads(told.out)
@@ -146,7 +146,7 @@ def test_files_as_input(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", TEXT, "--network", "wan", "--seed", "3"]) == 0
+    assert main(["run", TEXT, "--layer", "0", "--network", "wan", "--seed", "3"]) == 0
     told = capsys.readouterr().out
     for line in (
         "sms, layer 0: 9 tokens",
@@ -205,7 +205,7 @@ def test_a_wrong_result_is_exit_1(capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr(secmoe.run, "sparse_moe_layer", off_by_one)
     found = run(capsys, "hi", status=1)
     assert (found["exact_match"], found["within_bound"], found["max_error_ulp"]) == (False, False, 1)
-    assert main(["run", "hi"]) == 1
+    assert main(["run", "hi", "--layer", "0"]) == 1
     assert "MISMATCH" in capsys.readouterr().out
 
 
@@ -224,7 +224,7 @@ def test_the_place_of_the_transcript_is_tried_before_the_session(
         monkeypatch.setattr(sqlite3, "connect", full)
     else:
         Path("runs").write_text("no folder")
-    assert main(["run", "hi"]) == 2
+    assert main(["run", "hi", "--layer", "0"]) == 2
     told = capsys.readouterr()
     assert told.out == "" and told.err.startswith("secmoe: ") and told.err.count("\n") == 1
     assert [str(p) for p in Path().rglob("*")] == (["runs"] if place == "taken" else [])
@@ -238,7 +238,7 @@ def test_a_failing_disk_is_one_line(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(secmoe.run, "Session", fail)
-    assert main(["run", "hi"]) == 2
+    assert main(["run", "hi", "--layer", "0"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert list(Path().rglob("*")) == []
 
@@ -254,11 +254,11 @@ def test_a_broken_run_keeps_nothing(
     monkeypatch.setattr(secmoe.run, "private_sides", stop)
     Path("runs").mkdir()
     if interrupt is KeyboardInterrupt:
-        assert main(["run", "hi", "--seed", "1"]) == 130
+        assert main(["run", "hi", "--layer", "0", "--seed", "1"]) == 130
         assert capsys.readouterr().err == "secmoe: interrupted; no transcript was kept\n"
     else:
         with pytest.raises(RuntimeError):
-            main(["run", "hi", "--seed", "1"])
+            main(["run", "hi", "--layer", "0", "--seed", "1"])
     assert list(Path("runs").iterdir()) == []
 
 

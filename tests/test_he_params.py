@@ -118,6 +118,15 @@ def test_layouts_of_a_linear_plan_do_not_collide(params: ParamSet, n: int, d: in
     _check_layouts(LinearPlan(params, n, d, f), ("x",))
 
 
+@given(st.sampled_from(ALL), st.integers(1, 40), st.integers(1, 200), st.integers(1, 300), st.data())
+def test_layouts_with_more_tokens_do_not_collide(params: ParamSet, n: int, d: int, f: int, data: st.DataObject) -> None:
+    most = min(n, params.n // (1 << (d - 1).bit_length()))
+    plan = LinearPlan(params, n, d, f, data.draw(st.integers(0, most)))
+    _check_layouts(plan, ("x",))
+    shortest = LinearPlan.fewest_bytes(params, n, d, f)
+    assert shortest.operand("x").nbytes + shortest.response_nbytes <= plan.operand("x").nbytes + plan.response_nbytes
+
+
 def _check_layouts(plan: Plan, operands: tuple[str, ...]) -> None:
     for word in operands:
         layout = plan.operand(word)
@@ -128,6 +137,7 @@ def _check_layouts(plan: Plan, operands: tuple[str, ...]) -> None:
             assert np.unique(places).size == places.size and places.min() >= 0 and places.max() < plan.params.n
         assert entries == np.prod(layout.shape)
     assert sum(places.size for places in plan.response_positions) == np.prod(plan.outputs)
+    assert sorted(np.concatenate(plan.response_outputs)) == list(range(int(np.prod(plan.outputs))))
     for places in plan.response_positions:
         assert np.unique(places).size == places.size and places.min() >= 0 and places.max() < plan.params.n
     assert sum(len(range(plan.d)[c.columns]) * len(range(plan.experts)[c.experts]) for c in plan.chunks()) == (

@@ -59,12 +59,15 @@ SHAPES = [
 ]
 SELECT = [SelectPlan(INSECURE_TEST, order, *shape) for shape in SHAPES for order in ("R", "L")]
 LINEAR = [LinearPlan(INSECURE_TEST, *shape) for shape in [(1, 1, 1), (3, 8, 4), (5, 12, 30), (9, 3, 5), (2, 200, 300)]]
+MORE_TOKENS = [(7, 12, 30, 7), (5, 30, 40, 3), (9, 60, 20, 4), (6, 8, 300, 5)]
+LINEAR += [LinearPlan(INSECURE_TEST, *shape) for shape in MORE_TOKENS]
 TINY = [
     SelectPlan(P64TINY, "R", 8, 32, 64),
     SelectPlan(P64TINY, "L", 3, 20, 10),
     SelectPlan(P32TINY, "R", 4, 32, 16),
     SelectPlan(P32TINY, "L", 4, 32, 16),
     LinearPlan(P64TINY, 5, 32, 8),
+    LinearPlan(P64TINY, 9, 32, 96, 9),
     LinearPlan(P32TINY, 5, 32, 8),
 ]
 seeds = st.integers(0, 2**32 - 1)

@@ -19,7 +19,7 @@ from sim.wire import Blob, WireMismatch, encode
 from sim.world import Execution, Session
 from transcripts import sampling
 from transcripts.classes import FIRST, QUARTERS, RANDOM, Inputs, arguments, choose_classes, draw_inputs, generator
-from transcripts.lanes import FORMS, LaneEngine, Lanes, by_lane, prepared
+from transcripts.lanes import FORMS, LaneEngine, Lanes, LaneWeights, by_lane, prepared
 from transcripts.ordinary import REAL, runs, services_of
 from transcripts.sampling import Sampler, lanes_of
 from transcripts.targets import Target, targets
@@ -42,7 +42,7 @@ def side_by_side(target: Target, names: list[str]) -> tuple[Inputs, Lanes, Execu
     for endpoint in session.endpoints.values():
         if "he" in endpoint.states:
             endpoint.states["he"] = LaneEngine(endpoint.states["he"], lanes)
-    client, server, _ = arguments(case, inputs, lanes.lift, partial(prepared, services[-1]), None)
+    client, server, _ = arguments(case, inputs, lanes.lift, partial(prepared, services[-1], lanes), None)
     return inputs, lanes, by_lane(session.run(entry.proto, client, server, **case.public), lanes)
 
 
@@ -146,7 +146,8 @@ def test_equal_weights_are_prepared_once() -> None:
             return int(weights[0])
 
     service = Counting()
-    found = prepared(service, None, np.array([[1], [2], [1], [1]]))  # type: ignore[arg-type]  # no plan is looked at
+    found = prepared(service, Lanes(4), None, np.array([[1], [2], [1], [1]]))  # type: ignore[arg-type]  # no plan is looked at
+    assert isinstance(found, LaneWeights)
     assert service.calls == 2 and found.groups == ((1, (0, 2, 3)), (2, (1,)))
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import pytest
 
+from proofs.certificate import trace_case
 from proofs.private import Peeled, prove_private
 from proofs.symbolic import INPUT, Dag
 from proofs.trace import Seen, Trace, trace
+from protocols.catalog import CATALOG
+from protocols.entry import Case, Secret
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import PARAM_SETS
 from protocols.model.config import MoeConfig
@@ -18,7 +21,7 @@ from protocols.model.tables import GELU_MINIMAX
 from protocols.moe import LITERAL, REASSOCIATED, LayerPlan, LayerWeights, moe_layer
 from protocols.ot.ideal import IdealOtService
 from protocols.select import ExpertWeights
-from sim.ring import RingArray, Spec
+from sim.ring import Ring, RingArray, Spec
 from sim.role import CLIENT, SERVER, Role
 
 D, F = 768, 3072
@@ -59,6 +62,26 @@ def test_neither_party_learns_anything_at_real_shapes(E: int, k: int, order: str
         assert len(view) > 300
         found = judged(run, role)
         assert not found.findings and len(found.steps) > 1000
+
+
+SIZE = (1 << 24) - 1
+NORM = {"s": 18, "reach": 6, "eps": 1e-6}
+TRIANGLE = tuple(tuple(j <= i for j in range(8)) for i in range(8))
+ROWS = [
+    ("layer_norm", Case("d = 768", (Secret(Ring(64), (1, D), None, -SIZE, SIZE),), NORM)),
+    ("rms_norm", Case("d = 768", (Secret(Ring(64), (1, D), None, -SIZE, SIZE),), NORM)),
+    ("softmax", Case("12 heads", (Secret(Ring(64), (12, 8, 8)),), {"s": 18, "l": 64})),
+    ("softmax", Case("causal", (Secret(Ring(64), (2, 8, 8)),), {"s": 18, "l": 64, "allowed": TRIANGLE})),
+]
+
+
+@pytest.mark.parametrize(("name", "case"), ROWS, ids=[f"{name}, {case.name}" for name, case in ROWS])
+def test_norms_and_softmax_are_private_at_real_shapes(name: str, case: Case) -> None:
+    run = trace_case(next(entry for entry in CATALOG if entry.name == name), case)
+    for role in Role:
+        view = run.view(role)
+        assert len(view) > 300
+        assert not prove_private(run.dag, view, role).findings
 
 
 @pytest.mark.slow

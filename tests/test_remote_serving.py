@@ -37,10 +37,11 @@ from secmoe.cli import main
 from secmoe.conversing import front_digest, public_of
 from secmoe.delivery import deliver
 from secmoe.joining import NotASide, SidesDiffer, join
-from secmoe.layer import LayerRun, layer_shape, private_sides, rebuild
+from secmoe.layer import LayerRun, layer_shape, private_sides
 from secmoe.progress import Progress
 from secmoe.querying import Answer, query
 from secmoe.serving import LayerServer, Served, TokensRefused
+from secmoe.whole import rebuild
 from sim.concrete import from_words, to_words
 from sim.cost import message
 from sim.remote.cipher import PresharedKey

@@ -328,7 +328,7 @@ def test_a_report_is_red_until_the_shape_is_proved_and_audited(
 @pytest.mark.slow
 def test_a_run_is_tied_to_the_certificates_of_its_shape_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*options: str) -> Json:
-        assert main(["run", "hi", "--json", "--params", "P64tiny", *options]) == 0
+        assert main(["run", "hi", "--layer", "0", "--json", "--params", "P64tiny", *options]) == 0
         told: Json = json.loads(capsys.readouterr().out)
         return told
 
@@ -344,7 +344,7 @@ def test_a_run_is_tied_to_the_certificates_of_its_shape_alone(store: Store, caps
     assert [row["digest"] for row in found] == digests
     assert run("--layer", "1")["checked_by"] == found  # of all weights
     assert run("--pad", "2")["checked_by"] == run("--order", "literal")["checked_by"] == []
-    assert main(["run", "hi", "--params", "P64tiny"]) == 0
+    assert main(["run", "hi", "--layer", "0", "--params", "P64tiny"]) == 0
     told = capsys.readouterr().out
     assert "PROVED against a corrupted client" in told and "NOT CHECKED at this commit and shape: no audit" in told
 

@@ -21,6 +21,7 @@ import protocols.ot.kernels
 from protocols.he.params import PARAM_SETS
 from secmoe.cli import _parser
 from secmoe.layer import params_from_fields
+from tests.test_cli_model import KEYS as WHOLE_KEYS
 from tests.test_cli_run import KEYS
 
 ROOT = Path(__file__).parent.parent
@@ -124,6 +125,10 @@ def test_the_readme_tells_the_parameter_sets() -> None:
 def test_the_readme_names_the_keys_of_a_run() -> None:
     told = README[README.index("`--json` of `run` gives") : README.index("Statuses in `secmoe catalog`")]
     assert [key for key in re.findall(r"`(\w+)`", told) if key in KEYS] == KEYS
+    whole = README[README.index("`--json` then gives `model`") : README.index("Of a layer, `--json`")]
+    own = WHOLE_KEYS.index("bytes")
+    assert [key for key in re.findall(r"`(\w+)`", whole) if key in WHOLE_KEYS] == WHOLE_KEYS[: own + 1]
+    assert WHOLE_KEYS[own:] == KEYS[KEYS.index("bytes") :]
 
 
 def test_the_licence_is_apache_2() -> None:

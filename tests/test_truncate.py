@@ -71,6 +71,29 @@ def test_known_sign_over_every_sharing(f: int, negative: bool, mode: str) -> Non
     assert np.array_equal(got, (value >> f) - low)
 
 
+@pytest.mark.parametrize("mode", [FAITHFUL, ONE_ULP])
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("f, wide", [(0, 6), (0, 7), (0, 64), (1, 7), (4, 9), (4, 64), (3, 6)])
+def test_known_sign_into_a_wider_ring(f: int, wide: int, negative: bool, mode: str) -> None:
+    """Every sharing of 6 bits; f = 0 only widens."""
+    ring, result_ring = Ring(6), Ring(wide)
+    if f == 0 and wide == 6:
+        with pytest.raises(ValueError, match="expected 1 <= f < 5, got 0"):
+            truncate_into(ring, result_ring, f, negative, mode)
+        return
+    value, low, got = truncate_into(ring, result_ring, f, negative, mode)
+    assert np.array_equal(got, (value >> f) - low)
+
+
+def truncate_into(ring: Ring, into: Ring, f: int, negative: bool, mode: str) -> tuple[Ints, Ints, Ints]:
+    """Values of one sign in all sharings, what the mode leaves out, and the result in the other ring."""
+    half = ring.modulus // 2
+    value, shares = every_sharing(ring, np.arange(-half, 0) if negative else np.arange(half))
+    got = signed(truncate_known_sign, shares, f=f, negative=negative, mode=mode, into=into)
+    client = np.repeat(np.arange(ring.modulus), half)
+    return value, carry(client, value - client, f) if mode == ONE_ULP else np.zeros_like(value), got
+
+
 @settings(max_examples=12)
 @given(l=st.integers(8, 64), data=st.data())
 def test_edge_shares_in_every_ring(l: int, data: st.DataObject) -> None:
@@ -100,6 +123,12 @@ def test_what_is_no_truncation_is_refused(proto: object) -> None:
             result(proto, (x, x), f=f)  # type: ignore[arg-type]
     with pytest.raises(TruncationMode, match="expected one of faithful, one-ulp, got 'local'"):
         result(proto, (x, x), f=3, mode="local")  # type: ignore[arg-type]
+
+
+def test_a_narrower_result_is_refused() -> None:
+    x = from_words(Ring(8), [1])
+    with pytest.raises(ValueError, match=r"expected a result in this ring or a wider one, got Z_2\^7"):
+        result(truncate_known_sign, (x, x), f=3, into=Ring(7))
 
 
 def test_prices() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.he.interface import Plan
+from protocols.he.interface import Addend, Plan
 from protocols.he.packing import Layout, LinearPlan, SelectPlan
 from protocols.ot.chosen import bit_triples, choose, correlate_wide
 from protocols.ot.ragged import correlate_ragged
@@ -147,8 +147,10 @@ def _by_row(lanes: Sequence[Sequence[Any]]) -> list[list[Any]]:
     return [list(row) for row in zip(*lanes, strict=True)]
 
 
-def prepared(service: Any, plan: Plan, weights: NDArray[Any]) -> LaneWeights:
-    """The weights of all lanes, (lanes, *shape), checked once for equal ones."""
+def prepared(service: Any, lanes: Lanes, plan: Plan | Addend, weights: NDArray[Any]) -> LaneWeights | RingArray:
+    """The weights of all lanes, (lanes, *shape), checked once for equal ones; or their addends, as words."""
+    if isinstance(plan, Addend):
+        return lanes.lift(Ring(plan.params.ring_bits), weights)
     equal: dict[bytes, list[int]] = {}
     for lane, matrix in enumerate(weights):
         equal.setdefault(matrix.tobytes(), []).append(lane)
@@ -241,11 +243,12 @@ async def _correlate_wide(
 
 
 async def _correlate_ragged(
-    p: Party, receiver: Role, bits: Any, deltas: Any, *, shape: Shape, rings: Sequence[Ring]
+    p: Party, receiver: Role, bits: Any, deltas: Any, *, shape: Shape, rings: Sequence[Ring], row: Shape = ()
 ) -> list[RingArray]:
     h = _Tall(p, ladder=tuple(rings))
     tall = None if deltas is None else [h.tall(delta) for delta in deltas]
-    out = await correlate_ragged.run(h, receiver, h.tall(bits, axis=1), tall, shape=h.shape(shape), rings=rings)
+    sizes = {"shape": h.shape(shape), "rings": rings, "row": row}
+    out = await correlate_ragged.run(h, receiver, h.tall(bits, axis=1), tall, **sizes)
     return [h.lanes(x) for x in out]
 
 

@@ -204,7 +204,7 @@ def _side_by_side(entry: Entry, case: Case, inputs: Inputs, tape: bytes, sampler
         for party, engine in engines.items():
             if engine is not None:
                 session.endpoints[party].states["he"] = LaneEngine(engine, lanes)
-        client, server, own = arguments(case, some, lanes.lift, partial(prepared, services[-1]), None)
+        client, server, own = arguments(case, some, lanes.lift, partial(prepared, services[-1], lanes), None)
         execution = by_lane(session.run(entry.proto, client, server, **case.public), lanes)
         parts.append(batch_views(execution, role, _given(lanes, role, own, results), lanes))
     return stacked(parts)

@@ -108,7 +108,7 @@ def observe(
     if not case.plans:
         return Observed(session, executions, again, (), (), (), ledgers)
     setup, secret = session.setup.messages, _secret_key(session)
-    if len(case.plans) == 1 and len(weights) == 1:
+    if len(case.plans) == 1 and len(weights) == 1 and server[0] is not None:  # the server's share of the operand
         (plan,) = case.plans
         own = {"x": to_words(server[0])[None]}
         if not isinstance(plan, LinearPlan):

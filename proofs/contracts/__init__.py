@@ -7,6 +7,8 @@ written as the sign of a difference: where the difference could wrap, a demand e
 
 from __future__ import annotations
 
+from proofs.contracts import norms
+from proofs.contracts.attention import attention, embed, encoder, flat, matmul, scores_range
 from proofs.contracts.functions import exp, exp_range, piecewise, piecewise_range, reciprocal, reciprocal_range
 from proofs.contracts.layers import choose, hidden_range, linear, moe, select_product, select_then_compute
 from proofs.contracts.routing import one_hot, probabilities, rankable, ranked, top_k
@@ -19,12 +21,14 @@ from proofs.contracts.words import (
     one_ulp,
     sign_known,
     times,
+    times_row,
     truncate,
 )
 from proofs.hybrid import Contract
 
 CONTRACTS: dict[str, Contract] = {
     "reveal": Contract(lambda x: x),
+    "reveal_to": Contract(lambda x: x),
     "conjoin": Contract(conjoin),
     "b2a": Contract(lambda b, *, ring, **_: b.cast(ring)),
     "mux": Contract(times),
@@ -36,6 +40,8 @@ CONTRACTS: dict[str, Contract] = {
     "truncate_known_sign": Contract(truncate, sign_known),
     "cross": Contract(lambda x, y, **_: x * y),
     "mul": Contract(lambda x, y: x * y),
+    "cross_matmul": Contract(lambda x, y, **_: matmul(x, y)),
+    "matmul": Contract(matmul),
     "square": Contract(lambda x: x * x),
     "relu": Contract(lambda x, **_: times(non_negative(x), x)),
     "exp": Contract(exp, exp_range),
@@ -43,15 +49,24 @@ CONTRACTS: dict[str, Contract] = {
     "piecewise": Contract(piecewise, piecewise_range),
     "top_k": Contract(top_k, rankable),
     "one_hot": Contract(one_hot),
+    "maximum": Contract(norms.maximum, norms.comparable),
+    "argmax": Contract(norms.argmax, norms.comparable),
+    "softmax": Contract(norms.softmax, norms.softmax_range),
+    "rsqrt": Contract(norms.rsqrt, norms.rsqrt_range),
+    "layer_norm": Contract(norms.layer_norm, norms.layer_norm_range),
+    "rms_norm": Contract(norms.rms_norm, norms.rms_norm_range),
     "probabilities": Contract(probabilities, ranked),
     "choose": Contract(choose),
     "correlate": Contract(lambda bit, delta, **_: times(bit, delta)),
     "correlate_wide": Contract(lambda bit, *deltas, **_: [times(bit, d) for d in deltas]),
-    "correlate_ragged": Contract(lambda bits, *deltas, **_: [times(bits[i], d) for i, d in enumerate(deltas)]),
+    "correlate_ragged": Contract(lambda bits, *deltas, **_: [times_row(bits[i], d) for i, d in enumerate(deltas)]),
     "linear": Contract(linear),
     "select_product": Contract(select_product),
     "select_then_compute": Contract(select_then_compute, hidden_range),
-    "moe_layer": Contract(moe),
+    "moe_layer": Contract(lambda x, residual, *weights, plan: moe(x, residual, *flat(weights), plan=plan)),
+    "embed": Contract(embed),
+    "attention": Contract(attention, scores_range),
+    "encoder": Contract(encoder),
     "plaintext_routing": Contract(moe),
 }
 ONE_ULP_CONTRACT = Contract(one_ulp)

@@ -14,23 +14,25 @@ from proofs.contracts.words import (
 from proofs.hybrid import Demand
 from protocols import functionalities as F
 from protocols.model.tables import Table
-from sim.ring import RingArray, stack
+from protocols.nonlinear import product_ring
+from sim.ring import Ring, RingArray, stack
 
 
-def exp(x: RingArray, *, s: int, l: int, **_: Any) -> RingArray:
+def exp(x: RingArray, *, s: int, l: int, into: Ring | None = None, **_: Any) -> RingArray:
     scale, floor = F.guard_bits(s, l), F.EXP_FLOOR << s
     inside = non_negative(x - (floor + 1))
-    above = times(inside, x - floor)
+    above, narrow = times(inside, x - floor), product_ring(scale)
+    above = floor_shift(above, 0, narrow) if narrow.l > x.ring.l else above.cast(narrow)
     shift = F.EXP_SQUARINGS - (scale - s)
     u = (above << -shift) + (floor << -shift) if shift <= 0 else floor_shift(above, shift) + (floor >> shift)
     v = u + floor_shift(u * u, scale + 1) + (1 << scale)
-    for _round in range(F.EXP_SQUARINGS):
+    for _round in range(F.EXP_SQUARINGS - 1):
         v = floor_shift(v * v, scale)
-    return times(inside, v)
+    return times(inside, floor_shift(v * v, scale, into or x.ring))
 
 
-def exp_range(x: RingArray, *, l: int, **_: Any) -> list[Demand]:
-    return [Demand("not positive, above -2^(l-2)", x, 1 - (1 << (l - 2)), 0)]
+def exp_range(x: RingArray, **_: Any) -> list[Demand]:
+    return [Demand("not positive, above -2^(l-2)", x, 1 - (1 << (x.ring.l - 2)), 0)]
 
 
 def _above(x: RingArray, scale: int, spread: int) -> RingArray:

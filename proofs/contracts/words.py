@@ -30,15 +30,20 @@ def same(y: RingArray, x: RingArray) -> RingArray:
     return (y - x).equals(0)
 
 
-def floor_shift(x: RingArray, f: int) -> RingArray:
-    """floor(x / 2^f) over x's ring, x read as signed, 0 <= f < l."""
-    l = x.ring.l
-    return x if f == 0 else ((x + (1 << (l - 1))) >> f) - (1 << (l - 1 - f))
+def floor_shift(x: RingArray, f: int, into: Ring | None = None) -> RingArray:
+    """floor(x / 2^f), x read as signed, 0 <= f < l; over x's ring, or over `into`, which is no narrower."""
+    l, result = x.ring.l, into or x.ring
+    return x if f == 0 and result.l == l else ((x + (1 << (l - 1))) >> f).cast(result) - (1 << (l - 1 - f))
 
 
 def times(bit: RingArray, x: RingArray) -> RingArray:
     """bit * x over x's ring; bit: over Z_2, of x's shape."""
     return bit.cast(x.ring) * x
+
+
+def times_row(bit: RingArray, x: RingArray) -> RingArray:
+    """A bit times every word of its row: bit (...), x (..., *row)."""
+    return times(bit.reshape(*bit.shape, *(1,) * (x.ndim - bit.ndim)).broadcast(*x.shape), x)
 
 
 def spread(x: RingArray, shape: tuple[int, ...]) -> RingArray:
@@ -65,10 +70,10 @@ def conjoin(*groups: RingArray) -> list[RingArray]:
     return [left.reshape(*left.shape, 1).broadcast(*right.shape) & right for left, right in pairs]
 
 
-def truncate(x: RingArray, *, f: int, mode: str = FAITHFUL, **_: Any) -> RingArray:
+def truncate(x: RingArray, *, f: int, mode: str = FAITHFUL, into: Ring | None = None, **_: Any) -> RingArray:
     if mode != FAITHFUL:
         raise ValueError("one-ulp truncation is specified on shares: it is no contract")
-    return floor_shift(x, f)
+    return floor_shift(x, f, into)
 
 
 def one_ulp(client: RingArray, server: RingArray, *, f: int, **_: Any) -> RingArray:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from proofs.limits.approximation import activation, exponential, reciprocal, truncation
+from proofs.limits.models import model_rows
+from proofs.limits.normalising import Norm, inverse_root, norm, softmax
 from proofs.limits.plans import PUBLISHED, shape_rows
 from proofs.limits.ranges import declared_ranges, layer_ranges
 from proofs.limits.row import Bound, bounded
 from proofs.limits.security import security
+from protocols.cleartext.norms import GUARD
 from protocols.he.params import PARAM_SETS
 from protocols.he.service import DEFAULT_BUDGET
 from protocols.model.config import MoeConfig
@@ -63,6 +66,25 @@ STATED: dict[str, dict[tuple[int, str], Fraction]] = {
         (18, FAITHFUL): Fraction(62, 10**6),
         (18, ONE_ULP): Fraction(72, 10**6),
     },
+    "rsqrt": {
+        (12, FAITHFUL): Fraction(97, 10**6),
+        (12, ONE_ULP): Fraction(156, 10**6),
+        (18, FAITHFUL): Fraction(76, 10**6),
+        (18, ONE_ULP): Fraction(77, 10**6),
+    },
+}
+# Norms of model shapes, and the relative error of their factors by s; softmax: absolute error by (s, terms).
+MODEL_NORMS = (
+    Norm("d = 32, with a mean", 32, 6, 1e-5, True),
+    Norm("d = 768", 768, 6, 1e-6, False),
+    Norm("d = 4096", 4096, 6, 1e-5, False),
+)
+NORM_ERRORS = {12: Fraction(15, 10**4), 18: Fraction(95, 10**6)}
+SOFTMAX_ERRORS = {
+    (12, 16): Fraction(17, 10**3),
+    (12, 64): Fraction(21, 10**3),
+    (18, 16): Fraction(7, 10**4),
+    (18, 64): Fraction(15, 10**4),
 }
 
 
@@ -123,10 +145,22 @@ def softmax_rows() -> Iterator[Bound]:
     yield from truncation()
 
 
+def normalising_rows() -> Iterator[Bound]:
+    """Reciprocal square roots, norms of model shapes, softmax."""
+    for fp in FORMATS:
+        for mode in MODES:
+            yield inverse_root(fp.s + GUARD, mode, STATED["rsqrt"][fp.s, mode])
+        for shape in MODEL_NORMS:
+            yield norm(shape, fp.s, fp.l, STATED["rsqrt"][fp.s, FAITHFUL], NORM_ERRORS[fp.s])
+    for (s, terms), stated in SOFTMAX_ERRORS.items():
+        inverse = STATED["reciprocal"][s, FAITHFUL]
+        yield softmax(s, next(fp.l for fp in FORMATS if fp.s == s), terms, inverse, stated)
+
+
 def limits(quick: bool = False) -> Iterator[Bound]:
     """Every row. quick: without the activations on every word of the 64-bit format, which take the longest."""
     parts: list[Callable[[], Iterator[Bound]]] = [
-        parameter_rows, range_rows, softmax_rows, lambda: activation_rows(NARROW)]
+        parameter_rows, model_rows, range_rows, softmax_rows, normalising_rows, lambda: activation_rows(NARROW)]
     if not quick:
         parts.append(lambda: activation_rows(WIDE))
     for part in parts:

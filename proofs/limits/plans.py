@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from proofs.limits.noise import Moduli, distance, flood, margin, second_moment, tail, weights_l1, worst_case
 from proofs.limits.row import PROVED, REFUTED, Bound, bits, bounded, decided, sqrt_up
@@ -75,7 +76,13 @@ def shipped(model: str, plan: Plan, layer: int, name: str) -> Fraction:
     Raises WeightsOutOfBound."""
     floats = getattr(_model(model).moe_weights(layer), name)
     fp = FixedPoint(plan.params.ring_bits, plan.params.frac_bits)
-    values = fp.signed(quantise(floats, fp)).reshape(plan.experts, plan.f, plan.d)
+    return squared_norm(plan, fp.signed(quantise(floats, fp)))
+
+
+def squared_norm(plan: Plan, values: NDArray[np.int64]) -> Fraction:
+    """The largest squared norm of an output block of a matrix of signed words, as the load-time check computes it.
+    Raises WeightsOutOfBound."""
+    values = values.reshape(plan.experts, plan.f, plan.d)
     prepare(plan, values)
     squares = [(values[:, low : low + plan.n_out].astype(object) ** 2).sum() for low in range(0, plan.f, plan.n_out)]
     return Fraction(int(max(squares)) * plan.factor**2)

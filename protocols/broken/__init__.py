@@ -6,11 +6,13 @@ kind REAL lie below the OT and HE interfaces: their texts are honest, and only t
 
 from __future__ import annotations
 
+from protocols.broken.blocks import BLOCKS
 from protocols.broken.control import CONTROL
 from protocols.broken.correlations import CORRELATIONS
 from protocols.broken.fault import BELOW_THE_INTERFACE, BRANCH, LEAK, PUBLISHED, REAL, SCHEDULE, Fault
 from protocols.broken.homomorphic import HOMOMORPHIC
 from protocols.broken.masks import MASKS
+from protocols.broken.normalising import NORMALISING
 from protocols.broken.openings import OPENINGS
 from protocols.broken.parameters import PARAMETERS
 from protocols.broken.responses import RESPONSES
@@ -23,7 +25,7 @@ from protocols.entry import Entry
 __all__ = ["BELOW_THE_INTERFACE", "BRANCH", "FAULTS", "HARD", "LEAK", "PUBLISHED", "REAL", "SCHEDULE", "Fault"]
 
 FAULTS: tuple[Fault, ...] = (
-    *(*MASKS, *OPENINGS, *TRANSFERS, *HOMOMORPHIC, *CONTROL, *ROUTED),
+    *(*MASKS, *OPENINGS, *NORMALISING, *BLOCKS, *TRANSFERS, *HOMOMORPHIC, *CONTROL, *ROUTED),
     *(*RESPONSES, *UPLOADS, *CORRELATIONS, *PARAMETERS),
 )
 HARD: tuple[Entry, ...] = tuple(_HARD)

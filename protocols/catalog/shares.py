@@ -10,12 +10,13 @@ from protocols.catalog.examples import EXP64, R8, R32, R64, bit, owned, word
 from protocols.compare import drelu, greater_than, less_than
 from protocols.convert import b2a, mux, mux_public
 from protocols.entry import DECLARED, Case, Entry, Values
+from protocols.matmul import cross_matmul, matmul
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED
 from protocols.nonlinear import exp, reciprocal, relu
 from protocols.polynomial import piecewise
 from protocols.products import cross, mul, square
 from protocols.routing import one_hot, probabilities, top_k
-from protocols.sharing import reveal
+from protocols.sharing import reveal, reveal_to
 from protocols.truncate import ONE_ULP, truncate, truncate_known_sign
 from sim.ring import Ring, Spec
 from sim.role import CLIENT, SERVER
@@ -32,6 +33,11 @@ def _winners(values: Values) -> Values:
 
 SHARES: tuple[Entry, ...] = (
     Entry(reveal, (Case("word", (word(3),)), Case("7-bit", (word(3, ring=Ring(7)),))), DECLARED, opened=True),
+    Entry(
+        reveal_to,
+        tuple(Case(f"word to {role.value}", (word(3),), leading=(role,)) for role in (CLIENT, SERVER)),
+        DECLARED,
+    ),
     Entry(conjoin, (Case("two groups", (bit(4), bit(4, 2), bit(3), bit(3, 1))),)),
     Entry(b2a, (Case("64", (bit(5),), {"ring": R64}), Case("2", (bit(5),), {"ring": Ring(2)}))),
     Entry(mux, (Case("64", (bit(4), word(4))), Case("8", (bit(4), word(4, ring=R8))))),
@@ -76,6 +82,8 @@ SHARES: tuple[Entry, ...] = (
             Case("64 by 24", (word(4, low=0),), {"f": 24}),
             Case("64 by 24, negative", (word(4, high=-1),), {"f": 24, "negative": True}),
             Case("8 by 3", (word(4, ring=R8, low=0),), {"f": 3}),
+            Case("52 by 24 into 64", (word(4, ring=Ring(52), low=0),), {"f": 24, "into": R64}),
+            Case("8 by 0 into 64, negative", (word(4, ring=R8, high=-1),), {"f": 0, "negative": True, "into": R64}),
         ),
     ),
     Entry(
@@ -89,6 +97,24 @@ SHARES: tuple[Entry, ...] = (
         ),
     ),
     Entry(mul, (Case("64", (word(3), word(3))), Case("8", (word(3, ring=R8), word(3, ring=R8))))),
+    Entry(
+        cross_matmul,
+        (
+            Case(
+                "64, two",
+                (owned(SERVER, R64, 2, 1, 2), owned(CLIENT, R64, 2, 2, 3)),
+                {"receiver": SERVER, "left": Spec(R64, (2, 1, 2)), "right": Spec(R64, (2, 2, 3))},
+            ),
+        ),
+    ),
+    Entry(
+        matmul,
+        (
+            Case("64, bits of x", (word(2, 3), word(3, 2))),
+            Case("64, two, bits of y", (word(2, 3, 2), word(2, 2, 1))),
+            Case("8", (word(2, 2, ring=R8), word(2, 3, ring=R8))),
+        ),
+    ),
     Entry(square, (Case("64", (word(3),)), Case("8", (word(3, ring=R8),)))),
     Entry(relu, (Case("64", (word(4),)), Case("8", (word(4, ring=R8),)))),
     Entry(
@@ -96,6 +122,8 @@ SHARES: tuple[Entry, ...] = (
         (
             Case("64", (word(3, low=-(1 << 61), high=0),), EXP64),
             Case("32", (word(3, ring=R32, low=-(1 << 29), high=0),), EXP32),
+            Case("64 into 52", (word(3, low=-(1 << 61), high=0),), {**EXP64, "into": Ring(52)}),
+            Case("34 into 64", (word(3, ring=Ring(34), low=-(1 << 31), high=0),), {**EXP64, "into": R64}),
         ),
     ),
     Entry(

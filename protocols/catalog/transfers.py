@@ -75,6 +75,13 @@ OBLIVIOUS_TRANSFER: tuple[Entry, ...] = (
                 (SERVER,),
                 arrange=_deltas_as_one,
             ),
+            Case(
+                "64 and 7 bits, rows of 3",
+                (owned(CLIENT, Z2, 2, 4), *(owned(SERVER, Ring(l), 4, 3) for l in (64, 7))),
+                {"shape": (4,), "rings": (R64, Ring(7)), "row": (3,)},
+                (CLIENT,),
+                arrange=_deltas_as_one,
+            ),
         ),
         status=ASSUMED,
         difference=True,

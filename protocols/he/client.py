@@ -1,5 +1,6 @@
 """The client's side of the homomorphic layer: keys, uploads, decryption."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -91,12 +92,12 @@ class ClientKeys:
 
     def decrypt(self, plan: Plan, data: bytes) -> Shares:
         """The masked outputs mod 2^l, shape plan.outputs, from the server's answer. Raises MalformedMessage."""
-        ring, params, outputs, start = self.secret.ring, plan.params, [], 0
+        ring, params, words, start = self.secret.ring, plan.params, np.empty(math.prod(plan.outputs), np.uint64), 0
         basis = ring.response
         if len(data) != plan.response_nbytes:
             raise MalformedMessage(f"response: expected {plan.response_nbytes} bytes, came {len(data)}: "
                                    "the peer runs another shape")
-        for positions in plan.response_positions:
+        for positions, outputs in zip(plan.response_positions, plan.response_outputs, strict=True):
             nbytes = params.response_nbytes(positions.size)
             lengths = (positions.size,) * basis.size + (ring.n,) * basis.size
             ciphertext = np.zeros((2, basis.size, ring.n))
@@ -104,6 +105,6 @@ class ClientKeys:
             unpack(data[start: start + nbytes], basis.primes * 2, lengths, [*sent, *ciphertext[1]])
             ciphertext[0][:, positions] = sent
             phase = self.secret.phase(ciphertext, basis)
-            outputs.append(decode(np.ascontiguousarray(phase[:, positions]), params.ring_bits, basis))
+            words[outputs] = decode(np.ascontiguousarray(phase[:, positions]), params.ring_bits, basis)
             start += nbytes
-        return np.concatenate(outputs).reshape(plan.outputs)
+        return words.reshape(plan.outputs)

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from protocols.he.interface import Plan
+from protocols.he.interface import Addend, Plan
 from protocols.he.packing import Layout, LinearPlan, SelectPlan, key_set
 from sim.concrete import from_words
 from sim.party import Party
@@ -62,8 +62,8 @@ class IdealHeService:
         self.params = plans[0].params
         self.keys = BlobSpec("keys", key_set(self.params, plans).nbytes)
 
-    def prepare(self, plan: Plan, weights: NDArray[Any]) -> RingArray:
-        """The server's weights for this engine: signed integers (f, d) or (E, f, d)."""
+    def prepare(self, plan: Plan | Addend, weights: NDArray[Any]) -> RingArray:
+        """The server's weights for this engine: signed integers (f, d) or (E, f, d), or its addend."""
         return from_words(Ring(self.params.ring_bits), weights)
 
     async def setup(self, p: Party) -> IdealHe:

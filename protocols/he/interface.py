@@ -12,17 +12,27 @@ the wire sizes of the real one. IdealHe encrypts nothing: it exists for proofs a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from protocols import functionalities as F
 from protocols.he.packing import Layout, LinearPlan, SelectPlan
+from protocols.he.params import ParamSet
 from sim.cost import Cost, message
 from sim.party import Party, protocol
-from sim.ring import Ring, RingArray, Spec
+from sim.ring import Ring, RingArray, Shape, Spec
 from sim.role import CLIENT, SERVER
 from sim.wire import Blob, BlobSpec
 
 Plan = LinearPlan | SelectPlan
+
+
+@dataclass(frozen=True)
+class Addend:
+    """Words of the server that it adds to its own share: never encrypted, never sent. What `prepare` takes for them."""
+
+    params: ParamSet
+    shape: Shape
 
 
 class Engine(Protocol):

@@ -109,7 +109,14 @@ class Plan(ABC):
     @property
     @abstractmethod
     def response_positions(self) -> tuple[Ints, ...]:
-        """Exponents of the outputs for each response ciphertext; outputs in row-major order of the result."""
+        """Exponents of the outputs for each response ciphertext."""
+
+    @cached_property
+    def response_outputs(self) -> tuple[Ints, ...]:
+        """Which outputs those are, as places in the flattened result: in order, unless a plan says otherwise."""
+        sizes = [places.size for places in self.response_positions]
+        starts = np.cumsum([0, *sizes])
+        return tuple(np.arange(size) + start for size, start in zip(sizes, starts, strict=False))
 
     @abstractmethod
     def operand(self, word: str) -> Layout:
@@ -304,16 +311,23 @@ class SelectPlan(Plan):
 class LinearPlan(Plan):
     """x W^T for shared x of shape [n, d] and the server's W of shape [f, d]; several tokens to a ciphertext where
     they fit.
+
+    tokens: how many to a ciphertext; 0: as many as fit with all their outputs, so that nothing need be packed. More of
+    them leave room for fewer outputs of each, in more blocks: merged where there are Galois keys, else more responses.
     """
 
     params: ParamSet
     n: int
     d: int
     f: int
+    tokens: int = 0
 
     def __post_init__(self) -> None:
         if min(self.n, self.d, self.f) < 1:
             raise ShapeDoesNotFit(f"linear plan: expected positive sizes, came n={self.n}, d={self.d}, f={self.f}")
+        if not 0 <= self.tokens <= min(self.n, max(1, self.params.n // self.spacing)):
+            raise ShapeDoesNotFit(f"linear plan: {self.params.name} holds {self.params.n // self.spacing} of {self.n} "
+                                  f"tokens of {self.d} words in a ciphertext, came tokens={self.tokens}")
         if self.spacing > self.params.n:
             raise ShapeDoesNotFit(f"{self.params.name}: N = {self.params.n} is too small for rows of {self.d} words: "
                                   "split the columns over several products or take a larger parameter set")
@@ -331,15 +345,23 @@ class LinearPlan(Plan):
         """G: distance of neighbouring outputs."""
         return next_pow2(self.d)
 
+    @classmethod
+    def fewest_bytes(cls, params: ParamSet, n: int, d: int, f: int) -> "LinearPlan":
+        """The plan whose uploads and responses are shortest; of equals the one with the fewest blocks."""
+        most = min(n, max(1, params.n // next_pow2(d)))
+        plans = [cls(params, n, d, f, tokens) for tokens in range(most + 1)]
+        return min(plans, key=lambda plan: (plan.operand("x").nbytes + plan.response_nbytes, plan.blocks))
+
     @property
     def n_out(self) -> int:
-        """Outputs per block."""
-        return min(self.params.n // self.spacing, self.f) if self.per_ciphertext > 1 else self.params.n // self.spacing
+        """Outputs per block and token."""
+        room = self.params.n // (self.spacing * self.per_ciphertext)
+        return min(room, self.f) if self.per_ciphertext > 1 else room
 
     @property
     def per_ciphertext(self) -> int:
         """Tokens in one ciphertext."""
-        return max(1, min(self.n, self.params.n // (self.spacing * self.f)))
+        return self.tokens or max(1, min(self.n, self.params.n // (self.spacing * self.f)))
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -349,20 +371,29 @@ class LinearPlan(Plan):
     @cached_property
     def response_positions(self) -> tuple[Ints, ...]:
         """Exponents of the outputs, one array for each response ciphertext."""
-        if self.per_ciphertext == 1:
-            return self._row_positions() * self.n
-        places = []
-        for low in range(0, self.n, self.per_ciphertext):
-            held = min(self.per_ciphertext, self.n - low)
-            places.append(np.arange(held * self.f) * self.spacing)
-        return tuple(places)
+        stride = self.n_out * self.spacing
+        return tuple((np.arange(held.size)[:, None] * stride + rows).reshape(-1)
+                     for held in self._held() for rows in self._row_positions())
+
+    @cached_property
+    def response_outputs(self) -> tuple[Ints, ...]:
+        """The outputs of each response ciphertext: some rows of the tokens that one upload holds."""
+        most = self.group * self.n_out
+        rows = [np.arange(low, min(low + most, self.f)) for low in range(0, self.f, most)]
+        return tuple((held[:, None] * self.f + chosen).reshape(-1) for held in self._held() for chosen in rows)
+
+    def _held(self) -> list[Ints]:
+        """The tokens of each upload."""
+        each = self.per_ciphertext
+        return [np.arange(low, min(low + each, self.n)) for low in range(0, self.n, each)]
 
     def operand(self, word: str) -> Layout:
         """Layout of the upload "x" (share of shape [n, d])."""
         if word != "x":
             raise ValueError(f"operand of a linear plan: expected 'x', came {word!r}")
         scale = self.params.ring_bits + self.b
-        return Layout(self.params, (self.n, self.d), scale, self.d, 1, 0, self.per_ciphertext, self.f * self.spacing)
+        return Layout(self.params, (self.n, self.d), scale, self.d, 1, 0, self.per_ciphertext,
+                      self.n_out * self.spacing)
 
     def chunks(self) -> list[Chunk]:
         """The one weight chunk."""

@@ -270,11 +270,10 @@ class ServerKeys:
         -mask.
         """
         check_share(mask, plan.outputs, "mask")
-        ring, words, start, pieces = self.ring, mask.reshape(-1), 0, []
-        for k, (part, positions) in enumerate(zip(result.parts, plan.response_positions, strict=True)):
-            chosen = words[start: start + positions.size]
-            pieces.append(self._respond_one(ring, part, positions.size, positions, chosen, k, draw))
-            start += positions.size
+        ring, words, pieces = self.ring, mask.reshape(-1), []
+        places = zip(result.parts, plan.response_positions, plan.response_outputs, strict=True)
+        for k, (part, positions, outputs) in enumerate(places):
+            pieces.append(self._respond_one(ring, part, positions.size, positions, words[outputs], k, draw))
         return b"".join(pieces)
 
     def _respond_one(self, ring: Ring, part: Floats, count: int, positions: NDArray[np.int64], mask: Shares, k: int,

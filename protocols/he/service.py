@@ -15,13 +15,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from protocols.he.client import ClientKeys, Draw
-from protocols.he.interface import Plan
+from protocols.he.interface import Addend, Plan
 from protocols.he.noise import EpsilonBudget
 from protocols.he.packing import Layout, LinearPlan, SelectPlan, key_set
 from protocols.he.server import Operand, Product, Result, ServerKeys, Weights, prepare
 from sim.concrete import from_words, to_words
 from sim.party import Party
-from sim.ring import RingArray, Spec, stack
+from sim.ring import Ring, RingArray, Spec, stack
 from sim.role import CLIENT
 from sim.wire import Blob, BlobSpec
 
@@ -102,8 +102,11 @@ class HeService:
         self.keys = key_set(self.params, plans)
         self.budget = budget
 
-    def prepare(self, plan: Plan, weights: NDArray[Any]) -> Weights:
-        """The server's weights for a plan, signed integers (f, d) or (E, f, d), checked against the noise bound."""
+    def prepare(self, plan: Plan | Addend, weights: NDArray[Any]) -> Any:
+        """The server's weights for a plan, signed integers (f, d) or (E, f, d), checked against the noise bound; or its
+        addend, as words."""
+        if isinstance(plan, Addend):
+            return from_words(Ring(plan.params.ring_bits), weights)
         return prepare(plan, weights)
 
     def check_query(self, epsilon: float) -> None:

@@ -63,16 +63,18 @@ async def choose(
     return got
 
 
-def _products(receiver: Role, bits: list[Any], shape: Shape, rings: Sequence[Ring]) -> IdealStep:
-    """Per ring: uniform r to the sender, r + bit delta to the receiver; bits says which input holds which bit."""
+def _products(receiver: Role, bits: list[Any], shape: Shape, rings: Sequence[Ring], row: Shape = ()) -> IdealStep:
+    """Per ring: uniform r to the sender, r + bit delta to the receiver; bits says which input holds which bit, row what
+    one bit multiplies."""
+    wide = (*shape, *row)
 
     def step(draw: Any, client: Any, server: Any) -> tuple[list[RingArray], list[RingArray]]:
         chosen, deltas = (client, server) if receiver is CLIENT else (server, client)
-        sent = [draw(f"r{i}", ring, shape) for i, ring in enumerate(rings)]
-        took = [
-            r + (chosen if at is None else chosen[at]).cast(ring) * delta
-            for r, at, ring, delta in zip(sent, bits, rings, deltas, strict=True)
-        ]
+        sent = [draw(f"r{i}", ring, wide) for i, ring in enumerate(rings)]
+        took = []
+        for r, at, ring, delta in zip(sent, bits, rings, deltas, strict=True):
+            bit = (chosen if at is None else chosen[at]).cast(ring)
+            took.append(r + (bit.reshape(*shape, *(1,) * len(row)).broadcast(*wide) if row else bit) * delta)
         return (took, sent) if receiver is CLIENT else (sent, took)
 
     return step
@@ -102,11 +104,12 @@ async def correlate_ragged(
     *,
     shape: Shape,
     rings: Sequence[Ring],
+    row: Shape = (),
 ) -> list[RingArray]:
-    """Uniform r to the sender, r + bit_i delta_i to the receiver, ring by ring."""
+    """Uniform r to the sender, r + bit_i delta_i to the receiver, ring by ring; a bit multiplies its row."""
     up = Spec(Z2, (len(rings), *shape))
-    down = Spec(Z2, (math.prod(shape) * sum(ring.l for ring in rings),))
-    step = _products(receiver, list(range(len(rings))), shape, rings)
+    down = Spec(Z2, (math.prod(shape) * math.prod(row) * sum(ring.l for ring in rings),))
+    step = _products(receiver, list(range(len(rings))), shape, rings, row)
     mine = bits if p.role is receiver else deltas
     got: list[RingArray] = await _transfer(p, receiver, up.size, up, down, step, mine)
     return got

@@ -23,7 +23,8 @@ from tests.test_model_store import small_model
 
 # Where the work of a command begins, once every option was read: nothing beyond is run here.
 WORK = (
-    "secmoe.run.private_layer", "secmoe.auditing.audit", "secmoe.auditing.audit_below", "secmoe.auditing._cluster",
+    "secmoe.running.private_layer", "secmoe.running.private_model",
+    "secmoe.auditing.audit", "secmoe.auditing.audit_below", "secmoe.auditing._cluster",
     "secmoe.attacking.run",
     "secmoe.proving.ledger", "secmoe.proving.limits", "secmoe.proving.judge", "secmoe.mapping.trace_case",
     "secmoe.listing.entry_row", "secmoe.checking.outcomes", "secmoe.remote_commands.LayerServer",

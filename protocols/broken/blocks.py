@@ -1,0 +1,115 @@
+"""Faults in attention and in whole models: the pattern, the padding, or how soon a model is sure of its answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from protocols.broken.fault import PITFALL, R2, R64, SCHEDULE, TINY_CASE, Fault, draw, peek, planted, shared, tell
+from protocols.cleartext.attention import MATRIX_PRODUCT
+from protocols.compare import drelu
+from protocols.entry import Case, Secret
+from protocols.matmul import local_product
+from protocols.sharing import own_share, reveal
+from sim.functionality import Functionality
+from sim.party import Party
+from sim.ring import Z2, Ring, RingArray, Spec
+from sim.role import CLIENT
+
+BLOCKS: list[Fault] = []
+
+
+@planted(
+    BLOCKS,
+    "attention opens its pattern, to weight the values in the clear",
+    PITFALL,
+    MATRIX_PRODUCT,
+    shared((2, 2), (2, 3), tiny=((1, 1), (1, 1))),
+    client=True,
+    server=True,
+)
+async def pattern_opened(p: Party, weights: RingArray, values: RingArray) -> RingArray:
+    """Which token attends to which tells what the tokens are."""
+    return local_product(await reveal(p, weights), values)
+
+
+def _masked(scores: Any, mask: Any) -> Any:
+    return scores + mask
+
+
+MASKED = Functionality("scores with the client's mask", _masked)
+_SCORES = (
+    Case("large", (Secret(R64, (4,)), Secret(R64, (4,), CLIENT, -1, 0))),
+    Case(TINY_CASE, (Secret(R2, (2,)), Secret(R2, (2,), CLIENT, -1, 0))),
+)
+
+
+@planted(BLOCKS, "the client tells how many tokens are padding", PITFALL, MASKED, _SCORES, server=True)
+async def padding_told(p: Party, scores: RingArray, mask: Any) -> RingArray:
+    """The padded length was to hide it."""
+    await tell(p, "padding", None if mask is None else mask.sum(0).reshape(1), Spec(scores.ring, (1,)))
+    return scores + own_share(p, CLIENT, mask, scores.spec)
+
+
+def _kept(states: Any, real: Any, *, spec: Spec) -> Any:
+    return states * real
+
+
+REAL_STATES = Functionality("states of the real tokens", _kept)
+
+
+def _states(name: str, ring: Ring, n: int) -> Case:
+    return Case(name, (Secret(ring, (n,), CLIENT), Secret(Z2, (n,), CLIENT)), {"spec": Spec(ring, (n,))})
+
+
+@planted(
+    BLOCKS,
+    "padding takes no part in the work",
+    8,
+    REAL_STATES,
+    (_states("large", R64, 3), _states(TINY_CASE, R2, 2)),
+    server=True,
+    kind=SCHEDULE,
+    symbolic=False,
+)
+async def padding_skipped(p: Party, states: Any, real: Any, *, spec: Spec) -> RingArray:
+    """The client sends one masked state for every real token, then says that it is done."""
+    at = p.local(lambda: np.flatnonzero(peek(real)).tolist()) if real is not None else None
+    total, one = p.const(spec.ring, 0, spec.shape), Spec(spec.ring, ())
+    for i in range(spec.size):
+        here = None if states is None else p.const(Z2, int(i in (at or [])), (1,))
+        goes = await tell(p, f"real{i}", here, Spec(Z2, (1,)))
+        if p.local(lambda bit=goes: int(peek(bit)[0])):
+            r = draw(p, f"r{i}", one)
+            share = await tell(p, f"state{i}", states[i] - r if r is not None else None, one)
+            place = p.const(spec.ring, np.arange(spec.size) == i)
+            total = total + place * (share if r is None else r).reshape(1).broadcast(*spec.shape)
+    return total
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+REFRESHED = Functionality("the same word, shared afresh", _same)
+
+
+@planted(
+    BLOCKS,
+    "one more block runs where the answer is not sure yet",
+    8,
+    REFRESHED,
+    shared((1,)),
+    client=True,
+    server=True,
+    kind=SCHEDULE,
+    symbolic=False,
+)
+async def exit_when_sure(p: Party, x: RingArray) -> RingArray:
+    """The sign of the margin is opened, and the number of rounds follows it."""
+    sure = await reveal(p, await drelu(p, x))
+    if p.local(lambda: int(peek(sure)[0])):
+        return x
+    r = p.draw("r", x.ring, x.shape)
+    return x + r - await p.swap("again", r)

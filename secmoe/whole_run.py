@@ -1,0 +1,166 @@
+"""`secmoe run` without `--layer`: the whole model in private, compared, measured, recorded and reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.text import Text
+
+from protocols.encoder import LOGITS
+from protocols.model.architecture import Model, Tokens
+from protocols.model.encoder import EncoderTrace, encoder
+from protocols.model.fixed_point import dequantise
+from protocols.model.floating import softmax
+from secmoe.checked import Checked
+from secmoe.progress import Progress
+from secmoe.report import print_kept
+from secmoe.run import Kept, recorded
+from secmoe.whole import UNCHECKED, ModelRun, answer_of, arrays_of, words_of
+from sim.world import Execution
+from transcripts.report import BAD
+
+IN_THE_CLEAR = "this comparison with plaintext, nothing of the model"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the client learned, against the exact fixed-point oracle and against the float model.
+
+    exact: the answer is the oracle's, every word of it. agrees: the class is the float model's. logits: those opened,
+    else None. error_ulp: their largest error against the oracle's, error_float: against the float model's; None where
+    they are not opened. routes: for what share of (layer, token) pairs oracle and float model take the same experts.
+    """
+
+    label: int
+    exact: bool
+    agrees: bool
+    float_label: int
+    logits: NDArray[np.float64] | None
+    error_ulp: int | None
+    error_float: float | None
+    routes: float
+
+    @property
+    def probability(self) -> float | None:
+        """Of the class, by the opened logits."""
+        return None if self.logits is None else float(softmax(self.logits)[self.label])
+
+
+@dataclass(frozen=True)
+class ModelOutcome(Kept):
+    """Everything that is reported of a run of a whole model. classes: the names of the logits."""
+
+    run: ModelRun
+    answer: Answer
+    classes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable keys of `secmoe run --json`."""
+        run, answer = self.run, self.answer
+        return {
+            "model": run.model,
+            "protocol": run.declared.name,
+            "order": run.order,
+            "layers": run.layers,
+            "tokens": run.tokens,
+            "experts": run.shape.E,
+            "top_k": run.shape.k,
+            "ring_bits": run.params.ring_bits,
+            "frac_bits": run.params.frac_bits,
+            "params": run.params.name,
+            "answer": run.answer,
+            "class": self.classes[answer.label],
+            "probability": answer.probability,
+            "logits": None if answer.logits is None else answer.logits.tolist(),
+            "exact_match": answer.exact,
+            "plaintext_class": self.classes[answer.float_label],
+            "agrees_with_plaintext": answer.agrees,
+            "max_error_ulp": answer.error_ulp,
+            "max_error_float": answer.error_float,
+            "route_agreement_float": answer.routes,
+            **self.figures(run.declared.realises),
+            "activation": run.activation,
+            "seal": self.seal,
+        }
+
+
+def private_model(
+    model: Model,
+    tokens: Tokens,
+    run: ModelRun,
+    out: Path,
+    *,
+    seed: bytes | None = None,
+    keep_private: bool = False,
+    progress: Progress,
+) -> ModelOutcome:
+    """Run, compare and record. The client puts its tokens in, the server its weights; only the client gets the answer.
+
+    The place of the record is taken before the session starts: OutputError and PrivateExists come early. Raises
+    WeightsOutOfBound and OutOfRange as `private_layer`, and what `fold` raises.
+    """
+    client, server = words_of(run, model, tokens)
+
+    def compare(online: Execution) -> Answer:
+        exact = encoder(client, server, model.config, run.fixed_point, run.table)
+        return _compared(run, model, tokens, answer_of(online), exact)
+
+    arrays = arrays_of(run, client, server)
+    answer, record = recorded(model, run, arrays, out, compare, seed, keep_private, progress)
+    return ModelOutcome(*record, Checked(), run, answer, model.config.classes)
+
+
+def _compared(run: ModelRun, model: Model, tokens: Tokens, output: NDArray[np.uint64], exact: EncoderTrace) -> Answer:
+    """The answer against the oracle's and the float model's."""
+    fp, plain, label = run.fixed_point, model.forward(tokens), run.label(output)
+    routes, best = float((exact.routes == plain.routes).all(axis=2).mean()), int(plain.logits.argmax())
+    if run.answer != LOGITS:
+        return Answer(label, label == exact.label, label == best, best, None, None, None, routes)
+    errors, logits = fp.signed(fp.wrap(output - exact.logits)), dequantise(output, fp)
+    equal = bool((output == exact.logits).all())
+    worst = max(abs(int(errors.min())), abs(int(errors.max())))
+    distance = float(np.abs(logits - plain.logits).max())
+    return Answer(label, equal, label == best, best, logits, worst, distance, routes)
+
+
+def print_model_outcome(console: Console, outcome: ModelOutcome, networks: tuple[str, ...]) -> None:
+    """The answer, its comparison with plaintext, costs by layer and operator, and what each party learns."""
+    run, shape, answer = outcome.run, outcome.run.shape, outcome.answer
+    kind = f"{'gated ' if shape.gated else ''}{run.activation} experts {shape.d} -> {shape.f} -> {shape.d}"
+    _line(
+        console,
+        f"{run.model}: {run.tokens} tokens, {run.layers} layers, {run.heads} heads, top-{shape.k} of {shape.E} {kind}\n"
+        f"{run.ring} with {run.params.frac_bits} fractional bits, parameters {run.params.name}, order {run.order}",
+    )
+    chance = "" if answer.probability is None else f", probability {answer.probability:.4f}"
+    _line(console, f"CLASS {outcome.classes[answer.label]}{chance}", "bold")
+    _line(console, *_verdict(outcome))
+    _line(console, _float_line(outcome))
+    sizes = (
+        f"at most {run.tokens} real tokens, {run.layers} layers, {run.heads} heads, d={shape.d}, f={shape.f}, "
+        f"E={shape.E}, k={shape.k}, {run.classes} classes, ring, parameter set"
+    )
+    print_kept(console, outcome, run.declared.realises, sizes, [(BAD, UNCHECKED)], IN_THE_CLEAR, networks)
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _verdict(outcome: ModelOutcome) -> tuple[str, str]:
+    what = "the logits equal" if outcome.run.answer == LOGITS else "the class equals"
+    if outcome.answer.exact:
+        return f"EXACT: {what} the fixed-point oracle of the whole model", "bold green"
+    return f"MISMATCH: {what.replace('equal', 'differ')} from the fixed-point oracle of the whole model", "bold red"
+
+
+def _float_line(outcome: ModelOutcome) -> str:
+    answer = outcome.answer
+    same = "agrees" if answer.agrees else f"DISAGREES: {outcome.classes[answer.float_label]}"
+    error = "" if answer.error_float is None else f", largest error of a logit {answer.error_float:.2e}"
+    return f"the float model {same}{error}; oracle and float model take the same experts for {answer.routes:.1%}"
