@@ -93,6 +93,14 @@ def test_a_session_at_the_default_set_is_quiet_and_sees_a_missing_encryption_of_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("target", "responses"), [("one-hot", 2), ("rows", 0), ("two heads", 4)])
+def test_a_session_of_a_block_with_words_that_the_server_adds(target: str, responses: int) -> None:
+    """A public table leaves a plan without any product; products of several tokens have their outputs out of order."""
+    found = examined(Target("attention" if target == "two heads" else "embed", target), "1", own_set=False)
+    assert found is not None and not found.leaks and found.responses == responses
+
+
+@pytest.mark.slow
 def test_the_command_examines_a_session_beside_real_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

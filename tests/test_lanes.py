@@ -27,8 +27,11 @@ from transcripts.views import leaves
 
 OT = [target for name in ("choose", "correlate_wide", "correlate_ragged", "conjoin") for target in targets(name)]
 PRODUCT = Target("select_product", "order R")
-HEAVY = [Target("select_product", "order L"), *targets("select_then_compute")]
-TARGETS = [*OT, Target("mul", "64"), PRODUCT, *(pytest.param(target, marks=pytest.mark.slow) for target in HEAVY)]
+EMBED = Target("embed", "one-hot")  # its weights have an addend
+WHOLE = [target for name in ("attention", "encoder") for target in targets(name)]
+HEAVY = [Target("select_product", "order L"), *targets("select_then_compute"), *WHOLE]
+QUICK = [*OT, *targets("matmul"), Target("mul", "64"), PRODUCT, EMBED]
+TARGETS = [*QUICK, *(pytest.param(target, marks=pytest.mark.slow) for target in HEAVY)]
 CLASSES = [*QUARTERS, RANDOM]
 
 
