@@ -39,8 +39,8 @@ ZERO, SHORT, HALF = "zero", "a bit short", "half short"
 
 @dataclass(frozen=True)
 class Weaken:
-    """Tampers with one draw. how: all words zero, or without their highest bit, or without the upper half of their bits;
-    of a bit, both make it zero in every other lane."""
+    """Tampers with one draw. how: all words zero, without their highest bit, or without the upper half of their bits.
+    Of a bit, both make it zero in every other lane."""
 
     owner: str
     label: str
