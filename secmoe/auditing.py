@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -62,13 +62,12 @@ def run_audit(options: argparse.Namespace) -> int:
     chosen = audited_targets(options)
     samplers = _samplers(options, chosen)
     try:
-        audited, powers = _audited(options, samplers)
+        audited, powers, sessions = _audited(options, samplers)
     except RunFailed as error:
         if SecretControlFlow.__name__ not in str(error):
             raise
         print(f"LEAK: {samplers[0].target} branches on a secret, which every interpretation refuses to run")
         return FAILED
-    sessions = _sessions(options, samplers)
     verdicts = tuple(
         with_session(_with_power(v, powers.get(i)), sessions.get(v.examined.sampler.target))
         for i, v in enumerate(audited.verdicts)
@@ -89,11 +88,14 @@ def _defaults(options: argparse.Namespace) -> None:
     options.model = options.model or model
 
 
-def _audited(options: argparse.Namespace, samplers: Sequence[Sampler]) -> tuple[Audited, dict[int, Power]]:
+def _audited(
+    options: argparse.Namespace, samplers: Sequence[Sampler]
+) -> tuple[Audited, dict[int, Power], dict[Target, Examination]]:
     with executor(options, len(samplers) * options.runs) as workers, Blocks() as progress:
         store = Store(Path(options.store) if options.store else None)
         notes = _notes()
         try:
+            sessions = _sessions(options, samplers, workers)
             campaign = Campaign(options.runs, workers, store, told=progress.told("audit"))
             audited = audit(samplers, options.runs, campaign.gather, secrets=_secret, declared=_declared)
             powers: dict[int, Power] = {}
@@ -109,20 +111,22 @@ def _audited(options: argparse.Namespace, samplers: Sequence[Sampler]) -> tuple[
                 powers = {
                     i: _power(v.examined.sampler, bench) for i, v in enumerate(audited.verdicts) if v.kind == NO_LEAK
                 }
+            found = {target: session.result() for target, session in sessions.items()}
         finally:
             store.close()
             notes.close()
-    return audited, powers
+    return audited, powers, {target: examination for target, examination in found.items() if examination is not None}
 
 
-def _sessions(options: argparse.Namespace, samplers: Sequence[Sampler]) -> dict[Target, Examination]:
+def _sessions(
+    options: argparse.Namespace, samplers: Sequence[Sampler], workers: Executor
+) -> dict[Target, Future[Examination | None]]:
     """One real session of every target with a homomorphic layer: beside real runs, and beside a recorded shape."""
     planted = (options.protocol or "").startswith(PLANTED)
     if planted or options.against != EXPERTS or (options.model == HYBRID and options.run is None):
         return {}
     every = dict.fromkeys(sampler.target for sampler in samplers)
-    found = {target: examined(target, str(options.seed), options.run is not None) for target in every}
-    return {target: examination for target, examination in found.items() if examination is not None}
+    return {target: workers.submit(examined, target, str(options.seed), options.run is not None) for target in every}
 
 
 def _power(sampler: Sampler, bench: Bench) -> Power:

@@ -95,13 +95,11 @@ def simulator_power(sampler: AgainstSimulator, bench: Bench) -> Power:
     sources = sampler.block(0, 4)[SECOND].layout.sources
     labels = [(s.kind, s.label) for s in sources if s.kind in ("received", "functionality")]
     order = generator(sampler.seed, "wrong simulators").permutation(len(labels))
-    found: dict[str, bool] = {}
-    for kind, label in (labels[int(i)] for i in sorted(order[:MOST_WRONG])):
-        place = (kind, *_numbered(label))
-        wrong = WrongSimulator(careful.target, careful.corrupted, place)
-        found[f"simulator of {kind} {label}, lowest bits cleared"] = bench.sees(
-            replace(sampler, simulate=wrong, seed=f"{sampler.seed}/power")
-        )
+    chosen = [labels[int(i)] for i in sorted(order[:MOST_WRONG])]
+    wrong = [WrongSimulator(careful.target, careful.corrupted, (kind, *_numbered(label))) for kind, label in chosen]
+    seen = bench.sees([replace(sampler, simulate=one, seed=f"{sampler.seed}/power") for one in wrong])
+    names = [f"simulator of {kind} {label}, lowest bits cleared" for kind, label in chosen]
+    found = dict(zip(names, seen, strict=True))
     return Power(*(tuple(name for name, seen in found.items() if seen is wanted) for wanted in (True, False)))
 
 

@@ -20,13 +20,13 @@ from secmoe.cli import main
 from secmoe.simulation import CertifiedSimulator
 from sim.functionality import Functionality
 from sim.party import Party, protocol
-from sim.ring import Z2, Spec
+from sim.ring import Z2, Ring, Spec
 from sim.role import CLIENT, SERVER, Role
 from tests.view_tables import smallest
 from transcripts.analysers import Findings, Structure, Summary, Test
 from transcripts.audit import ANALYSERS, TooFewRuns, audit
 from transcripts.campaign import Campaign
-from transcripts.power import Bench, Weaken, audit_fault, measure, related
+from transcripts.power import HALF, SHORT, ZERO, Bench, Weaken, audit_fault, measure, related
 from transcripts.sampling import HYBRID, REAL, Model, Sampler
 from transcripts.simulated import AgainstSimulator, Told
 from transcripts.statistics import binomial_interval, threshold
@@ -163,6 +163,17 @@ def test_weakening_hits_its_draw_alone() -> None:
     drawn = honest.layout.index["draw", "linear/h2a/mask"]
     columns = slice(honest.layout.starts[drawn], honest.layout.starts[drawn + 1])
     assert honest.words[:, columns].any() and not zero.words[:, columns].any()
+
+
+@pytest.mark.parametrize(("how", "bits"), [(ZERO, 0), (SHORT, 63), (HALF, 32)])
+def test_a_weakened_draw_keeps_its_low_bits(how: str, bits: int) -> None:
+    words = np.full((4, 3), 2**64 - 1, np.uint64)
+    weak = Weaken("server", "mask", how)("server", "r1/mask", Spec(Ring(64), (3,)), words)
+    assert (weak == 2**bits - 1).all()
+    kept = Weaken("server", "mask", how)("client", "r1/mask", Spec(Ring(64), (3,)), words)
+    assert (kept == words).all()
+    odd = Weaken("server", "mask", how)("server", "r1/mask", Spec(Z2, (3,)), np.ones((4, 3), np.uint8))
+    assert odd.sum(1).tolist() == ([0, 0, 0, 0] if how == ZERO else [0, 3, 0, 3])
 
 
 def test_faults_of_a_protocol_are_those_of_what_it_calls() -> None:

@@ -92,8 +92,8 @@ def test_no_value_of_an_output_or_a_message_is_shown(execution: Execution) -> No
     page = show(execution)._repr_html_() + repr(show(execution))
     for output in execution.outputs.values():
         assert not any(f" {word:,}" in page or f"{word:#x}" in page for word in to_words(output).tolist() if word > 99)
-    for message in execution.messages:
-        assert message.payload is not None and message.payload.hex() not in page
+    long = [m.payload for m in execution.messages if m.payload is not None and len(m.payload) >= 8]
+    assert long and not any(payload.hex() in page for payload in long)  # a byte or two stand in a page by chance
 
 
 def test_long_runs_are_cut_with_a_word(execution: Execution) -> None:

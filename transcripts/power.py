@@ -2,7 +2,9 @@
 
 Two sources. The faults of `protocols.broken` that claim what the protocol, or a part of it, claims. And the protocol's
 own draws, weakened one at a time: a draw of the honest party or of a functionality loses its highest bit (a bit is zero
-in every other run). Whether a draw protects anything is found out first, by setting it to zero altogether.
+in every other run); where the audit does not see that, the upper half of its bits. For a mask that is a bit short still
+hides a value that is small in the ring: the distance that is left is the value's range over the mask's, below what any
+number of runs could show. Whether a draw protects anything is found out first, by setting it to zero altogether.
 All of it runs in the hybrid model. Of a shape larger than any case of the catalog only the planted faults are run, each
 at its own shape.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -31,12 +34,13 @@ from transcripts.verdicts import LEVEL, Audited, Examined
 
 PROBE_RUNS, PROBE_LEVEL = 400, 1e-6
 MOST_DRAWS, MOST_FAULTS = 4, 6
-ZERO, SHORT = "zero", "short"
+ZERO, SHORT, HALF = "zero", "a bit short", "half short"
 
 
 @dataclass(frozen=True)
 class Weaken:
-    """Tampers with one draw. how: all words zero, or without their highest bit (a bit: zero in every other lane)."""
+    """Tampers with one draw. how: all words zero, without their highest bit, or without the upper half of their bits.
+    Of a bit, both make it zero in every other lane."""
 
     owner: str
     label: str
@@ -45,9 +49,9 @@ class Weaken:
     def __call__(self, owner: str, label: str, spec: Spec, words: NDArray[Any]) -> NDArray[Any]:
         if (owner, label.split("/", 1)[-1]) != (self.owner, self.label):
             return words
-        keep = 0 if self.how == ZERO else spec.ring.mask >> 1
-        weak = words & words.dtype.type(keep)
-        if self.how == SHORT and spec.ring.l == 1:
+        l = spec.ring.l
+        weak = words & words.dtype.type(spec.ring.mask >> {ZERO: l, SHORT: 1, HALF: -(-l // 2)}[self.how])
+        if self.how != ZERO and l == 1:
             odd = np.arange(len(words)).reshape(-1, *(1,) * (words.ndim - 1)) % 2 == 1
             weak = np.where(odd, words, weak)
         return np.asarray(weak)
@@ -77,20 +81,23 @@ class Bench:
     notes: Store | None = None
     told: Told | None = None
 
-    def examined(self, sampler: Sampler, runs: int) -> Examined:
+    def examined(self, samplers: Sequence[Sampler], runs: int) -> list[Examined]:
+        """Experiments side by side."""
         campaign = Campaign(runs, self.executor, self.store, ANALYSERS, self.told)
-        ((summaries, layout),) = campaign.gather([sampler])
-        return examine(sampler, runs, summaries, layout)
+        pairs = zip(samplers, campaign.gather(samplers), strict=True)
+        return [examine(sampler, runs, summaries, layout) for sampler, (summaries, layout) in pairs]
 
-    def sees(self, sampler: Sampler) -> bool:
-        """Whether the smallest p-value would be rejected in the family."""
-        suspects = self.examined(sampler, self.runs).suspects
-        return bool(suspects) and suspects[0].p <= threshold(self.level, self.family)
+    def sees(self, samplers: Sequence[Sampler]) -> list[bool]:
+        """Of each, whether the smallest p-value would be rejected in the family."""
+        limit = threshold(self.level, self.family)
+        return [bool(found.suspects) and found.suspects[0].p <= limit for found in self.examined(samplers, self.runs)]
 
-    def protects(self, sampler: Sampler) -> bool:
-        """Whether the protocol leaks with this draw at zero."""
-        found = self.examined(sampler, PROBE_RUNS)
-        return bool(found.suspects) and found.suspects[0].p <= threshold(PROBE_LEVEL, found.tested)
+    def protects(self, samplers: Sequence[Sampler]) -> list[bool]:
+        """Of each, whether the protocol leaks with this draw at zero."""
+        return [
+            bool(found.suspects) and found.suspects[0].p <= threshold(PROBE_LEVEL, found.tested)
+            for found in self.examined(samplers, PROBE_RUNS)
+        ]
 
 
 def related(target: Target, role: Role) -> list[Fault]:
@@ -122,22 +129,21 @@ def measure(sampler: Sampler, bench: Bench) -> Power:
 
 def _measured(sampler: Sampler, bench: Bench) -> Power:
     role, seed = sampler.corrupted, f"{sampler.seed}/power"
-    found: dict[str, bool] = {}
-    for fault in related(sampler.target, role)[:MOST_FAULTS]:
-        planted = Sampler(targets(PLANTED + fault.name)[0], role, HYBRID, seed)
-        found[PLANTED + fault.name] = bench.sees(planted)
+    faults = related(sampler.target, role)[:MOST_FAULTS]
+    seen = bench.sees([Sampler(targets(PLANTED + fault.name)[0], role, HYBRID, seed) for fault in faults])
+    found = {PLANTED + fault.name: one for fault, one in zip(faults, seen, strict=True)}
     if is_batchable(sampler.target) and not is_wide(sampler.target):
-        protecting = 0
-        draws = [d for d in draws_of(sampler.target) if d[0] != role.value]
-        for owner, label in _thinned(draws, 2 * MOST_DRAWS, seed):
-            if protecting == MOST_DRAWS:
-                break
-            zero, short = (
-                Sampler(sampler.target, role, HYBRID, seed, Weaken(owner, label, how)) for how in (ZERO, SHORT)
-            )
-            if bench.protects(zero):
-                protecting += 1
-                found[f"{owner}: {label}, a bit short"] = bench.sees(short)
+
+        def weakened(draws: Sequence[tuple[str, str]], how: str) -> list[Sampler]:
+            return [Sampler(sampler.target, role, HYBRID, seed, Weaken(owner, label, how)) for owner, label in draws]
+
+        draws = _thinned([d for d in draws_of(sampler.target) if d[0] != role.value], 2 * MOST_DRAWS, seed)
+        telling = list(compress(draws, bench.protects(weakened(draws, ZERO))))[:MOST_DRAWS]
+        for how in (SHORT, HALF):
+            seen = bench.sees(weakened(telling, how))
+            found |= {f"{owner}: {label}, {how}": True for owner, label in compress(telling, seen)}
+            telling = [draw for draw, one in zip(telling, seen, strict=True) if not one]
+        found |= {f"{owner}: {label}, {HALF}": False for owner, label in telling}
     return Power(*(tuple(name for name, seen in found.items() if seen is wanted) for wanted in (True, False)))
 
 
