@@ -131,9 +131,9 @@ class EncoderWeights:
     def responses(self, plan: EncoderPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
         found = [*self.embedding.responses, (self.head, 1)]
-        rows = plan.tokens * plan.shape.k
         for block in self.blocks:
-            found += [*block.attention.responses, (block.moe.router, 1), *block.moe.experts.responses(rows)]
+            experts = block.moe.experts.responses(plan.layer.rows)
+            found += [*block.attention.responses, (block.moe.router, 1), *experts]
         return found
 
 

@@ -12,6 +12,7 @@ from protocols.convert import b2a
 from protocols.he.interface import Addend, Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
+from protocols.he.selection import selection
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import Table
@@ -72,10 +73,13 @@ class LayerPlan:
         return self._select(self.shape.f, self.shape.d)
 
     def _select(self, d: int, f: int) -> SelectPlan:
-        """Both directions scale the selector alike, so that one upload of it serves all three matrices."""
-        order, E = ORDERS[self.order], self.shape.E
-        levels = max(SelectPlan(self.params, order, E, *sizes).b for sizes in ((d, f), (f, d)))
-        return SelectPlan(self.params, order, E, d, f, levels)
+        """Both directions scale and place the selectors alike, so that one upload of them serves all three matrices."""
+        return selection(self.params, ORDERS[self.order], self.shape.E, d, f, self.tokens)
+
+    @property
+    def rows(self) -> int:
+        """Rows of one query's selections: k for each group of tokens that one plan holds."""
+        return self.tokens // self.up.n * self.shape.k
 
     @property
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
@@ -104,7 +108,7 @@ def query_epsilon(weights: LayerWeights, plan: LayerPlan) -> float:
     """Statistical distance that one run of the layer costs: all responses of all tokens. For BFV weights."""
     experts = weights.experts
     per_row = sum(w.epsilon for w in (experts.w1, experts.v, experts.w2) if w is not None)
-    total: float = weights.router.epsilon + plan.tokens * plan.shape.k * per_row
+    total: float = weights.router.epsilon + plan.rows * per_row
     return total
 
 
@@ -154,7 +158,7 @@ async def moe_layer(
 
 
 def _admit(he: Engine, weights: LayerWeights, plan: LayerPlan) -> None:
-    he.admit([(weights.router, 1), *weights.experts.responses(plan.tokens * plan.shape.k)])
+    he.admit([(weights.router, 1), *weights.experts.responses(plan.rows)])
 
 
 async def _experts(p: Party, hot: RingArray, x: RingArray, weights: LayerWeights | None, plan: LayerPlan) -> RingArray:

@@ -13,7 +13,7 @@ from typing import Any
 from protocols import functionalities as F
 from protocols.compare import DIGIT
 from protocols.he.interface import Engine, a2h, h2a
-from protocols.he.packing import SelectPlan
+from protocols.he.packing import Layout, SelectPlan
 from protocols.model.tables import Table
 from protocols.nonlinear import relu
 from protocols.polynomial import CHEAPEST, piecewise
@@ -51,22 +51,37 @@ class ExpertWeights:
 
 
 def _select_cost(t: RingArray, x: RingArray, weights: object, *, plan: SelectPlan) -> Cost:
+    t, x = _rows(t, plan.operand("t")), _rows(x, plan.operand("x"))
     uploads = a2h.declared(t, layout=plan.operand("t")) | a2h.declared(x, layout=plan.operand("x"))
     return uploads + h2a.declared(None, plan=plan, count=t.shape[0])
 
 
 @protocol(realises=F.SELECTED_PRODUCT, cites="[SecMoE] Protocol 1, steps 4-7", cost=_select_cost)
 async def select_product(p: Party, t: RingArray, x: RingArray, weights: Any, *, plan: SelectPlan) -> RingArray:
-    """(sum_i t_i W_i) x, row by row. t: shared (n, E); x: shared (n, d); W: the server's (E, f, d), prepared.
+    """(sum_i t_i W_i) x, token by token. t: shared (n, E); x: shared (n, d); W: the server's (E, f, d), prepared; n a
+    multiple of plan.n.
 
     Returns (n, f), not truncated. Exact mod 2^l for any t and x. 2 flights.
     """
     he: Engine = p.service("he")
+    n, t, x = t.shape[0], _rows(t, plan.operand("t")), _rows(x, plan.operand("x"))
     ct_t, ct_x = await p.gather(a2h(p, t, layout=plan.operand("t")), a2h(p, x, layout=plan.operand("x")))
     products = None
     if ct_t is not None:
         products = p.local(_product, he, plan, weights, ct_t, ct_x)
-    return await h2a(p, products, plan=plan, count=t.shape[0])
+    return (await h2a(p, products, plan=plan, count=t.shape[0])).reshape(n, plan.f)
+
+
+def _rows(x: RingArray, layout: Layout) -> RingArray:
+    """Tokens, (n, width), as the rows of an upload."""
+    return x.reshape(x.shape[0] // layout.tokens, *layout.shape)
+
+
+def _selections(t: RingArray, layout: Layout) -> RingArray:
+    """k selectors of each token, (n, k, E), as rows: for each row of x its tokens' first ones, their second ones, .."""
+    n, k, E = t.shape
+    rows = t.reshape(n // layout.tokens, layout.tokens, k, E).transpose(0, 2, 1, 3)
+    return rows.reshape(n // layout.tokens * k, *layout.shape)
 
 
 def _product(he: Engine, plan: SelectPlan, weights: Any, ct_t: list[Any], ct_x: list[Any]) -> list[Any]:
@@ -84,9 +99,9 @@ def _expert_cost(
     gated: bool,
     arithmetic: Arithmetic,
 ) -> Cost:
-    a, n, k = arithmetic, x.shape[0], t.shape[1]
-    rows = n * k
-    flat_t = blank(Spec(t.ring, (rows, t.shape[2])))
+    a = arithmetic
+    flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
+    rows = flat_t.shape[0]
     hidden = blank(Spec(t.ring, (rows, *up.outputs)))
     both = blank(Spec(t.ring, (2 if gated else 1, rows, *up.outputs)))
     out = blank(Spec(t.ring, (rows, *down.outputs)))
@@ -125,13 +140,14 @@ async def select_then_compute(
     """One expert per selection, chosen by shared one-hot rows: W2(act(W1 x) * (V x)), or W2(act(W1 x)) when not gated.
 
     t: shared (n, k, E) over Z_{2^l}; x: shared (n, d) at s fractional bits; weights: the server's, s bits. activation:
-    a Table (Protocol 2) or "relu". Returns (n, k, d). Faithful mode: bit for bit F.SELECTED_EXPERT. [[t]] and [[x]] go
-    up once for W1 and V, and [[t]] serves W2 as well where the two plans encode it alike.
+    a Table (Protocol 2) or "relu"; n: a multiple of up.n = down.n. Returns (n, k, d). Faithful mode: bit for bit
+    F.SELECTED_EXPERT. [[t]] and [[x]] go up once for W1 and V, and [[t]] serves W2 as well where the two plans encode
+    it alike.
     """
     he: Engine = p.service("he")
     n, k = x.shape[0], t.shape[1]
-    rows = n * k
-    flat_t = t.reshape(rows, t.shape[2])
+    flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
+    rows = flat_t.shape[0]
     if weights is not None:
         p.local(_admit, he, weights, rows)
     ct_t, ct_x = await p.gather(a2h(p, flat_t, layout=up.operand("t")), a2h(p, x, layout=up.operand("x")))
@@ -155,7 +171,8 @@ async def select_then_compute(
     if ct_g is not None and weights is not None:
         ct_y = p.local(_product, he, down, weights.w2, again[0] if again else ct_t, ct_g)
     y = await h2a(p, ct_y, plan=down, count=rows)
-    return (await _floor(p, y, arithmetic)).reshape(n, k, *down.outputs)
+    y = (await _floor(p, y, arithmetic)).reshape(rows // k, k, down.n, down.f)
+    return y.transpose(0, 2, 1, 3).reshape(n, k, down.f)
 
 
 def _admit(he: Engine, weights: ExpertWeights, rows: int) -> None:

@@ -140,7 +140,7 @@ class LayerRun(Format):
     def answers(self) -> list[tuple[LinearPlan | SelectPlan, int]]:
         """Each kind of homomorphic response: its plan and the rows of one message."""
         router, *experts = self.plan.plans
-        return [(router, 1), *((plan, self.tokens * self.shape.k) for plan in experts)]
+        return [(router, 1), *((plan, self.plan.rows) for plan in experts)]
 
     def absent(self) -> list[Any]:
         """Inputs of a party that runs elsewhere: their public shapes."""

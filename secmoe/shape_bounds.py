@@ -42,7 +42,7 @@ def _uses(plan: LayerPlan, model: str | None) -> list[Use]:
     """Every plan of one query; of plaintext routing, whose experts are linear layers, with any admitted weights."""
     if not isinstance(plan, RoutedPlan):
         return uses(plan, model)
-    each = plan.tokens * plan.shape.k
+    each = plan.rows
     up = each * (2 if plan.shape.gated else 1)
     wanted = ((plan.router, 1), (plan.expert_up, up), (plan.expert_down, each))
     return [Use(one, rows, admitted(one)) for one, rows in wanted]

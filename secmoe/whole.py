@@ -123,7 +123,7 @@ class ModelRun(Format):
     @property
     def answers(self) -> list[tuple[LinearPlan | SelectPlan, int]]:
         """Each kind of homomorphic response: its plan and the rows of one message."""
-        plan, rows = self.plan, self.tokens * self.shape.k
+        plan, rows = self.plan, self.plan.layer.rows
         linear = [*plan.embedding.plans, *plan.attention.plans, plan.layer.router, plan.head]
         return [*((p, 1) for p in linear), (plan.layer.up, rows), (plan.layer.down, rows)]
 

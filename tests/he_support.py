@@ -86,8 +86,9 @@ def expected(plan: Plan, w: Weights, t: Shares | None, x: Shares, mask: Shares) 
     m = np.uint64((1 << plan.params.ring_bits) - 1)
     if t is None:
         return (x @ w.astype(np.uint64).T + mask) & m
-    selected = (t[:, None, None] * w.astype(np.uint64)).sum(axis=0, dtype=np.uint64)
-    out: Shares = (selected @ x + mask) & m
+    pairs = zip(np.atleast_2d(t), np.atleast_2d(x), strict=True)
+    selected = [((a[:, None, None] * w.astype(np.uint64)).sum(axis=0, dtype=np.uint64), b) for a, b in pairs]
+    out: Shares = (np.stack([matrix @ b for matrix, b in selected]).reshape(mask.shape) + mask) & m
     return out
 
 

@@ -55,7 +55,8 @@ class Request:
     def shapes(self) -> list[tuple[int, ...]]:
         if isinstance(self.plan, LinearPlan):
             return [(self.plan.n, self.plan.d)]
-        return [(self.rows, self.plan.experts), (self.rows, self.plan.d)]
+        n = self.rows * self.plan.n
+        return [(n, self.plan.experts), (n, self.plan.d)]
 
     def weights(self) -> NDArray[np.int64]:
         plan = self.plan
@@ -116,6 +117,9 @@ REQUESTS = {
     "select L, four levels": Request(SelectPlan(INSECURE_TEST, "L", 9, 16, 40)),
     "select R, groups of responses": Request(SelectPlan(INSECURE_TEST, "R", 2, 5, 300)),
     "select L, groups of responses": Request(SelectPlan(INSECURE_TEST, "L", 2, 5, 300)),
+    "select R, tokens side by side": Request(SelectPlan(INSECURE_TEST, "R", 2, 4, 6, 4, 7, 4), rows=2),
+    "select L, tokens side by side": Request(SelectPlan(INSECURE_TEST, "L", 2, 4, 6, 4, 7, 4), rows=2),
+    "select R, tokens without packing": Request(SelectPlan(TINY, "R", 3, 4, 8, 0, 9, 8)),
     "select R, borrowed levels": Request(SelectPlan(INSECURE_TEST, "R", 3, 16, 20, levels=3)),
     "select L, borrowed levels": Request(SelectPlan(INSECURE_TEST, "L", 3, 16, 20, levels=3)),
 }

@@ -46,7 +46,7 @@ class Trace:
             self.t, t_operand = self._upload("t")
             product = server.tensor(plan, t_operand, x_operand)
         self._operands([np.asarray(piece) for piece in product.units[0]])
-        units = [(unit, product.factor) for unit in product.units]
+        units = product.pairs
         stage = {"R": "weights", "L": "switch", "linear": "weights"}[plan.order]
         scale = plan.operand("x").scale - (plan.a if plan.order == "R" else 0)
         outputs = self._outputs()

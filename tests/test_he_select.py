@@ -58,12 +58,23 @@ SHAPES = [
     (16, 16, 16),
 ]
 SELECT = [SelectPlan(INSECURE_TEST, order, *shape) for shape in SHAPES for order in ("R", "L")]
+GROUPS = [  # E, d, f, levels, n, tokens
+    (2, 4, 6, 0, 3, 2),
+    (2, 4, 6, 3, 9, 4),
+    (2, 2, 3, 0, 9, 8),
+    (1, 5, 8, 1, 7, 5),
+    (3, 4, 2, 0, 4, 4),
+    (2, 1, 1, 0, 2, 1),
+]
+SELECT += [SelectPlan(INSECURE_TEST, order, *shape) for shape in GROUPS for order in ("R", "L")]
 LINEAR = [LinearPlan(INSECURE_TEST, *shape) for shape in [(1, 1, 1), (3, 8, 4), (5, 12, 30), (9, 3, 5), (2, 200, 300)]]
 MORE_TOKENS = [(7, 12, 30, 7), (5, 30, 40, 3), (9, 60, 20, 4), (6, 8, 300, 5)]
 LINEAR += [LinearPlan(INSECURE_TEST, *shape) for shape in MORE_TOKENS]
 TINY = [
     SelectPlan(P64TINY, "R", 8, 32, 64),
     SelectPlan(P64TINY, "L", 3, 20, 10),
+    SelectPlan(P64TINY, "R", 3, 4, 8, 0, 9, 8),
+    SelectPlan(P64TINY, "L", 8, 16, 40, 0, 5, 4),
     SelectPlan(P32TINY, "R", 4, 32, 16),
     SelectPlan(P32TINY, "L", 4, 32, 16),
     LinearPlan(P64TINY, 5, 32, 8),
@@ -76,6 +87,11 @@ seeds = st.integers(0, 2**32 - 1)
 def admitted_bits(plan: Plan) -> int:
     """Weight magnitude that every shape here may use."""
     return 10 if plan.params is P32TINY else 20
+
+
+@pytest.mark.parametrize("plan", SELECT[-2 * len(GROUPS) :], ids=str)
+def test_tokens_side_by_side_are_exact(plan: SelectPlan) -> None:
+    run(plan, 1, 20)
 
 
 @pytest.mark.slow

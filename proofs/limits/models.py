@@ -40,7 +40,7 @@ def model_uses(params: ParamSet, name: str) -> tuple[Use, ...]:
     def use(at: LinearPlan | SelectPlan, rows: int, matrices: list[Words]) -> Use:
         return Use(at, rows, max(squared_norm(at, fp.signed(x)) for x in matrices))
 
-    each, blocks = plan.tokens * plan.shape.k, words.blocks
+    each, blocks = plan.layer.rows, words.blocks
     gates = [block.moe.v for block in blocks if block.moe.v is not None]
     found = [use(plan.embedding.product, 1, [words.table])]
     for _ in blocks:

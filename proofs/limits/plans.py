@@ -90,7 +90,7 @@ def squared_norm(plan: Plan, values: NDArray[np.int64]) -> Fraction:
 
 def uses(layer: LayerPlan, model: str | None) -> list[Use]:
     """Every plan of one query of the layer."""
-    each = layer.tokens * layer.shape.k
+    each = layer.rows
     wanted: list[tuple[LinearPlan | SelectPlan, int, str]] = [(layer.router, 1, "router"), (layer.up, each, "w1")]
     wanted += [(layer.up, each, "v")] if layer.shape.gated else []
     wanted += [(layer.down, each, "w2")]

@@ -58,6 +58,11 @@ class RoutedPlan(LayerPlan):
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
         return self.router, self.expert_up, self.expert_down
 
+    @property
+    def rows(self) -> int:
+        """Every selected expert answers one token at a time."""
+        return self.tokens * self.shape.k
+
 
 @dataclass(frozen=True)
 class Matrices:

@@ -40,8 +40,13 @@ class IdealHe:
         if isinstance(plan, LinearPlan):
             return [x @ weights.transpose() for x in rows]
         E, f, d = weights.shape
-        flat = weights.transpose(1, 0, 2).reshape(f, E * d)
-        return [(flat @ (t.reshape(E, 1) @ x.reshape(1, d)).reshape(E * d, 1)).reshape(f) for t, x in rows]
+        flat, outer = weights.transpose(1, 0, 2).reshape(f, E * d).transpose(), (plan.n, E, d)
+
+        def selected(t: Any, x: Any) -> Any:
+            products = t.reshape(plan.n, E, 1).broadcast(*outer) * x.reshape(plan.n, 1, d).broadcast(*outer)
+            return (products.reshape(plan.n, E * d) @ flat).reshape(*plan.outputs)
+
+        return [selected(t, x) for t, x in rows]
 
     def admit(self, responses: Sequence[tuple[Any, int]]) -> None:
         """A sealed box has no budget."""

@@ -77,7 +77,7 @@ def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
             expanded *= norm
             stages.append(("selection", expanded))
         modulus = 2.0 ** plan.operand("x" if plan.order == "L" else "t").scale
-        phase = rounding + plan.d / 12  # quotient of the phase by q, and the message itself
+        phase = rounding + plan.d * len(plan.places) / 12  # quotient of the phase by q, and the message itself
         variance = modulus**2 * n * phase * (fresh + expanded + rounding * (q0 / aux) ** 2) + switch0
         stages.append(("product", variance))
         variance = variance * (q1 / q0) ** 2 + dropped

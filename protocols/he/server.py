@@ -51,11 +51,16 @@ class Product:
     """What meets the weights: for each unit (token, or upload of a linear layer) transformed ciphertexts [chunks, 2,
     limbs, N].
 
-    factor: in order L the rescaled x that the selected weights are multiplied by.
+    factors: in order L the rescaled x, for each unit, that the selected weights are multiplied by.
     """
 
     units: tuple[Floats, ...]
-    factor: Floats | None = None
+    factors: tuple[Floats, ...] = ()
+
+    @property
+    def pairs(self) -> list[Unit]:
+        """The units with their factors."""
+        return list(zip(self.units, self.factors or (None,) * len(self.units), strict=True))
 
 
 @dataclass(frozen=True)
@@ -179,27 +184,35 @@ class ServerKeys:
         return Multiplier(self.ring, scale, self.relinearisation)
 
     def tensor(self, plan: SelectPlan, t: Operand, x: Operand) -> Product:
-        """Order R: z = t x, one ciphertext for each chunk of columns. Order L: the expanded t, and x ready to be
-        multiplied by.
+        """For each upload of the row, order R: z = t x, one ciphertext for each chunk of columns; order L: the expanded
+        t, and x ready to be multiplied by.
         """
         for word, operand in (("t", t), ("x", x)):
             if operand.layout != plan.operand(word):
                 raise ShapeMismatch(f"operand {word}: expected layout {plan.operand(word)}, came {operand.layout}")
-        ring = self.ring
+        multiplier = self._multiplier(plan.operand("x" if plan.order == "L" else "t").scale)
         if plan.order == "L":
-            parts = empty(plan.chunk_count, 2, ring.q0.size, ring.n)
-            for index, piece in self._expand(plan, ring.forward(t.parts[0], ring.q0)):
-                parts[index] = piece
-            return Product((parts,), self._multiplier(plan.operand("x").scale).rescaled(x.parts[0]))
-        multiplier = self._multiplier(plan.operand("t").scale)
-        selector = multiplier.rescaled(t.parts[0])
+            factors = tuple(multiplier.rescaled(part) for part in x.parts)
+            return Product(tuple(self._expanded(plan, part) for part in t.parts), factors)
+        pairs = zip(t.parts, x.parts, strict=True)
+        return Product(tuple(self._selected(plan, multiplier, *pair) for pair in pairs))
+
+    def _expanded(self, plan: SelectPlan, t: Floats) -> Floats:
+        ring = self.ring
+        parts = empty(plan.chunk_count, 2, ring.q0.size, ring.n)
+        for index, piece in self._expand(plan, ring.forward(t, ring.q0)):
+            parts[index] = piece
+        return parts
+
+    def _selected(self, plan: SelectPlan, multiplier: Multiplier, t: Floats, x: Floats) -> Floats:
+        ring, selector = self.ring, multiplier.rescaled(t)
         parts = empty(plan.chunk_count, 2, ring.q1.size, ring.n)
         if plan.a == 0:
-            parts[0] = multiplier.product(multiplier.lifted(x.parts[0]), selector)
-            return Product((parts,))
-        for index, piece in self._expand(plan, ring.forward(x.parts[0], ring.q0)):
+            parts[0] = multiplier.product(multiplier.lifted(x), selector)
+            return parts
+        for index, piece in self._expand(plan, ring.forward(x, ring.q0)):
             parts[index] = multiplier.product(multiplier.lifted(ring.inverse(piece, ring.q0)), selector)
-        return Product((parts,))
+        return parts
 
     def linear(self, plan: LinearPlan, x: Operand) -> Product:
         """The uploads of a linear layer, switched to q1."""
@@ -217,7 +230,7 @@ class ServerKeys:
         """
         if weights.plan != plan:
             raise ShapeMismatch(f"weights: prepared for {weights.plan}, used with {plan}")
-        units = [(unit, product.factor) for product in products for unit in product.units]
+        units = [pair for product in products for pair in product.pairs]
         columns = [self._packed(plan, weights, first, min(plan.group, plan.blocks - first), units)
                    for first in range(0, plan.blocks, plan.group)]
         results, first = [], 0

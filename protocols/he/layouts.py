@@ -1,0 +1,68 @@
+"""Where the words of a shared operand sit in its uploads: pure arithmetic on exponents of X below N. [SecMoE, Iron]"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from protocols.he.ntt import Ints
+from protocols.he.params import ParamSet
+
+
+class ShapeDoesNotFit(ValueError):
+    """A shape that the parameter set cannot hold."""
+
+
+def next_pow2(x: int) -> int:
+    """The smallest power of two >= x, for x >= 1."""
+    return 1 << (x - 1).bit_length()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one shared operand is uploaded; equal layouts can share an upload.
+
+    shape: shape of the share. scale: words are encoded at q0 / 2^scale. Entry j of token k sits at exponent
+    offsets[k mod per_ciphertext] + (j mod chunk) * stride + (j div chunk) * step of ciphertext k div per_ciphertext.
+    """
+
+    params: ParamSet
+    shape: tuple[int, ...]
+    scale: int
+    chunk: int
+    stride: int
+    step: int
+    offsets: tuple[int, ...] = (0,)
+
+    @property
+    def per_ciphertext(self) -> int:
+        """Tokens in a full ciphertext."""
+        return len(self.offsets)
+
+    @property
+    def tokens(self) -> int:
+        """Rows of the share: one unless it is a matrix."""
+        return self.shape[0] if len(self.shape) == 2 else 1
+
+    @property
+    def count(self) -> int:
+        """Number of ciphertexts."""
+        return -(-self.tokens // self.per_ciphertext)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the upload."""
+        return self.count * self.params.ciphertext_nbytes()
+
+    def positions(self, ciphertext: int) -> Ints:
+        """Exponents [tokens held, length] of the entries held by one ciphertext."""
+        held = min(self.per_ciphertext, self.tokens - ciphertext * self.per_ciphertext)
+        places, j = np.array(self.offsets[:held])[:, None], np.arange(self.shape[-1])[None, :]
+        return places + j % self.chunk * self.stride + j // self.chunk * self.step
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The weights that meet one operand ciphertext: experts [experts], columns [columns]."""
+
+    experts: slice
+    columns: slice

@@ -1,0 +1,145 @@
+"""What both parties need to know of a product with the server's weights: counts, positions and bytes of its answers.
+[SecMoE, Iron]
+
+A plan is public: it depends on parameters and shapes only. Notation of the layouts: exponents of X below N; G
+`spacing` between outputs; S2 `stride` between the columns of x (expert i sits i above them); chunks of columns are
+told apart by oblivious expansion (a levels); blocks of outputs are merged by packing (b levels).
+"""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import numpy as np
+
+from protocols.he.layouts import Chunk, Layout
+from protocols.he.ntt import Ints, bit_reverse
+from protocols.he.params import ParamSet
+
+
+class Plan(ABC):
+    """What both parties need to know of a product with the server's weights [experts, f, d].
+
+    One response ciphertext carries at most N outputs: more blocks than the spacing allows are merged in several groups.
+    Without Galois keys every block is a response of its own.
+    """
+
+    params: ParamSet
+    n: int
+    d: int
+    f: int
+    experts: int
+    order: str
+
+    @property
+    @abstractmethod
+    def spacing(self) -> int:
+        """G: distance of neighbouring outputs of a block."""
+
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """S2: distance of neighbouring columns."""
+
+    @property
+    @abstractmethod
+    def n_out(self) -> int:
+        """Outputs per block and token."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[int, ...]:
+        """Shape of the result."""
+
+    @property
+    @abstractmethod
+    def places(self) -> tuple[int, ...]:
+        """Exponents of the outputs' windows, one for each token of a ciphertext."""
+
+    @cached_property
+    def response_positions(self) -> tuple[Ints, ...]:
+        """Exponents of the outputs, one array for each response ciphertext."""
+        places = np.array(self.places)[:, None]
+        rows = self._row_positions()
+        return tuple((places[: held.size] + chosen).reshape(-1) for held in self._held() for chosen in rows)
+
+    @cached_property
+    def response_outputs(self) -> tuple[Ints, ...]:
+        """Which outputs those are, as places in the flattened result: rows of the tokens that one upload holds."""
+        most = self.group * self.n_out
+        rows = [np.arange(low, min(low + most, self.f)) for low in range(0, self.f, most)]
+        return tuple((held[:, None] * self.f + chosen).reshape(-1) for held in self._held() for chosen in rows)
+
+    def _held(self) -> list[Ints]:
+        """The tokens of each upload."""
+        each = len(self.places)
+        return [np.arange(low, min(low + each, self.n)) for low in range(0, self.n, each)]
+
+    @abstractmethod
+    def operand(self, word: str) -> Layout:
+        """Layout of an upload."""
+
+    @abstractmethod
+    def chunks(self) -> list[Chunk]:
+        """The weight chunks in the order of the operand ciphertexts."""
+
+    @property
+    def a(self) -> int:
+        """Levels of oblivious expansion."""
+        return 0
+
+    @property
+    def expansion_elements(self) -> tuple[int, ...]:
+        """Automorphisms of the expansion levels, in order of use."""
+        return ()
+
+    @property
+    def factor(self) -> int:
+        """Factor on the weights: stands in for packing levels that are borrowed from a deeper plan."""
+        return 1
+
+    @property
+    def blocks(self) -> int:
+        """M: blocks of n_out output rows."""
+        return -(-self.f // self.n_out)
+
+    @property
+    def group(self) -> int:
+        """Blocks merged into one response."""
+        if not self.params.galois:
+            return 1
+        return -(-self.blocks // -(-self.blocks // self.spacing))
+
+    @property
+    def b(self) -> int:
+        """Levels of packing."""
+        return (self.group - 1).bit_length()
+
+    @property
+    def h(self) -> int:
+        """Distance of the outputs of neighbouring blocks after packing."""
+        return self.spacing >> self.b
+
+    @property
+    def packing_elements(self) -> tuple[int, ...]:
+        """Automorphisms of the packing levels, the outermost first."""
+        return tuple(self.params.n // (self.h << level) + 1 for level in range(self.b))
+
+    @property
+    def responses(self) -> int:
+        """Number of response ciphertexts."""
+        return len(self.response_positions)
+
+    @property
+    def response_nbytes(self) -> int:
+        """Bytes of the answer for all n tokens."""
+        return sum(self.params.response_nbytes(places.size) for places in self.response_positions)
+
+    def _row_positions(self) -> tuple[Ints, ...]:
+        """Exponents of the outputs, in order of their rows, for each response ciphertext of one token.
+
+        Blocks are leaves of the packing tree from left to right (bit-reversed residues), so that absent blocks are
+        whole subtrees.
+        """
+        held, places = self.group * self.n_out, bit_reverse(1 << self.b) * self.h
+        rows = [np.arange(min(held, self.f - low)) for low in range(0, self.f, held)]
+        return tuple(row % self.n_out * self.spacing + places[row // self.n_out] for row in rows)
