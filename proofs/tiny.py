@@ -9,6 +9,7 @@ from protocols.boolean import conjoin
 from protocols.broken.homomorphic import sealed_params
 from protocols.compare import drelu, greater_than, less_than
 from protocols.convert import b2a, mux, mux_public
+from protocols.crossing import CrossingPlan, crossing
 from protocols.entry import Case, Entry, Secret
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.linear import linear
@@ -86,6 +87,10 @@ def _homomorphic(plan: LinearPlan | SelectPlan, *secrets: Secret) -> Case:
     )
 
 
+def _crossing(plan: CrossingPlan) -> Case:
+    return Case("2 bits", (_word(R2, 1, 1, 1), _word(R2, 1, 1, 1)), {"plan": plan}, plans=(plan.left, plan.right))
+
+
 def _weight(*shape: int) -> Secret:
     return Secret(R2, shape, SERVER, weight=True)
 
@@ -151,6 +156,7 @@ ENUMERATED: tuple[Entry, ...] = (
     Entry(correlate_ragged, (*(_products(ragged=True, receiver=o) for o in Role), _rows(SERVER))),
     Entry(bit_triples, (_case("left with 2", shape=(1,), right=2),)),
     Entry(linear, (_homomorphic(LinearPlan(_PARAMS, 1, 1, 2), _word(R2, 1, 1), _weight(2, 1)),)),
+    Entry(crossing, (_crossing(CrossingPlan(_PARAMS, 1, 1, 1, 1)),)),
     Entry(
         select_product,
         tuple(

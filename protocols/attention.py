@@ -9,11 +9,12 @@ from typing import Any
 
 from protocols.cleartext.attention import ATTENTION
 from protocols.compare import DIGIT
+from protocols.crossing import CrossingPlan, product, product_cost
 from protocols.he.interface import Addend
 from protocols.he.packing import LinearPlan
 from protocols.he.params import ParamSet
 from protocols.linear import linear
-from protocols.matmul import matmul, swapped
+from protocols.matmul import swapped
 from protocols.sharing import own_share, prepared_share
 from protocols.softmax import softmax
 from protocols.truncate import truncate
@@ -60,7 +61,22 @@ class AttentionPlan:
 
     @property
     def plans(self) -> tuple[LinearPlan, ...]:
-        return self.stacked, self.merging
+        return self.stacked, self.merging, *(plan for plan, _ in self.answers)
+
+    @cached_property
+    def scoring(self) -> CrossingPlan:
+        """Queries times keys."""
+        return CrossingPlan(self.params, self.heads, self.n, self.d // self.heads, self.n)
+
+    @cached_property
+    def mixing(self) -> CrossingPlan:
+        """Shares of attention times values."""
+        return CrossingPlan(self.params, self.heads, self.n, self.n, self.d // self.heads)
+
+    @cached_property
+    def answers(self) -> list[tuple[LinearPlan, int]]:
+        """Responses beside those of the projections: (plan, rows)."""
+        return [answer for part in (self.scoring, self.mixing) if part.pays for answer in part.answers]
 
     @property
     def scores(self) -> Spec:
@@ -108,9 +124,9 @@ def _attention_cost(x: RingArray, mask: object, weights: object, *, plan: Attent
     stacked, part = blank(Spec(ring, (n, 3 * plan.d))), blank(Spec(ring, (heads, n, e)))
     scores = blank(plan.scores)
     cost = linear.declared(x, None, plan=plan.stacked) + truncate.declared(stacked, f=s, w=w)
-    cost += matmul.declared(part, swapped(part)) + truncate.declared(scores, f=s, w=w)
+    cost += product_cost(part, swapped(part), plan.scoring) + truncate.declared(scores, f=s, w=w)
     cost += softmax.declared(scores, s=s, l=l, allowed=plan.allowed, w=w)
-    cost += matmul.declared(scores, part) + truncate.declared(part, f=s, w=w)
+    cost += product_cost(scores, part, plan.mixing) + truncate.declared(part, f=s, w=w)
     return cost + linear.declared(x, None, plan=plan.merging) + truncate.declared(x, f=s, w=w)
 
 
@@ -133,12 +149,12 @@ async def attention(
     stacked = await floor(await linear(p, x, None if weights is None else weights.stacked, plan=plan.stacked))
     parts = stacked.reshape(plan.n, 3, plan.heads, plan.d // plan.heads).transpose(1, 2, 0, 3)
     query, key, value = (parts[i] for i in range(3))
-    scores = await floor(await matmul(p, query, swapped(key)))
+    scores = await floor(await product(p, query, swapped(key), plan.scoring))
     keys = own_share(p, CLIENT, mask, Spec(scores.ring, (plan.n,)))
     scores = scores + keys.reshape(1, 1, plan.n).broadcast(*scores.shape)
     if plan.biased:
         scores = scores + prepared_share(p, SERVER, None if weights is None else weights.bias, plan.scores)
     shares = await softmax(p, scores, s=s, l=l, allowed=plan.allowed, w=plan.w)
-    mixed = await floor(await matmul(p, shares, value))
+    mixed = await floor(await product(p, shares, value, plan.mixing))
     joined = mixed.transpose(1, 0, 2).reshape(plan.n, plan.d)
     return await floor(await linear(p, joined, None if weights is None else weights.merging, plan=plan.merging))

@@ -15,6 +15,7 @@ from protocols.embedding import EmbeddingPlan, EmbeddingWeights, embed
 from protocols.he.interface import Addend, Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
+from protocols.he.service import query_cost
 from protocols.linear import linear
 from protocols.matmul import cross_matmul, local_product
 from protocols.model.config import MoeConfig, MoeWeights
@@ -133,7 +134,7 @@ class EncoderWeights:
         found = [*self.embedding.responses, (self.head, 1)]
         for block in self.blocks:
             experts = block.moe.experts.responses(plan.layer.rows)
-            found += [*block.attention.responses, (block.moe.router, 1), *experts]
+            found += [*block.attention.responses, *plan.attention.answers, (block.moe.router, 1), *experts]
         return found
 
 
@@ -150,7 +151,7 @@ def _prepared_block(prepare: Prepare, plan: EncoderPlan, rest: Iterator[Any]) ->
 
 def query_epsilon(weights: EncoderWeights, plan: EncoderPlan) -> float:
     """Statistical distance that one query costs: all responses of the whole model. For BFV weights."""
-    return float(sum(prepared.epsilon * rows for prepared, rows in weights.responses(plan)))
+    return query_cost(weights.responses(plan))
 
 
 def _norm_public(plan: EncoderPlan) -> dict[str, Any]:

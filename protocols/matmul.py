@@ -16,7 +16,8 @@ from sim.ring import RingArray, ShapeMismatch, Spec, stack
 from sim.role import Role
 
 
-def _check(x: RingArray, y: RingArray) -> None:
+def check_shapes(x: RingArray, y: RingArray) -> None:
+    """Raises ShapeMismatch unless x y is a product of matrices with equal leading axes."""
     if min(x.ndim, y.ndim) < 2 or x.shape[:-2] != y.shape[:-2] or x.shape[-1] != y.shape[-2]:
         raise ShapeMismatch(f"matrix product: expected (..., n, m) and (..., m, r), got {x.shape} and {y.shape}")
 
@@ -69,7 +70,7 @@ async def matmul(p: Party, x: RingArray, y: RingArray) -> RingArray:
     Exact mod 2^l, 2 flights. Per direction and leading index: min(n, r) m l correlated OTs, as many bits of choices and
     n m r l (l + 1) / 2 bits of rows. Raises ShapeMismatch.
     """
-    _check(x, y)
+    check_shapes(x, y)
     rows = _by_rows(x, y)
     left, right = (x, y) if rows else (swapped(y), swapped(x))
     to_client, to_server = await p.gather(

@@ -124,8 +124,9 @@ class ModelRun(Format):
     def answers(self) -> list[tuple[LinearPlan | SelectPlan, int]]:
         """Each kind of homomorphic response: its plan and the rows of one message."""
         plan, rows = self.plan, self.plan.layer.rows
-        linear = [*plan.embedding.plans, *plan.attention.plans, plan.layer.router, plan.head]
-        return [*((p, 1) for p in linear), (plan.layer.up, rows), (plan.layer.down, rows)]
+        attention, experts = plan.attention, (plan.layer.up, plan.layer.down)
+        linear = [*plan.embedding.plans, attention.stacked, attention.merging, plan.layer.router, plan.head]
+        return [*((p, 1) for p in linear), *attention.answers, *((p, rows) for p in experts)]
 
     def absent(self) -> list[Any]:
         """Inputs of a party that runs elsewhere: all of them are its own."""

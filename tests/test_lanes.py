@@ -30,7 +30,7 @@ PRODUCT = Target("select_product", "order R")
 EMBED = Target("embed", "one-hot")  # its weights have an addend
 WHOLE = [target for name in ("attention", "encoder") for target in targets(name)]
 HEAVY = [Target("select_product", "order L"), *targets("select_then_compute"), *WHOLE]
-QUICK = [*OT, *targets("matmul"), Target("mul", "64"), PRODUCT, EMBED]
+QUICK = [*OT, *targets("matmul"), *targets("crossing"), Target("mul", "64"), PRODUCT, EMBED]
 TARGETS = [*QUICK, *(pytest.param(target, marks=pytest.mark.slow) for target in HEAVY)]
 CLASSES = [*QUARTERS, RANDOM]
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocols.he.interface import Plan
-from protocols.he.packing import Layout
+from protocols.he.own import signed_digits
+from protocols.he.packing import Layout, LinearPlan
 from sim.concrete import to_words
 from sim.message import Message
 from sim.party import Party
@@ -27,11 +28,14 @@ Operand = tuple[bytes, Shares]  # one row: its upload, and the server's share
 
 @dataclass(frozen=True)
 class Noted:
-    """A value of the engine's with the operands behind it, by word. weights: signed integers, once they are applied."""
+    """A value of the engine's with the operands behind it, by word. weights: signed integers, once they are applied.
+    fresh: they are words of the server's own, which no other answer meets.
+    """
 
     value: Any
     operands: Mapping[str, Operand]
     weights: Any = None
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Answer:
     weights: Any
     content: bytes
     row: int
+    fresh: bool
 
     def run(self, label: str) -> Run:
         """The row as a run of its own: its uploads, its part of the response `label`, the server's shares."""
@@ -54,7 +59,8 @@ class Answer:
         ]
         part = self.content[self.row * size : (self.row + 1) * size]
         messages.append(Message(SERVER, f"{label}[{self.row}]", scope, 2, BlobSpec("response", size), part))
-        return Run(messages, {word: share[None] for word, (_, share) in sorted(self.operands.items())})
+        own = {word: share[None] for word, (_, share) in sorted(self.operands.items())}
+        return Run(messages, own, self.weights if self.fresh else None)
 
 
 class Watch:
@@ -63,7 +69,7 @@ class Watch:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self.answers: list[Answer] = []
-        self._weights: list[tuple[Any, Any]] = []
+        self._weights: list[tuple[Any, Any, bool]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -73,7 +79,7 @@ class Watch:
 
         def noting(plan: Plan, weights: Any) -> Any:
             made = prepare(plan, weights)
-            self._weights.append((made, weights))
+            self._weights.append((made, weights, False))
             return made
 
         return noting
@@ -92,14 +98,19 @@ class Watch:
         products = self._engine.linear(plan, [a.value for a in x])
         return [Noted(product, {"x": a.operands[""]}) for product, a in zip(products, x, strict=True)]
 
+    def own(self, plan: LinearPlan, y: RingArray) -> Any:
+        made = self._engine.own(plan, y)
+        self._weights.append((made, signed_digits(plan, to_words(y)), True))
+        return made
+
     def apply(self, plan: Plan, weights: Any, rows: Sequence[Noted]) -> list[Noted]:
         results = self._engine.apply(plan, weights, [row.value for row in rows])
-        raw = next(integers for made, integers in self._weights if made is weights)
-        return [Noted(result, row.operands, raw) for result, row in zip(results, rows, strict=True)]
+        raw, fresh = next((integers, fresh) for made, integers, fresh in self._weights if made is weights)
+        return [Noted(result, row.operands, raw, fresh) for result, row in zip(results, rows, strict=True)]
 
     def respond(self, p: Party, rows: Sequence[Noted], mask: RingArray, plan: Plan) -> bytes:
         content: bytes = self._engine.respond(p, [row.value for row in rows], mask, plan)
-        self.answers += [Answer(plan, row.operands, row.weights, content, i) for i, row in enumerate(rows)]
+        self.answers += [Answer(plan, row.operands, row.weights, content, i, row.fresh) for i, row in enumerate(rows)]
         return content
 
 
@@ -118,13 +129,15 @@ def watched(session: Session) -> Iterator[Watch]:
 def evidence_of(
     watch: Watch, plans: tuple[Plan, ...], session: Session, executions: Sequence[Execution], secret: Any
 ) -> Iterator[Evidence]:
-    """One complete evidence for every plan and matrix. Raises UnreadableTranscript where the wire has other bytes."""
+    """One complete evidence for every plan and matrix, and for every plan of fresh matrices. Raises
+    UnreadableTranscript where the wire has other bytes.
+    """
     labels = {m.payload: m.label for e in executions for m in e.messages if getattr(m.spec, "kind", "") == "response"}
-    groups: dict[tuple[Plan, int], list[Answer]] = {}
+    groups: dict[tuple[Plan, int | None], list[Answer]] = {}
     for answer in watch.answers:
         if answer.content not in labels:
             raise UnreadableTranscript("a response of the server's engine is not on the wire: the text altered it")
-        groups.setdefault((answer.plan, id(answer.weights)), []).append(answer)
-    for (plan, _), answers in groups.items():
+        groups.setdefault((answer.plan, None if answer.fresh else id(answer.weights)), []).append(answer)
+    for (plan, matrix), answers in groups.items():
         runs = [answer.run(labels[answer.content]) for answer in answers]
-        yield Evidence(plan, session.setup.messages, runs, secret, answers[0].weights, plans)
+        yield Evidence(plan, session.setup.messages, runs, secret, matrix and answers[0].weights, plans)

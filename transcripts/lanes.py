@@ -123,8 +123,14 @@ class LaneEngine:
                     row[lane] = next(results)
         return found
 
-    def admit(self, responses: Sequence[tuple[LaneWeights, int]]) -> None:
-        self._engine.admit([(one, n * len(lanes)) for weights, n in responses for one, lanes in weights.groups])
+    def own(self, plan: LinearPlan, y: RingArray) -> LaneWeights:
+        rows = self._lanes.split(y)
+        return LaneWeights(tuple((self._engine.own(plan, row), (lane,)) for lane, row in enumerate(rows)))
+
+    def admit(self, responses: Sequence[tuple[LaneWeights | LinearPlan, int]]) -> None:
+        every = tuple(range(self._lanes.lanes))
+        groups = ((x.groups if isinstance(x, LaneWeights) else ((x, every),), n) for x, n in responses)
+        self._engine.admit([(one, n * len(lanes)) for found, n in groups for one, lanes in found])
 
     def respond(self, p: Party, rows: Sequence[list[Any]], mask: RingArray, plan: Plan) -> Blob:
         each = zip(self._each(p), zip(*rows, strict=True), self._lanes.split(mask), strict=True)

@@ -65,6 +65,7 @@ CONTRACTS: dict[str, Contract] = {
     "select_then_compute": Contract(select_then_compute, hidden_range),
     "moe_layer": Contract(lambda x, residual, *weights, plan: moe(x, residual, *flat(weights), plan=plan)),
     "embed": Contract(embed),
+    "crossing": Contract(lambda x, y, **_: matmul(x, y)),
     "attention": Contract(attention, scores_range),
     "encoder": Contract(encoder),
     "plaintext_routing": Contract(moe),

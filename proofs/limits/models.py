@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 
 from proofs.limits.plans import Use, decryption, flooding, plaintext_modulus, squared_norm
 from proofs.limits.row import Bound
 from protocols.embedding import ONE_HOT, VALUES
 from protocols.encoder import EncoderPlan
+from protocols.he.own import own_norm
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.model.config import MoeConfig
@@ -51,6 +53,7 @@ def model_uses(params: ParamSet, name: str) -> tuple[Use, ...]:
             use(plan.layer.router, 1, [block.moe.router for block in blocks]),
             use(plan.attention.stacked, 1, [block.stacked for block in blocks]),
             use(plan.attention.merging, 1, [block.merging for block in blocks]),
+            *(Use(at, rows, Fraction(own_norm(at))) for at, rows in plan.attention.answers),
         ]
     return (*found, use(plan.head, 1, [words.head]))
 

@@ -10,7 +10,7 @@ from protocols.broken.fault import PITFALL, R2, R64, SCHEDULE, TINY_CASE, Fault,
 from protocols.cleartext.attention import MATRIX_PRODUCT
 from protocols.compare import drelu
 from protocols.entry import Case, Secret
-from protocols.matmul import local_product
+from protocols.matmul import cross_matmul, local_product
 from protocols.sharing import own_share, reveal
 from sim.functionality import Functionality
 from sim.party import Party
@@ -32,6 +32,24 @@ BLOCKS: list[Fault] = []
 async def pattern_opened(p: Party, weights: RingArray, values: RingArray) -> RingArray:
     """Which token attends to which tells what the tokens are."""
     return local_product(await reveal(p, weights), values)
+
+
+@planted(
+    BLOCKS,
+    "the client sends its share of one factor in clear, to save an upload",
+    PITFALL,
+    MATRIX_PRODUCT,
+    shared((2, 2), (2, 3), tiny=((1, 1), (1, 1))),
+    server=True,
+)
+async def factor_told(p: Party, x: RingArray, y: RingArray) -> RingArray:
+    """The server then holds the factor, and the product needs one cross term in place of two."""
+    theirs = await tell(p, "factor", y if p.role is CLIENT else None, y.spec)
+    if p.role is CLIENT:
+        return await cross_matmul(p, x, None, receiver=CLIENT, left=x.spec, right=y.spec)
+    whole = y + theirs
+    crossed = await cross_matmul(p, None, whole, receiver=CLIENT, left=x.spec, right=y.spec)
+    return crossed + local_product(x, whole)
 
 
 def _masked(scores: Any, mask: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from protocols.attention import AttentionPlan, AttentionWeights, attention
 from protocols.catalog.examples import R64, owned
 from protocols.catalog.layers import TINY, matrix, state
+from protocols.crossing import CrossingPlan, crossing
 from protocols.embedding import ONE_HOT, ROWS, VALUES, EmbeddingPlan, EmbeddingWeights, embed
 from protocols.encoder import CLASS, LOGITS, EncoderPlan, EncoderWeights, encoder
 from protocols.entry import DECLARED, Case, Entry, Secret
@@ -29,6 +30,11 @@ def _embedding_case(inputs: str, n: int, features: int, d: int) -> Case:
         plans=(plan.product,),
         prepare=lambda p, w: EmbeddingWeights.prepare(p, plan, w),
     )
+
+
+def _crossing_case(name: str, plan: CrossingPlan) -> Case:
+    secrets = (Secret(R64, (plan.rows, plan.n, plan.m)), Secret(R64, (plan.rows, plan.m, plan.r)))
+    return Case(name, secrets, {"plan": plan}, plans=(plan.left, plan.right))
 
 
 def _attention_case(name: str, plan: AttentionPlan) -> Case:
@@ -70,6 +76,13 @@ MODELS: tuple[Entry, ...] = (
             _embedding_case(ONE_HOT, 2, 8, 3),
             _embedding_case(VALUES, 2, 3, 4),
             _embedding_case(ROWS, 2, 3, 3),
+        ),
+    ),
+    Entry(
+        crossing,
+        (
+            _crossing_case("two of 2 by 3", CrossingPlan(TINY, 2, 2, 3, 2)),
+            _crossing_case("row by matrix", CrossingPlan(TINY, 1, 1, 2, 3)),
         ),
     ),
     Entry(

@@ -32,7 +32,8 @@ def placed(layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> tupl
     positions = layout.positions(ciphertext)
     first = ciphertext * layout.per_ciphertext
     values = share.reshape(layout.tokens, -1)[first: first + positions.shape[0]]
-    return positions.reshape(-1), encode(np.ascontiguousarray(values).reshape(-1), layout.scale, basis)
+    words = np.concatenate([values << np.uint64(layout.digit_bits * i) for i in range(layout.digits)], axis=1)
+    return positions.reshape(-1), encode(words.reshape(-1), layout.scale, basis)
 
 
 def encoded(layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> Floats:

@@ -53,9 +53,12 @@ class Engine(Protocol):
     def apply(self, plan: Plan, weights: Any, rows: Sequence[Any]) -> list[Any]:
         """Server: the prepared weights applied to every row."""
 
+    def own(self, plan: LinearPlan, y: RingArray) -> Any:
+        """Server: words of its own, (f, d) over Z_{2^l}, as the weights of a plan with digits."""
+
     def admit(self, responses: Sequence[tuple[Any, int]]) -> None:
         """Server: refuse a query that would exceed the session's budget, given as (prepared weights, rows) of all its
-        responses, before the first of them leaves."""
+        responses, before the first of them leaves. For words of its own their plan stands for them."""
 
     def respond(self, p: Party, rows: Sequence[Any], mask: RingArray, plan: Plan) -> Any:
         """Server: the content of the response, each row plus its mask, re-randomised and flooded."""

@@ -23,6 +23,7 @@ class Layout:
 
     shape: shape of the share. scale: words are encoded at q0 / 2^scale. Entry j of token k sits at exponent
     offsets[k mod per_ciphertext] + (j mod chunk) * stride + (j div chunk) * step of ciphertext k div per_ciphertext.
+    digits: how often the words of a token go up, one after the other, each time multiplied by 2^digit_bits more.
     """
 
     params: ParamSet
@@ -32,6 +33,8 @@ class Layout:
     stride: int
     step: int
     offsets: tuple[int, ...] = (0,)
+    digits: int = 1
+    digit_bits: int = 0
 
     @property
     def per_ciphertext(self) -> int:
@@ -54,9 +57,9 @@ class Layout:
         return self.count * self.params.ciphertext_nbytes()
 
     def positions(self, ciphertext: int) -> Ints:
-        """Exponents [tokens held, length] of the entries held by one ciphertext."""
+        """Exponents [tokens held, digits * length] of the entries held by one ciphertext."""
         held = min(self.per_ciphertext, self.tokens - ciphertext * self.per_ciphertext)
-        places, j = np.array(self.offsets[:held])[:, None], np.arange(self.shape[-1])[None, :]
+        places, j = np.array(self.offsets[:held])[:, None], np.arange(self.shape[-1] * self.digits)[None, :]
         return places + j % self.chunk * self.stride + j // self.chunk * self.step
 
 

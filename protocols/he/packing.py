@@ -20,6 +20,7 @@ class LinearPlan(Plan):
 
     tokens: how many to a ciphertext; 0: as many as fit with all their outputs, so that nothing need be packed. More of
     them leave room for fewer outputs of each, in more blocks: merged where there are Galois keys, else more responses.
+    digits: W is words of the server's own (see `protocols.he.own`), in so many digits of digit_bits each.
     """
 
     params: ParamSet
@@ -27,6 +28,7 @@ class LinearPlan(Plan):
     d: int
     f: int
     tokens: int = 0
+    digits: int = 1
 
     def __post_init__(self) -> None:
         if min(self.n, self.d, self.f) < 1:
@@ -49,13 +51,23 @@ class LinearPlan(Plan):
     @property
     def spacing(self) -> int:
         """G: distance of neighbouring outputs."""
-        return next_pow2(self.d)
+        return next_pow2(self.columns)
+
+    @property
+    def columns(self) -> int:
+        """Columns of the weights: a word has one for each digit."""
+        return self.d * self.digits
+
+    @property
+    def digit_bits(self) -> int:
+        """Bits of a digit."""
+        return -(-self.params.ring_bits // self.digits)
 
     @classmethod
-    def fewest_bytes(cls, params: ParamSet, n: int, d: int, f: int) -> "LinearPlan":
+    def fewest_bytes(cls, params: ParamSet, n: int, d: int, f: int, digits: int = 1) -> "LinearPlan":
         """The plan whose uploads and responses are shortest; of equals the one with the fewest blocks."""
-        most = min(n, max(1, params.n // next_pow2(d)))
-        plans = [cls(params, n, d, f, tokens) for tokens in range(most + 1)]
+        most = min(n, max(1, params.n // next_pow2(d * digits)))
+        plans = [cls(params, n, d, f, tokens, digits) for tokens in range(most + 1)]
         return min(plans, key=lambda plan: (plan.operand("x").nbytes + plan.response_nbytes, plan.blocks))
 
     @property
@@ -84,11 +96,12 @@ class LinearPlan(Plan):
         if word != "x":
             raise ValueError(f"operand of a linear plan: expected 'x', came {word!r}")
         scale = self.params.ring_bits + self.b
-        return Layout(self.params, (self.n, self.d), scale, self.d, 1, 0, self.places)
+        width = self.digit_bits if self.digits > 1 else 0
+        return Layout(self.params, (self.n, self.d), scale, self.columns, 1, 0, self.places, self.digits, width)
 
     def chunks(self) -> list[Chunk]:
         """The one weight chunk."""
-        return [Chunk(slice(0, 1), slice(0, self.d))]
+        return [Chunk(slice(0, 1), slice(0, self.columns))]
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,11 @@ class Plan(ABC):
         """The weight chunks in the order of the operand ciphertexts."""
 
     @property
+    def columns(self) -> int:
+        """Columns of the weights."""
+        return self.d
+
+    @property
     def a(self) -> int:
         """Levels of oblivious expansion."""
         return 0

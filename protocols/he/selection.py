@@ -137,8 +137,8 @@ class SelectPlan(Plan):
         return tuple(self.params.n // (self.step << level) + 1 for level in range(self.a))
 
     def operand(self, word: str) -> Layout:
-        """Layout of the upload "t" (share of shape [n, experts]) or "x" ([n, d]), vectors for n = 1; the expanded one is
-        scaled 2^a lower.
+        """Layout of the upload "t" (share of shape [n, experts]) or "x" ([n, d]), vectors for n = 1; the expanded one
+        is scaled 2^a lower.
         """
         scale = self.params.ring_bits + self.depth
         if word == "t":

@@ -90,8 +90,8 @@ def prepare(plan: Plan, values: PackedWeights) -> Weights:
     """
     if isinstance(plan, LinearPlan) and values.ndim == 2:
         values = values[None]
-    if values.shape != (plan.experts, plan.f, plan.d) or not np.issubdtype(values.dtype, np.signedinteger):
-        raise ShapeMismatch(f"weights: expected signed integers of shape {(plan.experts, plan.f, plan.d)}, "
+    if values.shape != (plan.experts, plan.f, plan.columns) or not np.issubdtype(values.dtype, np.signedinteger):
+        raise ShapeMismatch(f"weights: expected signed integers of shape {(plan.experts, plan.f, plan.columns)}, "
                             f"came {values.dtype} of shape {values.shape}")
     rows = np.zeros(plan.f)
     for expert in values:

@@ -8,7 +8,7 @@ refuses the response that would exceed the budget.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from protocols.he.client import ClientKeys, Draw
 from protocols.he.interface import Addend, Plan
 from protocols.he.noise import EpsilonBudget
+from protocols.he.own import own_report, own_weights
 from protocols.he.packing import Layout, LinearPlan, SelectPlan, key_set
 from protocols.he.server import Operand, Product, Result, ServerKeys, Weights, prepare
 from sim.concrete import from_words, to_words
@@ -26,6 +27,12 @@ from sim.role import CLIENT
 from sim.wire import Blob, BlobSpec
 
 DEFAULT_BUDGET = 2.0**-30
+
+
+def query_cost(responses: Iterable[tuple[Weights | LinearPlan, int]]) -> float:
+    """Statistical distance of responses, given as (prepared weights, rows); a plan: of words of the server's own."""
+    found = ((own_report(x) if isinstance(x, LinearPlan) else x, rows) for x, rows in responses)
+    return float(sum(one.epsilon * rows for one, rows in found))
 
 
 def _draw(p: Party, row: int) -> Draw:
@@ -81,9 +88,12 @@ class BfvServer:
     def apply(self, plan: Plan, weights: Weights, rows: Sequence[Product]) -> list[Masked]:
         return [Masked(result, weights.epsilon) for result in self.keys.apply(plan, weights, rows)]
 
-    def admit(self, responses: Sequence[tuple[Weights, int]]) -> None:
+    def own(self, plan: LinearPlan, y: RingArray) -> Weights:
+        return own_weights(plan, to_words(y))
+
+    def admit(self, responses: Sequence[tuple[Weights | LinearPlan, int]]) -> None:
         """Raises EpsilonExhausted, and spends nothing, if these responses together would exceed the budget."""
-        self.budget.admit(sum(weights.epsilon * rows for weights, rows in responses))
+        self.budget.admit(query_cost(responses))
 
     def respond(self, p: Party, rows: Sequence[Masked], mask: RingArray, plan: Plan) -> bytes:
         """Raises EpsilonExhausted before anything leaves, if the session's budget would be exceeded."""

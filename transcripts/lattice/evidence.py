@@ -65,10 +65,14 @@ class KeyRow:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its messages in canonical order, and the server's shares of the operands, word by word, (rows, ..)."""
+    """One run: its messages in canonical order, and the server's shares of the operands, word by word, (rows, ..).
+
+    weights: those of this run alone, as `prepare` takes them, where others have other ones.
+    """
 
     messages: Sequence[Message]
     own: Mapping[str, Shares] = field(default_factory=dict)
+    weights: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +92,8 @@ class Evidence:
     @property
     def complete(self) -> bool:
         """Whether responses can be computed again: the weights and the server's shares are known."""
-        return self.weights is not None and all(run.own for run in self.runs)
+        known = self.weights is not None
+        return all(run.own and (known or run.weights is not None) for run in self.runs)
 
     @cached_property
     def keys(self) -> KeySet:
@@ -172,8 +177,9 @@ class Evidence:
     @cached_property
     def plain_results(self) -> list[Floats]:
         """Per response: the ciphertext [2, q1 limbs, N] before it was randomised, in coefficients."""
-        weights = prepare(self.plan, self.weights)
-        return [part for run in self.runs for part in self._results(run, weights)]
+        shared = None if self.weights is None else prepare(self.plan, self.weights)
+        prepared = (shared if run.weights is None else prepare(self.plan, run.weights) for run in self.runs)
+        return [part for run, weights in zip(self.runs, prepared, strict=True) for part in self._results(run, weights)]
 
     def _results(self, run: Run, weights: Any) -> Iterator[Floats]:
         plan, keys = self.plan, self.server_keys

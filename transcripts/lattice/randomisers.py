@@ -122,7 +122,8 @@ def recovered(evidence: Evidence) -> list[Finding]:
     reduction of the same kind.
     """
     plan, blind = evidence.plan, "more weights than this reduction is run on; harder instances need more of the same"
-    small = isinstance(plan, LinearPlan) and plan.f * plan.d <= MOST_UNKNOWNS and plan.responses == 1 and not plan.b
+    small = isinstance(plan, LinearPlan) and plan.f * plan.columns <= MOST_UNKNOWNS and not plan.b
+    small = small and plan.responses == 1 and evidence.weights is not None
     found = []
     for claim, responses, needed in (
         ("the weights follow from one response", (0,), 1),
