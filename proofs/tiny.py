@@ -88,7 +88,7 @@ def _homomorphic(plan: LinearPlan | SelectPlan, *secrets: Secret) -> Case:
 
 
 def _crossing(plan: CrossingPlan) -> Case:
-    return Case("2 bits", (_word(R2, 1, 1, 1), _word(R2, 1, 1, 1)), {"plan": plan}, plans=(plan.left, plan.right))
+    return Case("2 bits", (_word(R2, 1, 1, 1), _word(R2, 1, 1, 1)), {"plan": plan}, plans=plan.plans)
 
 
 def _weight(*shape: int) -> Secret:

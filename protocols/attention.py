@@ -61,6 +61,7 @@ class AttentionPlan:
 
     @property
     def plans(self) -> tuple[LinearPlan, ...]:
+        """Those with weights, then the others."""
         return self.stacked, self.merging, *(plan for plan, _ in self.answers)
 
     @cached_property

@@ -41,6 +41,10 @@ class CrossingPlan:
         return crossing_plan(self.params, self.r, self.m, self.n)
 
     @property
+    def plans(self) -> tuple[LinearPlan, ...]:
+        return self.left, self.right
+
+    @property
     def answers(self) -> list[tuple[LinearPlan, int]]:
         """What one product answers: (plan, rows)."""
         return [(self.left, self.rows), (self.right, self.rows)]

@@ -88,7 +88,9 @@ class EncoderPlan:
 
     @property
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
-        return *self.embedding.plans, *self.attention.plans, *self.layer.plans, self.head
+        """Those with weights, then the others."""
+        stacked, merging, *others = self.attention.plans
+        return *self.embedding.plans, stacked, merging, *self.layer.plans, self.head, *others
 
     @property
     def states(self) -> Spec:

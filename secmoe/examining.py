@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from protocols.attention import AttentionPlan
+from protocols.crossing import CrossingPlan
 from protocols.embedding import EmbeddingPlan
 from protocols.encoder import EncoderPlan
 from protocols.entry import Case
 from protocols.he.interface import Addend
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, ParamSet
+from protocols.he.selection import selection
 from protocols.moe import LayerPlan
 from secmoe.result_file import Json
 from transcripts.finding import LEAK, NO_LEAK, NOTHING_TESTED, Finding
@@ -27,7 +29,7 @@ from transcripts.verdicts import Suspect, Verdict
 
 RUNS = 2  # of a session on the same inputs, and as many on others: what repeats shows in two
 DEFAULT_SET = "P64s"
-COMPOSED = LayerPlan | EmbeddingPlan | AttentionPlan | EncoderPlan
+COMPOSED = LayerPlan | EmbeddingPlan | AttentionPlan | EncoderPlan | CrossingPlan
 
 
 @dataclass(frozen=True)
@@ -98,19 +100,16 @@ def examined(target: Target, seed: str, own_set: bool) -> Examination | None:
 
 def moved(case: Case, params: ParamSet) -> Case:
     """The same call at another parameter set of the same ring and format."""
-    selections = [plan for plan in case.plans if isinstance(plan, SelectPlan)]
-    bare = [SelectPlan(params, plan.order, plan.experts, plan.d, plan.f) for plan in selections]
-    levels = max((plan.b for plan in bare), default=0)
-
     def there(value: Any) -> Any:
         if isinstance(value, SelectPlan):
-            return SelectPlan(params, value.order, value.experts, value.d, value.f, levels)
+            return selection(params, value.order, value.experts, value.d, value.f, value.n)
         return replace(value, params=params) if isinstance(value, LinearPlan | Addend | COMPOSED) else value
 
     public = {name: there(value) for name, value in case.public.items()}
-    # A composed plan chooses its parts by its parameters: as many tokens to a ciphertext as fit, for one.
+    # A composed plan chooses its parts by its parameters: as many tokens to a ciphertext as fit, for one. Those that it
+    # has at one set only come last, and no weights are prepared for them.
     whole = [name for name, value in public.items() if isinstance(value, COMPOSED)]
-    parts = {old: new for name in whole for old, new in zip(case.public[name].plans, public[name].plans, strict=True)}
+    parts = {old: new for name in whole for old, new in zip(case.public[name].plans, public[name].plans, strict=False)}
 
     def prepare(prepare: Callable[[Any, Any], Any], weights: Any) -> Any:
         if case.prepare is None:

@@ -14,7 +14,8 @@ from protocols.he.client import ClientKeys, Draw
 from protocols.he.ntt import Floats, Ints
 from protocols.he.packing import LinearPlan, Plan, SelectPlan, key_set
 from protocols.he.ring_q import Basis
-from protocols.he.server import Operand, Product, ServerKeys, prepare
+from protocols.he.server import Operand, Product, ServerKeys
+from protocols.he.weights import prepare
 
 Weights = NDArray[np.signedinteger]
 _scopes = itertools.count()

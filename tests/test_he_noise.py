@@ -19,7 +19,8 @@ from protocols.he.packing import LinearPlan, Plan, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
 from protocols.he.ring_q import Basis
 from protocols.he.sampling import flooding_bound
-from protocols.he.server import Operand, prepare
+from protocols.he.server import Operand
+from protocols.he.weights import prepare
 from tests.he_support import Session, fresh_draw, largest_noise, words
 
 SLACK = 3.0  # bits by which a bound may exceed the largest measured error

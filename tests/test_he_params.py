@@ -18,6 +18,7 @@ from protocols.he.params import (
     ntt_primes,
     param_set,
 )
+from protocols.he.selection import selection, spread
 
 ALL = [*PARAM_SETS.values(), INSECURE_TEST]
 
@@ -111,6 +112,42 @@ shapes = st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 300))
 @given(st.sampled_from(ALL), st.sampled_from("RL"), shapes)
 def test_layouts_of_a_select_plan_do_not_collide(params: ParamSet, order: str, shape: tuple[int, int, int]) -> None:
     _check_layouts(SelectPlan(params, order, *shape), ("t", "x"))
+
+
+def test_the_numbers_of_a_ciphertexts_tokens_hold_no_progression() -> None:
+    chosen = spread(64)
+    assert chosen[:8] == (0, 1, 3, 4, 9, 10, 12, 13)
+    sums = [(a + b, a == b) for a in chosen for b in chosen]
+    assert not {total for total, own in sums if own} & {total for total, own in sums if not own}
+
+
+@given(st.sampled_from(ALL), st.sampled_from("RL"), shapes, st.integers(1, 40))
+def test_tokens_side_by_side_have_windows_of_their_own(
+    params: ParamSet, order: str, shape: tuple[int, int, int], n: int
+) -> None:
+    """Every exponent that a product of another pair of tokens can reach is outside the windows that are answered."""
+    experts, d, f = shape
+    try:
+        up, down = (selection(params, order, experts, *sizes, n) for sizes in ((d, f), (f, d)))
+    except ShapeDoesNotFit:
+        return
+    assert up.operand("t") == down.operand("t") and up.tokens == down.tokens
+    for plan in (up, down):
+        assert plan.n == (n if plan.tokens > 1 else 1)
+        _check_layouts(plan, ("t", "x"))
+        if plan.tokens > 1:
+            assert plan.params.galois or plan.responses == plan.operand("x").count
+            _check_windows(plan)
+
+
+def _check_windows(plan: SelectPlan) -> None:
+    window, tokens = plan.window, range(plan.tokens)
+    assert plan.spacing * plan.n_out <= window and 2 * plan.offsets[-1] + window <= plan.params.n
+    own = {plan.offsets[i] + plan.offsets[i] for i in tokens}
+    others = {plan.offsets[i] + plan.offsets[j] for i in tokens for j in tokens if i != j}
+    assert own == set(plan.places) and not own & others and all(place % window == 0 for place in own | others)
+    last = plan.experts - 1 + (plan.d - 1) * plan.stride  # the farthest product of a selector and a vector
+    assert last < plan.spacing
 
 
 @given(st.sampled_from(ALL), st.integers(1, 9), st.integers(1, 200), st.integers(1, 300))

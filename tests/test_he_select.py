@@ -19,7 +19,8 @@ from protocols.he.ntt import Ints, Tables
 from protocols.he.packing import LinearPlan, Plan, SelectPlan, key_set
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
 from protocols.he.ring_q import Ring, ring_for
-from protocols.he.server import MissingKey, ServerKeys, prepare
+from protocols.he.server import MissingKey, ServerKeys
+from protocols.he.weights import prepare
 from tests.he_support import Session, expected, fresh_draw, session, words
 
 P64TINY, P32TINY = PARAM_SETS["P64tiny"], PARAM_SETS["P32tiny"]

@@ -36,7 +36,7 @@ from protocols.he.noise import EpsilonBudget, NoiseReport, WeightsOutOfBound, la
 from protocols.he.packing import LinearPlan, Plan, SelectPlan
 from protocols.he.params import INSECURE_TEST
 from protocols.he.sampling import ERROR_ETA
-from protocols.he.server import Weights, prepare
+from protocols.he.weights import Weights, prepare
 from protocols.model.config import MoeConfig
 from protocols.moe import LayerPlan
 from tests.he_support import Session, expected, fresh_draw, words

@@ -21,8 +21,8 @@ from proofs.limits.security import ASSUMPTION
 from protocols.he.noise import WeightsOutOfBound, largest_norm, noise_report
 from protocols.he.packing import LinearPlan, Plan, SelectPlan, ShapeDoesNotFit
 from protocols.he.params import ParamSet
-from protocols.he.server import prepare
 from protocols.he.service import DEFAULT_BUDGET
+from protocols.he.weights import prepare
 from protocols.model.config import MoeConfig
 from protocols.model.fixed_point import FixedPoint, quantise
 from protocols.model.store import load_model

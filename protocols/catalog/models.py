@@ -34,7 +34,7 @@ def _embedding_case(inputs: str, n: int, features: int, d: int) -> Case:
 
 def _crossing_case(name: str, plan: CrossingPlan) -> Case:
     secrets = (Secret(R64, (plan.rows, plan.n, plan.m)), Secret(R64, (plan.rows, plan.m, plan.r)))
-    return Case(name, secrets, {"plan": plan}, plans=(plan.left, plan.right))
+    return Case(name, secrets, {"plan": plan}, plans=plan.plans)
 
 
 def _attention_case(name: str, plan: AttentionPlan) -> Case:

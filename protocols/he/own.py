@@ -14,7 +14,7 @@ from protocols.he.bfv import Shares
 from protocols.he.noise import NoiseReport, WeightsOutOfBound, check_weights
 from protocols.he.packing import LinearPlan, ShapeDoesNotFit
 from protocols.he.params import ParamSet
-from protocols.he.server import Weights
+from protocols.he.weights import Weights
 
 _MOST_DIGITS = 4
 

@@ -19,13 +19,13 @@ from protocols.he.bits import MalformedMessage, pack, packed_nbytes, unpack
 from protocols.he.buffers import empty
 from protocols.he.client import Draw, ShapeMismatch, check_share, placed
 from protocols.he.merging import Packer
-from protocols.he.noise import NoiseReport, check_weights, flood_target
+from protocols.he.noise import flood_target
 from protocols.he.ntt import Floats
 from protocols.he.packing import KeySet, Layout, LinearPlan, Plan, SelectPlan
 from protocols.he.ring_q import Basis, Ring, ring_for
 from protocols.he.sampling import SEED_NBYTES, error, flooding, ternary, uniform_residues
+from protocols.he.weights import Weights
 
-PackedWeights = NDArray[np.signedinteger]
 _CHUNKS = 6  # weight polynomials summed before one reduction: their products stay below 0.75 p each
 Unit = tuple[Floats, Floats | None]  # operand ciphertexts, and the factor of order L
 
@@ -68,38 +68,6 @@ class Result:
     """Ciphertexts of one product at q1, transformed, one for each response; they must not leave without `respond`."""
 
     parts: tuple[Floats, ...] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The server's checked weight matrices [experts, f, d] and the noise they cause."""
-
-    plan: Plan
-    values: PackedWeights = field(repr=False)
-    report: NoiseReport
-
-    @property
-    def epsilon(self) -> float:
-        """Statistical distance of one answer (all outputs of the plan) from a noise-free one."""
-        return self.report.epsilon
-
-
-def prepare(plan: Plan, values: PackedWeights) -> Weights:
-    """Check signed integer weights [experts, f, d] ([f, d] for a linear plan) against the noise bound. Raises
-    WeightsOutOfBound.
-    """
-    if isinstance(plan, LinearPlan) and values.ndim == 2:
-        values = values[None]
-    if values.shape != (plan.experts, plan.f, plan.columns) or not np.issubdtype(values.dtype, np.signedinteger):
-        raise ShapeMismatch(f"weights: expected signed integers of shape {(plan.experts, plan.f, plan.columns)}, "
-                            f"came {values.dtype} of shape {values.shape}")
-    rows = np.zeros(plan.f)
-    for expert in values:
-        real = expert.astype(np.float64)
-        rows += np.einsum("ij,ij->i", real, real)
-    blocks = [float(rows[low: low + plan.n_out].sum()) for low in range(0, plan.f, plan.n_out)]
-    largest = max(abs(int(values.max())), abs(int(values.min())))
-    return Weights(plan, values, check_weights(plan, max(blocks) * plan.factor**2, largest))
 
 
 def _add_share(c0: Floats, layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> None:
@@ -245,12 +213,12 @@ class ServerKeys:
         ring, engine = self.ring, self.ring.engine
         basis = ring.q0 if plan.order == "L" else ring.q1
         totals = [np.zeros((2, basis.size, ring.n)) for _ in units]
-        rows, chunks = slice(block * plan.n_out, (block + 1) * plan.n_out), plan.chunks()
+        rows, chunks = weights.values[:, block * plan.n_out : (block + 1) * plan.n_out], plan.chunks()
         for low in range(0, len(chunks), _CHUNKS):
             batch = chunks[low: low + _CHUNKS]
             polynomials = empty(len(batch), ring.n)
             for polynomial, chunk in zip(polynomials, batch, strict=True):
-                chosen = weights.values[chunk.experts, rows, chunk.columns]
+                chosen = rows[chunk.experts, :, chunk.columns]
                 engine.place_weights(polynomial, chosen, plan.stride, plan.spacing, plan.factor)
             operands = [unit[low: low + _CHUNKS] for unit, _ in units]
             engine.weight_products(totals, polynomials, operands, basis.limbs)

@@ -12,14 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
-
 from protocols.he.client import ClientKeys, Draw
 from protocols.he.interface import Addend, Plan
 from protocols.he.noise import EpsilonBudget
 from protocols.he.own import own_report, own_weights
 from protocols.he.packing import Layout, LinearPlan, SelectPlan, key_set
-from protocols.he.server import Operand, Product, Result, ServerKeys, Weights, prepare
+from protocols.he.server import Operand, Product, Result, ServerKeys
+from protocols.he.weights import Weights, prepare
 from sim.concrete import from_words, to_words
 from sim.party import Party
 from sim.ring import Ring, RingArray, Spec, stack
@@ -112,7 +111,7 @@ class HeService:
         self.keys = key_set(self.params, plans)
         self.budget = budget
 
-    def prepare(self, plan: Plan | Addend, weights: NDArray[Any]) -> Any:
+    def prepare(self, plan: Plan | Addend, weights: Any) -> Any:
         """The server's weights for a plan, signed integers (f, d) or (E, f, d), checked against the noise bound; or its
         addend, as words."""
         if isinstance(plan, Addend):

@@ -20,7 +20,8 @@ from protocols.he.ntt import Floats, Ints
 from protocols.he.packing import KeySet, LinearPlan, SelectPlan, key_set
 from protocols.he.ring_q import Basis, Ring, ring_for
 from protocols.he.sampling import SEED_NBYTES, uniform_residues
-from protocols.he.server import Result, ServerKeys, prepare
+from protocols.he.server import Result, ServerKeys
+from protocols.he.weights import prepare
 from sim.message import Message
 
 Shares = NDArray[np.uint64]
