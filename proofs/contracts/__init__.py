@@ -77,9 +77,9 @@ CONTRACTS: dict[str, Contract] = {
     "attention": Contract(attention, scores_range),
     "cross_attention": Contract(cross_attention, crossed_scores_range),
     "encoder": Contract(encoder),
-    "block": Contract(blocks.block),
-    "decoder_block": Contract(blocks.decoder_block),
-    "next_token": Contract(blocks.next_token),
+    "block": Contract(blocks.block, blocks.block_range),
+    "decoder_block": Contract(blocks.decoder_block, blocks.decoder_block_range),
+    "next_token": Contract(blocks.next_token, blocks.next_token_range),
     "plaintext_routing": Contract(moe),
 }
 ONE_ULP_CONTRACT = Contract(one_ulp)

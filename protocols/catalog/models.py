@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from protocols.attention import AttentionPlan, AttentionWeights, attention, cross_attention
 from protocols.blocks import BlockPlan, BlockWeights, block, decoder_block
-from protocols.catalog.examples import R64, owned
+from protocols.catalog.examples import R64, owned, word
 from protocols.catalog.layers import TINY, matrix, state
 from protocols.embedding import ONE_HOT, ROWS, VALUES, EmbeddingPlan, EmbeddingWeights, embed
 from protocols.encoder import CLASS, LOGITS, EncoderPlan, EncoderWeights, encoder
@@ -67,16 +69,22 @@ def _encoder_case(name: str, plan: EncoderPlan) -> Case:
     )
 
 
+# At so small a reach and so large an epsilon a norm has few octaves, and what it demands of them is proved.
+_REACH, _EPSILON = 1, 2.0**-4
+
+
 def _block_case(name: str, plan: BlockPlan) -> Case:
-    """Weights up to 1/4: the residual stream stays within its reach."""
-    d, f, E = plan.shape.d, plan.shape.f, plan.shape.E
+    """States up to 1/2, weights of attention up to 1/8: the residual stream stays within its reach, below 2."""
+    plan = replace(plan, reach=_REACH, epsilon=_EPSILON)
+    d, f, E, half, eighth = plan.shape.d, plan.shape.f, plan.shape.E, 1 << 17, 1 << 15
     experts = ((E, f, d), (E, f, d), (E, d, f)) if plan.shape.gated else ((E, f, d), (E, d, f))
-    crossed = _attention_weights(plan.cross, 1 << 16) if plan.memory else ()
-    masks = (_small(plan.tokens, bits=28), *([_small(plan.memory, bits=28)] if plan.memory else []))
+    lengths = (plan.tokens, *([plan.memory] if plan.memory else []))
     secrets = (
-        *(state(plan.tokens, d), *([state(plan.memory, d)] if plan.memory else []), *masks),
-        *(*_attention_weights(plan.attention, 1 << 16), *crossed),
-        *(matrix(*shape, bound=1 << 16) for shape in ((E, d), *experts)),
+        *(word(n, d, low=-half, high=half) for n in lengths),
+        *(_small(n, bits=28) for n in lengths),
+        *_attention_weights(plan.attention, eighth),
+        *(_attention_weights(plan.cross, eighth) if plan.memory else ()),
+        *(matrix(*shape, bound=1 << 18) for shape in ((E, d), *experts)),
     )
     return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=lambda p, w: BlockWeights.prepare(p, plan, w))
 
@@ -89,7 +97,12 @@ def _one_hot_last(values: Values) -> Values:
 
 
 def _next_token_case(name: str, plan: NextTokenPlan) -> Case:
-    secrets = (state(plan.n, plan.d), Secret(Z2, (plan.n,), CLIENT), matrix(plan.vocabulary, plan.d))
+    plan = replace(plan, reach=_REACH, epsilon=_EPSILON)
+    secrets = (
+        word(plan.n, plan.d, low=-(1 << 18), high=1 << 18),
+        Secret(Z2, (plan.n,), CLIENT),
+        matrix(plan.vocabulary, plan.d),
+    )
     return Case(name, secrets, {"plan": plan}, (), _one_hot_last, plan.plans, lambda p, w: p(plan.head, w[0]))
 
 
