@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from protocols.attention import AttentionPlan
+from protocols.blocks import BlockPlan
 from protocols.embedding import EmbeddingPlan
 from protocols.encoder import EncoderPlan
 from protocols.entry import Case
+from protocols.generation import NextTokenPlan
 from protocols.he.interface import Addend
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, ParamSet
@@ -27,7 +29,7 @@ from transcripts.verdicts import Suspect, Verdict
 
 RUNS = 2  # of a session on the same inputs, and as many on others: what repeats shows in two
 DEFAULT_SET = "P64s"
-COMPOSED = LayerPlan | EmbeddingPlan | AttentionPlan | EncoderPlan
+COMPOSED = LayerPlan | EmbeddingPlan | AttentionPlan | BlockPlan | NextTokenPlan | EncoderPlan
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class SparseBlockWords:
 
 
 def relative_bias(table: Floats, n: int, m: int, causal: bool) -> Floats:
-    """T5's bias of scores [heads, n, m] from its table [BUCKETS, heads]. [Raffel]
+    """T5's bias of scores [heads, n, m] from its table, heads in columns. [Raffel]
 
     Half of the buckets for keys after the query (none in a causal block). Near distances have a bucket each, as many
     again are as wide as makes each a constant factor farther, up to FARTHEST and beyond.
