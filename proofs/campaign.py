@@ -138,7 +138,7 @@ class Reach:
 # Their runs take seconds.
 HEAVY = frozenset(
     {"moe_layer", "plaintext_routing", "probabilities", "softmax", "rsqrt", "layer_norm", "rms_norm", "attention",
-     "encoder"}
+     "cross_attention", "block", "decoder_block", "next_token", "encoder"}
 )  # fmt: skip
 
 

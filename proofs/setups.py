@@ -95,7 +95,7 @@ def from_instance(instance: Instance) -> Iterator[Setup]:
     for variant in cases_of(instance.name, [s for s in specs if s is not None], public):
         proto, contract = CALLEES[instance.name]
         setup = Setup(instance.name, proto, contract, Dag(), public=public)
-        setup.plans = tuple(v for v in public.values() if isinstance(v, LinearPlan | SelectPlan))
+        setup.plans = tuple(plan for value in public.values() for plan in _plans(value))
         raw = [setup.secret(f"x{i}", s) for i, s in enumerate(specs) if s is not None]
         secrets, setup.ranges = variant(raw)
         supply = iter(enumerate(secrets))
@@ -105,6 +105,11 @@ def from_instance(instance: Instance) -> Iterator[Setup]:
             setup.server.append(theirs)
             setup.values.append(value)
         yield setup
+
+
+def _plans(value: Any) -> tuple[LinearPlan | SelectPlan, ...]:
+    """The homomorphic products of a public argument: itself, or those of a layer's plan."""
+    return (value,) if isinstance(value, LinearPlan | SelectPlan) else tuple(getattr(value, "plans", ()))
 
 
 def _record(setup: Setup, fact: Record, name: str) -> Any:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from protocols.attention import AttentionPlan
+from protocols.blocks import BlockPlan
 from protocols.crossing import CrossingPlan
 from protocols.embedding import EmbeddingPlan
 from protocols.encoder import EncoderPlan
 from protocols.entry import Case
+from protocols.generation import NextTokenPlan
 from protocols.he.interface import Addend
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, ParamSet
@@ -29,7 +31,7 @@ from transcripts.verdicts import Suspect, Verdict
 
 RUNS = 2  # of a session on the same inputs, and as many on others: what repeats shows in two
 DEFAULT_SET = "P64s"
-COMPOSED = LayerPlan | EmbeddingPlan | AttentionPlan | EncoderPlan | CrossingPlan
+COMPOSED = LayerPlan | EmbeddingPlan | AttentionPlan | CrossingPlan | BlockPlan | NextTokenPlan | EncoderPlan
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ __all__ = ["HEAVY", "Ints", "adjusted", "agree", "flatten", "inputs", "rows", "s
 # A run of these takes a second or more.
 HEAVY = {
     "encoder",
+    "block",
+    "decoder_block",
     "moe_layer",
     "plaintext_routing",
     "select_then_compute",

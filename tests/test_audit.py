@@ -338,9 +338,9 @@ def test_the_catalog_is_clean_as_one_family() -> None:
 
 
 def _told(sampler: Sampler) -> bool:
-    """Whether this party learns something by design: of `reveal_to` its receiver alone, of a whole model the client."""
+    """Whether this party learns something by design: of `reveal_to` its receiver alone, of an answer the client."""
     entry, case = sampler.target.resolve()
-    if entry.name in ("reveal_to", "encoder"):
+    if entry.name in ("reveal_to", "encoder", "next_token"):
         return sampler.corrupted is (case.leading[0] if entry.name == "reveal_to" else CLIENT)
     return entry.status == DECLARES
 

@@ -28,7 +28,7 @@ from transcripts.views import leaves
 OT = [target for name in ("choose", "correlate_wide", "correlate_ragged", "conjoin") for target in targets(name)]
 PRODUCT = Target("select_product", "order R")
 EMBED = Target("embed", "one-hot")  # its weights have an addend
-WHOLE = [target for name in ("attention", "encoder") for target in targets(name)]
+WHOLE = [target for name in ("attention", "cross_attention", "next_token", "encoder") for target in targets(name)]
 HEAVY = [Target("select_product", "order L"), *targets("select_then_compute"), *WHOLE]
 QUICK = [*OT, *targets("matmul"), *targets("crossing"), Target("mul", "64"), PRODUCT, EMBED]
 TARGETS = [*QUICK, *(pytest.param(target, marks=pytest.mark.slow) for target in HEAVY)]

@@ -61,6 +61,7 @@ def is_oracle(path: str) -> bool:
         "protocols/model/oracle.py",
         "protocols/model/normalising.py",
         "protocols/model/encoder.py",
+        "protocols/model/blocks.py",
         "protocols/model/folded.py",
         "protocols/model/fixed_point.py",
         "protocols/model/tables.py",
@@ -71,7 +72,7 @@ def is_oracle(path: str) -> bool:
 # Loaded by those who test a protocol, and by nothing else that is shipped.
 FOR_TESTS = ("secmoe/strategies.py", "secmoe/pytest_plugin.py", "secmoe/checks/tested.py")
 
-ORACLE = ("config", "fixed_point", "tables", "oracle", "normalising", "folded", "architecture", "tokens")
+ORACLE = ("config", "fixed_point", "tables", "oracle", "normalising", "folded", "architecture", "tokens", "blocks")
 # (rule, the files it binds, what they may not import, exceptions to that)
 RULES: tuple[tuple[str, Callable[[str], bool], tuple[str, ...], tuple[str, ...]], ...] = (
     ("sim stands alone", _in("sim"), ("protocols", "transcripts", "proofs", "secmoe", "tests"), ()),

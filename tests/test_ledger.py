@@ -79,14 +79,14 @@ def test_every_row_of_the_catalog_is_what_its_status_says() -> None:
     for entry, case in rows_of(entries(None)):
         found = prove_row(entry, case)
         assert found.holds and not found.outdated, (entry.name, case.name, found.correct, found.private)
-        assert {v.status for v in found.judged} == {"PROVED"}
+        assert {v.status for v in found.judged if not found.reason(v)} == {"PROVED"}
         assert found.declared == (entry.status == DECLARED) and entry.status in (PROVED, DECLARED)
 
 
 @pytest.mark.slow
 def test_a_row_that_opens_is_declared_and_nothing_else_is_exempt() -> None:
     declared = [entry for entry in entries(None) if entry.status == DECLARED]
-    to_client = {"reveal_to", "encoder"}
+    to_client = {"reveal_to", "encoder", "next_token"}
     assert {entry.name for entry in declared} == {"reveal", "plaintext_routing"} | to_client
     for entry in declared:
         run = trace_case(entry, entry.cases[0])

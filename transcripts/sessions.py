@@ -21,6 +21,7 @@ from protocols.he.service import HeService
 from protocols.ot.service import OtService
 from sim.concrete import from_words, to_words
 from sim.message import Message
+from sim.ring import RingArray
 from sim.role import CLIENT, SERVER, Role
 from sim.tape import derive_key
 from sim.world import Execution, Service, Session
@@ -108,8 +109,8 @@ def observe(
     if not case.plans:
         return Observed(session, executions, again, (), (), (), ledgers)
     setup, secret = session.setup.messages, _secret_key(session)
-    if len(case.plans) == 1 and len(weights) == 1 and server[0] is not None:  # the server's share of the operand
-        (plan,) = case.plans
+    (plan, *further) = case.plans
+    if not further and len(weights) == 1 and _uploaded(plan, server[0]):
         own = {"x": to_words(server[0])[None]}
         if not isinstance(plan, LinearPlan):
             own = {"t": to_words(server[0]), "x": to_words(server[1])}
@@ -118,6 +119,11 @@ def observe(
     kept = [[m for m in e.messages if getattr(m.spec, "kind", "") == "ciphertexts"] for e in executions]
     uploads = Evidence(case.plans[0], setup, [Run(messages) for messages in kept], secret, plans=case.plans)
     return Observed(session, executions, again, (uploads,), tuple(answers), tuple(more), ledgers)
+
+
+def _uploaded(plan: Plan, share: RingArray | None) -> bool:
+    """Whether this argument of the server's is its share of what the plan multiplies, as it is."""
+    return share is not None and (not isinstance(plan, LinearPlan) or share.shape == plan.operand("x").shape)
 
 
 def _runs(

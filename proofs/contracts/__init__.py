@@ -7,8 +7,17 @@ written as the sign of a difference: where the difference could wrap, a demand e
 
 from __future__ import annotations
 
-from proofs.contracts import norms
-from proofs.contracts.attention import attention, embed, encoder, flat, matmul, scores_range
+from proofs.contracts import blocks, norms
+from proofs.contracts.attention import (
+    attention,
+    cross_attention,
+    crossed_scores_range,
+    embed,
+    encoder,
+    flat,
+    matmul,
+    scores_range,
+)
 from proofs.contracts.functions import exp, exp_range, piecewise, piecewise_range, reciprocal, reciprocal_range
 from proofs.contracts.layers import choose, hidden_range, linear, moe, select_product, select_then_compute
 from proofs.contracts.routing import one_hot, probabilities, rankable, ranked, top_k
@@ -67,7 +76,11 @@ CONTRACTS: dict[str, Contract] = {
     "embed": Contract(embed),
     "crossing": Contract(lambda x, y, **_: matmul(x, y)),
     "attention": Contract(attention, scores_range),
+    "cross_attention": Contract(cross_attention, crossed_scores_range),
     "encoder": Contract(encoder),
+    "block": Contract(blocks.block, blocks.block_range),
+    "decoder_block": Contract(blocks.decoder_block, blocks.decoder_block_range),
+    "next_token": Contract(blocks.next_token, blocks.next_token_range),
     "plaintext_routing": Contract(moe),
 }
 ONE_ULP_CONTRACT = Contract(one_ulp)

@@ -10,7 +10,8 @@ from proofs.contracts.layers import linear, moe
 from proofs.contracts.norms import argmax, layer_norm, softmax, softmax_range
 from proofs.contracts.words import floor_shift
 from proofs.hybrid import Demand
-from sim.ring import RingArray, stack
+from protocols.cleartext.attention import rotation
+from sim.ring import RingArray, concat, stack
 
 
 def matmul(x: RingArray, y: RingArray) -> RingArray:
@@ -37,29 +38,88 @@ def embed(features: RingArray, *weights: Any, plan: Any) -> RingArray:
     return (floor_shift(state, plan.params.frac_bits) if plan.inputs == "values" else state) + position
 
 
-def _scores(x: RingArray, mask: RingArray, weights: Sequence[RingArray], plan: Any) -> tuple[RingArray, RingArray]:
-    """Scores and values, head by head."""
-    s, n, heads = plan.params.frac_bits, plan.n, plan.heads
-    parts = floor_shift(linear(x, weights[0]), s).reshape(n, 3, heads, -1).transpose(1, 2, 0, 3)
-    scores = floor_shift(matmul(parts[0], parts[1].transpose(0, 2, 1)), s)
-    scores = scores + mask.reshape(1, 1, n).broadcast(*scores.shape)
-    for bias in weights[2:]:
-        scores = scores + bias
-    return scores, parts[2]
+def _heads(v: RingArray, heads: int) -> RingArray:
+    """Columns as heads: (n, heads words) to (heads, n, words)."""
+    return v.reshape(v.shape[0], heads, -1).transpose(1, 0, 2)
+
+
+def _turned(v: RingArray, plan: Any) -> RingArray:
+    """Heads (heads, n, words), the first half of each head's words paired with the second."""
+    heads, n, e = v.shape
+    tables = rotation(n, e // 2, plan.rotary, plan.turn)
+    cos, sin = (v.const(t, (n, e // 2)).reshape(1, n, e // 2).broadcast(heads, n, e // 2) for t in tables)
+    a, b = v[:, :, : e // 2], v[:, :, e // 2 :]
+    return concat(a * cos - b * sin, b * cos + a * sin, axis=2)
+
+
+def _parts(x: RingArray, weights: RingArray, plan: Any) -> list[RingArray]:
+    """Queries, keys and values of a stream that attends to itself, head by head."""
+    products, end = linear(x, weights), plan.d + plan.key_heads * plan.width
+    query, key = _heads(products[:, : plan.d], plan.heads), _heads(products[:, plan.d : end], plan.key_heads)
+    value = _heads(products[:, end:], plan.key_heads)
+    if plan.turn:
+        query, key, value = _turned(query, plan), _turned(key, plan), value << plan.turn
+    return [floor_shift(v, plan.params.frac_bits + plan.turn) for v in (query, key, value)]
+
+
+def _crossed_parts(x: RingArray, memory: RingArray, weights: Sequence[RingArray], plan: Any) -> list[RingArray]:
+    """Queries of one stream, keys and values of another."""
+    s, end = plan.params.frac_bits, plan.key_heads * plan.width
+    query, rest = floor_shift(linear(x, weights[0]), s), floor_shift(linear(memory, weights[-1]), s)
+    keys, values = rest[:, :end], rest[:, end:]
+    return [_heads(query, plan.heads), _heads(keys, plan.key_heads), _heads(values, plan.key_heads)]
+
+
+def _scores(query: RingArray, key: RingArray, mask: RingArray, bias: Sequence[RingArray], plan: Any) -> RingArray:
+    scores = floor_shift(matmul(query, _each(key, plan).transpose(0, 2, 1)), plan.params.frac_bits)
+    scores = scores + mask.reshape(1, 1, -1).broadcast(*scores.shape)
+    for table in bias:
+        scores = scores + table
+    return scores
+
+
+def _each(v: RingArray, plan: Any) -> RingArray:
+    """A head of keys or values for every head of queries."""
+    group = plan.heads // plan.key_heads
+    return v if group == 1 else stack(*(v[i // group] for i in range(plan.heads)))
+
+
+def _merged(scores: RingArray, value: RingArray, merging: RingArray, plan: Any) -> RingArray:
+    s, l = plan.params.frac_bits, plan.params.ring_bits
+    mixed = floor_shift(matmul(softmax(scores, s=s, l=l, allowed=plan.allowed), _each(value, plan)), s)
+    return floor_shift(linear(mixed.transpose(1, 0, 2).reshape(plan.n, plan.d), merging), s)
 
 
 def attention(x: RingArray, mask: RingArray, *weights: Any, plan: Any) -> RingArray:
     """weights: queries, keys and values stacked, the output projection, and the bias of a biased block."""
-    s, l, arrays = plan.params.frac_bits, plan.params.ring_bits, list(flat(weights))
-    scores, values = _scores(x, mask, arrays, plan)
-    mixed = floor_shift(matmul(softmax(scores, s=s, l=l, allowed=plan.allowed), values), s)
-    return floor_shift(linear(mixed.transpose(1, 0, 2).reshape(plan.n, plan.d), arrays[1]), s)
+    stacked, merging, *bias = flat(weights)
+    query, key, value = _parts(x, stacked, plan)
+    return _merged(_scores(query, key, mask, bias, plan), value, merging, plan)
+
+
+def cross_attention(x: RingArray, memory: RingArray, mask: RingArray, *weights: Any, plan: Any) -> RingArray:
+    """weights: queries, the output projection, the bias of a biased block, and keys and values."""
+    arrays = list(flat(weights))
+    query, key, value = _crossed_parts(x, memory, arrays, plan)
+    return _merged(_scores(query, key, mask, arrays[2:-1], plan), value, arrays[1], plan)
+
+
+def _small(scores: RingArray, plan: Any) -> list[Demand]:
+    return softmax_range(scores, s=plan.params.frac_bits, l=plan.params.ring_bits, allowed=plan.allowed)
 
 
 def scores_range(x: RingArray, mask: RingArray, *weights: Any, plan: Any) -> list[Demand]:
     """What softmax demands of the scores."""
-    scores, _ = _scores(x, mask, list(flat(weights)), plan)
-    return softmax_range(scores, s=plan.params.frac_bits, l=plan.params.ring_bits, allowed=plan.allowed)
+    stacked, _, *bias = flat(weights)
+    query, key, _ = _parts(x, stacked, plan)
+    return _small(_scores(query, key, mask, bias, plan), plan)
+
+
+def crossed_scores_range(x: RingArray, memory: RingArray, mask: RingArray, *weights: Any, plan: Any) -> list[Demand]:
+    """What softmax demands of the scores."""
+    arrays = list(flat(weights))
+    query, key, _ = _crossed_parts(x, memory, arrays, plan)
+    return _small(_scores(query, key, mask, arrays[2:-1], plan), plan)
 
 
 def encoder(features: RingArray, mask: RingArray, pooling: RingArray, *weights: Any, plan: Any) -> RingArray:

@@ -1,4 +1,4 @@
-"""Faults in attention and in whole models: the pattern, the padding, or how soon a model is sure of its answer."""
+"""Faults in attention and in whole models: the pattern, the padding, how soon or how surely an answer is known."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from protocols.broken.fault import PITFALL, R2, R64, SCHEDULE, TINY_CASE, Fault,
 from protocols.cleartext.attention import MATRIX_PRODUCT
 from protocols.compare import drelu
 from protocols.entry import Case, Secret
+from protocols.functionalities import NON_NEGATIVE
 from protocols.matmul import cross_matmul, local_product
-from protocols.sharing import own_share, reveal
+from protocols.sharing import own_share, reveal, reveal_to
 from sim.functionality import Functionality
 from sim.party import Party
 from sim.ring import Z2, Ring, RingArray, Spec
@@ -131,3 +132,28 @@ async def exit_when_sure(p: Party, x: RingArray) -> RingArray:
         return x
     r = p.draw("r", x.ring, x.shape)
     return x + r - await p.swap("again", r)
+
+
+def _last_state(states: Any, last: Any) -> Any:
+    return last @ states
+
+
+LAST_STATE = Functionality("the state of the client's last token", _last_state)
+_STATES = (
+    Case("large", (Secret(R64, (3, 2)), Secret(Z2, (3,), CLIENT))),
+    Case(TINY_CASE, (Secret(R2, (2, 1)), Secret(Z2, (2,), CLIENT))),
+)
+
+
+@planted(BLOCKS, "the client names the place of its last token", PITFALL, LAST_STATE, _STATES, server=True)
+async def last_told(p: Party, states: RingArray, last: Any) -> RingArray:
+    """What comes after it is padding, whose number was to be hidden."""
+    known = await tell(p, "last", last, Spec(Z2, states.shape[:1]))
+    return (known.cast(states.ring).reshape(-1, 1).broadcast(*states.shape) * states).sum(0)
+
+
+@planted(BLOCKS, "the client learns by how much a token leads", PITFALL, NON_NEGATIVE, shared((1,)), client=True)
+async def lead_told(p: Party, lead: RingArray) -> RingArray:
+    """Differences of logits give the head away, row by row; the token alone was to be told."""
+    await reveal_to(p, CLIENT, lead)
+    return await drelu(p, lead)

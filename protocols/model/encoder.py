@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.model.blocks import attend, heads_of
 from protocols.model.config import ModelConfig
 from protocols.model.fixed_point import FixedPoint, Words
 from protocols.model.folded import BlockWords, ClientWords, EncoderWords
-from protocols.model.normalising import layer_norm, softmax
+from protocols.model.normalising import layer_norm
 from protocols.model.oracle import matmul, sparse_moe_layer
 from protocols.model.tables import Table
 
@@ -42,14 +43,9 @@ def attention(
 ) -> Words:
     """Attention on x [n, d], without the residual. mask [n]: what is added to all scores of a key; bias [heads, n, n]:
     what is added to the scores."""
-    n, d = x.shape
     stacked = fp.trunc(matmul(x, block.stacked.T, fp), fp.s)
-    query, key, value = stacked.reshape(n, 3, heads, d // heads).transpose(1, 2, 0, 3)
-    scores = fp.trunc(matmul(query, key.swapaxes(1, 2), fp), fp.s)
-    scores = fp.wrap(scores + mask + (np.uint64(0) if bias is None else bias))
-    shares = softmax(scores, fp, tuple(tuple(j <= i for j in range(n)) for i in range(n)) if causal else None)
-    mixed = fp.trunc(matmul(shares, value, fp), fp.s)
-    return fp.trunc(matmul(mixed.swapaxes(0, 1).reshape(n, d), block.merging.T, fp), fp.s)
+    query, key, value = (heads_of(part, heads) for part in np.split(stacked, 3, axis=1))
+    return attend(query, key, value, mask, bias, block.merging, causal, fp)
 
 
 def embedding(inputs: ClientWords, words: EncoderWords, config: ModelConfig, fp: FixedPoint) -> Words:
