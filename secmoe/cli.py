@@ -146,6 +146,12 @@ def _attack(options: argparse.Namespace) -> int:
     return run_attack(options)
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    from secmoe.evaluating import run_evaluation
+
+    return run_evaluation(options)
+
+
 def _prove(options: argparse.Namespace) -> int:
     if options.run is not None:
         from secmoe.leakage import prove_run
@@ -300,6 +306,17 @@ def _parser() -> argparse.ArgumentParser:
     attack.add_argument("--store", metavar="FILE", help="keep finished blocks here, and resume from them")
     attack.add_argument("--plot", metavar="FILE", help="write the result as a picture, NAME.svg")
     attack.add_argument("--html", metavar="FILE", help="write table and picture as one offline page, NAME.html")
+
+    told = "the accuracy of a whole private model on held-out items, beside its plaintext"
+    evaluate = command("evaluate", _evaluate, told)
+    evaluate.add_argument("--model", default="sms", metavar="NAME|PATH", help="sms (default), digits, or a model file")
+    evaluate.add_argument("--n", type=_natural, default=200, metavar="N", help="how many items (default 200)")
+    evaluate.add_argument("--answer", choices=["class", "logits"], default="class", help="what is opened (class)")
+    evaluate.add_argument("--params", default="P64s", metavar="NAME|FILE", help="parameter set (P64s), or .json")
+    evaluate.add_argument("--seed", type=_natural, default=1, metavar="N", help="draws the items (default 1)")
+    evaluate.add_argument("--workers", type=_natural, metavar="N", help="processes (default: one per core)")
+    evaluate.add_argument("--cluster", metavar="ADDRESS", help="a dask.distributed scheduler, tcp://HOST:PORT")
+    evaluate.add_argument("--store", metavar="FILE", help="keep finished items here, and resume from them")
 
     prove = command("prove", _prove, "prove protocols correct and private, for all inputs and tapes")
     prove.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a protocol or broken.NAME (default: all)")

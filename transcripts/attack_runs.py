@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from transcripts.attack import (
     token_question,
     transferred,
 )
-from transcripts.campaign import Inline, Store, source_digest
+from transcripts.campaign import Inline, Store, finish, source_digest
 from transcripts.classes import generator
 from transcripts.extraction import Columns, Key, Table, columns
 from transcripts.ordinary import HYBRID, REAL
@@ -191,16 +191,7 @@ class Bench:
 
     def compute(self, wanted: Sequence[Block]) -> None:
         """All blocks that are missing, each kept as soon as it is done."""
-        missing = [block for block in wanted if not self._store.has(block.key)]
-        done = len(wanted) - len(missing)
-        inline = isinstance(self._executor, Inline)
-        for group in [[block] for block in missing] if inline else [missing]:
-            futures = {self._executor.submit(work, block): block for block in group}
-            for future in as_completed(futures):
-                self._store.put(futures[future].key, future.result())
-                done += 1
-                if self._told is not None:
-                    self._told(done, len(wanted))
+        finish(wanted, work, self._executor, self._store, self._told)
 
     def table(self, wanted: Sequence[Block], numbers: Ints) -> Table:
         """The columns of all blocks, the items in the order of `numbers`."""

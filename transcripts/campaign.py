@@ -20,7 +20,7 @@ from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -142,7 +142,7 @@ class Store:
     def put(self, key: str, content: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO block VALUES (?, ?)", (key, content))
 
-    def failed(self, job: Job, error: BaseException) -> None:
+    def failed(self, job: Keyed, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error))
         self._db.execute("INSERT INTO failure VALUES (?, ?, ?)", (job.key, repr(job), text))
 
@@ -177,6 +177,42 @@ class Inline(Executor):
         return future
 
 
+class Keyed(Protocol):
+    """A piece of work under the digest of all that its result depends on."""
+
+    @property
+    def key(self) -> str: ...
+
+
+K = TypeVar("K", bound=Keyed)
+
+
+def finish(
+    wanted: Sequence[K], work: Callable[[K], bytes], executor: Executor, store: Store, told: Told | None = None
+) -> None:
+    """Do what the store does not have, and keep each result as soon as it is there. Raises RunFailed, after all other
+    work was kept.
+    """
+    missing = [job for job in wanted if not store.has(job.key)]
+    done, failure = len(wanted) - len(missing), None
+    # One job at a time where there are no workers, so that each is kept before the next begins.
+    for group in [[job] for job in missing] if isinstance(executor, Inline) else [missing]:
+        futures = {executor.submit(work, job): job for job in group}
+        for future in as_completed(list(futures)):
+            job = futures.pop(future)  # its result is in the store from here on
+            error = future.exception()
+            if error is not None:
+                store.failed(job, error)
+                failure = failure or error
+                continue
+            store.put(job.key, future.result())
+            done += 1
+            if told is not None:
+                told(done, len(wanted))
+    if failure is not None:
+        raise failure if isinstance(failure, RunFailed) else RunFailed(f"{type(failure).__name__}: {failure}")
+
+
 class Campaign:
     """Runs experiments over an executor and a store; an instance's `gather` is what `transcripts.audit.audit` needs."""
 
@@ -196,30 +232,14 @@ class Campaign:
         """The statistics of every experiment, in order. Raises RunFailed, after all other blocks were kept."""
         plans = [jobs(sampler, self.runs, self._analysers) for sampler in samplers]
         every = [job for plan in plans for job in plan]
-        self._compute([job for job in every if not self.store.has(job.key)], len(every))
+        finish(every, work, self._executor, self.store, self._count)
         for plan in plans:
             yield self._merged(plan)
 
-    def _compute(self, missing: Sequence[Job], total: int) -> None:
-        done = total - len(missing)
-        failure: BaseException | None = None
-        # One job at a time where there are no workers, so that each is kept before the next begins.
-        inline = isinstance(self._executor, Inline)
-        for group in [[job] for job in missing] if inline else [missing]:
-            futures = {self._executor.submit(work, job): job for job in group}
-            for future in as_completed(list(futures)):
-                job = futures.pop(future)  # its result is in the store from here on
-                error = future.exception()
-                if error is not None:
-                    self.store.failed(job, error)
-                    failure = failure or error
-                    continue
-                self.store.put(job.key, future.result())
-                done, self.computed = done + 1, self.computed + 1
-                if self._told is not None:
-                    self._told(done, total)
-        if failure is not None:
-            raise failure if isinstance(failure, RunFailed) else RunFailed(f"{type(failure).__name__}: {failure}")
+    def _count(self, done: int, total: int) -> None:
+        self.computed += 1
+        if self._told is not None:
+            self._told(done, total)
 
     def _merged(self, plan: Sequence[Job]) -> tuple[ByClass, Layout]:
         parts = [unpack(self.store.get(job.key)) for job in plan]

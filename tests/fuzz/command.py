@@ -25,7 +25,7 @@ from tests.test_model_store import small_model
 WORK = (
     "secmoe.running.private_layer", "secmoe.running.private_model",
     "secmoe.auditing.audit", "secmoe.auditing.audit_below", "secmoe.auditing._cluster",
-    "secmoe.attacking.run",
+    "secmoe.attacking.run", "secmoe.evaluating.evaluate",
     "secmoe.proving.ledger", "secmoe.proving.limits", "secmoe.proving.judge", "secmoe.mapping.trace_case",
     "secmoe.listing.entry_row", "secmoe.checking.outcomes", "secmoe.remote_commands.LayerServer",
     "secmoe.remote_commands.query",
