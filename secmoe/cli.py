@@ -128,6 +128,12 @@ def _import(options: argparse.Namespace) -> int:
     return import_trace(options)
 
 
+def _model(options: argparse.Namespace) -> int:
+    from secmoe.checkpointed import show_checkpoint
+
+    return show_checkpoint(options)
+
+
 def _catalog(options: argparse.Namespace) -> int:
     from secmoe.listing import catalog
 
@@ -233,7 +239,12 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", _run, "run a private Mixture-of-Experts model, or one layer, on a real input and record it")
     run.add_argument("text", nargs="?", metavar="TEXT", help="a text for a text model")
     run.add_argument("--input", metavar="N|FILE", help="a held-out item of the model, or a file")
-    run.add_argument("--model", default="sms", metavar="NAME|PATH", help="sms (default), digits, or a model file")
+    told = "sms (default), digits, topic, or a model file"
+    run.add_argument("--model", default="sms", metavar="NAME|PATH", help=told)
+    told = "instead: a sparse layer (--layer I) of a Hugging Face checkpoint, from its folder"
+    run.add_argument("--checkpoint", metavar="DIR", help=told)
+    told = "with --checkpoint: random hidden states of N tokens (or --input FILE.npy)"
+    run.add_argument("--tokens", type=_natural, metavar="N", help=told)
     told = "only this layer runs privately (default: the whole model; with plaintext-routing, layer 0)"
     run.add_argument("--layer", type=_natural, metavar="I", help=told)
     run.add_argument("--answer", choices=["class", "logits"], help="what the client learns of the model (class)")
@@ -276,6 +287,11 @@ def _parser() -> argparse.ArgumentParser:
     foreign.add_argument("--root", action="append", default=[], metavar="KEY=RANK", help=root)
 
     command("catalog", _catalog, "list every protocol")
+
+    held = command("model", _model, "what a Hugging Face checkpoint holds, and what rounding does to its weights")
+    held.add_argument("folder", metavar="DIR", help="with config.json and safetensors")
+    held.add_argument("--layer", type=_natural, metavar="I", help="read the weights of this sparse layer")
+    held.add_argument("--params", default="P64s", metavar="NAME|FILE", help="parameter set (default P64s), or .json")
 
     audit = command("audit", _audit, "look for secrets in the views of many runs, and say what would have been seen")
     audit.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a protocol or broken.NAME (default: all)")

@@ -3,9 +3,15 @@ proofs."""
 
 from __future__ import annotations
 
-from proofs.limits.ranges import layer_reaches
+import numpy as np
+from numpy.typing import NDArray
+
+from proofs.limits.checkpoints import checkpoint_reaches
+from proofs.limits.ranges import Reach, layer_reaches
 from proofs.limits.row import bits
 from protocols.model.architecture import Model
+from protocols.model.checkpoint.checkpoint import STATE_REACH
+from protocols.model.config import MoeWeights
 from secmoe.layer import LayerRun
 from secmoe.whole import ModelRun
 
@@ -24,9 +30,25 @@ def require_range(model: Model, run: LayerRun | ModelRun) -> None:
     worst, layer = min(
         ((reach, i) for i in layers for reach in layer_reaches(model, i, fp, tables)), key=lambda at: at[0].headroom
     )
+    _require(worst, f"--model {run.model}, layer {layer}", run)
+
+
+def require_checkpoint_range(weights: MoeWeights, gain: NDArray[np.float64], run: LayerRun) -> None:
+    """Raises OutOfRange unless every intermediate of a checkpoint's layer stays in its range for all hidden states that
+    it is given. gain [d]: of the norm in front of it."""
+    _require(tightest(weights, gain, run), f"{run.model}, layer {run.layer}", run)
+
+
+def tightest(weights: MoeWeights, gain: NDArray[np.float64], run: LayerRun) -> Reach:
+    """The intermediate of a checkpoint's layer with the least room."""
+    reaches = checkpoint_reaches(weights, gain, run.shape, run.fixed_point, run.table, STATE_REACH)
+    return min(reaches, key=lambda reach: reach.headroom)
+
+
+def _require(worst: Reach, subject: str, run: LayerRun | ModelRun) -> None:
     if not worst.inside:
         raise OutOfRange(
-            f"--model {run.model}, layer {layer}: expected every value to fit, but the {worst.name} may reach "
+            f"{subject}: expected every value to fit, but the {worst.name} may reach "
             f"{bits(worst.largest)} and its limit in {run.ring} is {bits(worst.limit)}; scale the weights down, or "
             "take a parameter set of a wider ring"
         )

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.he.params import PARAM_SETS, ParamSet, param_set
 from protocols.model.architecture import Model, Tokens
@@ -20,6 +21,7 @@ from transcripts.record import checked_output
 RUNS = Path("runs")
 GREY_LEVELS = 16
 MOST_INPUT_BYTES = 1 << 20  # a text or an image that a model takes is far smaller
+MOST_STATES_BYTES = 1 << 26
 MOST_DIGITS = 18
 
 
@@ -79,6 +81,22 @@ def _image(model: Model, path: Path) -> Tokens:
     if grey.dtype.kind not in "iuf" or not ((grey >= 0) & (grey <= GREY_LEVELS) & (grey == np.rint(grey))).all():
         raise InputFileError(f"--input {path}: expected whole grey values from 0 to {GREY_LEVELS}")
     return patches(grey.astype(np.uint8).reshape(-1), model.config.side, model.config.patch)
+
+
+def read_states(name: str) -> NDArray[np.float64]:
+    """Hidden states [tokens, d] from a .npy file of floating-point numbers. InputFileError."""
+    path = Path(name)
+    if not path.is_file():
+        raise InputFileError(f"--input {name}: expected a .npy file of hidden states, there is no such file")
+    if (size := path.stat().st_size) > MOST_STATES_BYTES:
+        raise InputFileError(f"--input {name}: expected at most {MOST_STATES_BYTES:,} bytes, got {size:,}; shorten it")
+    try:
+        states = np.lib.format.open_memmap(path, "r")
+    except Exception as error:  # numpy's reader fails in a dozen ways on a file of another kind
+        raise InputFileError(f"--input {name}: expected hidden states as .npy: {error}") from error
+    if states.dtype.kind != "f":
+        raise InputFileError(f"--input {name}: expected floating-point hidden states, got {states.dtype}")
+    return states.astype(np.float64)
 
 
 def read_params(name: str) -> ParamSet:

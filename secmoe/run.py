@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,9 +131,25 @@ class Outcome(Kept):
         }
 
 
+@dataclass(frozen=True)
+class LayerInput:
+    """What one layer is run on. hidden, residual [n, d]: its input, computed in the clear, and the residual stream.
+    check: raises where a value of the layer may leave the ring."""
+
+    hidden: Floats
+    residual: Floats
+    weights: MoeWeights
+    check: Callable[[], None]
+
+    @classmethod
+    def of(cls, model: Model, tokens: Tokens, run: LayerRun) -> LayerInput:
+        """The input of a layer of a model. LayerError, TokenError."""
+        hidden, residual = model.moe_inputs(tokens, run.layer)
+        return cls(hidden, residual, model.moe_weights(run.layer), partial(require_range, model, run))
+
+
 def private_layer(
-    model: Model,
-    tokens: Tokens,
+    given: LayerInput,
     run: LayerRun,
     out: Path,
     *,
@@ -140,26 +157,24 @@ def private_layer(
     keep_private: bool = False,
     progress: Progress,
 ) -> Outcome:
-    """Run, compare and record. Hidden states up to the layer are computed in the clear and shared.
+    """Run, compare and record. The hidden states are shared first.
 
     The place of the record is taken before the session starts: OutputError and PrivateExists come early. Raises
     WeightsOutOfBound for weights beyond the noise bound, OutOfRange for those with which a value could leave the ring.
     """
     fp = run.fixed_point
-    hidden, residual = model.moe_inputs(tokens, run.layer)
-    weights = model.moe_weights(run.layer)
-    x, r, words = quantise(hidden, fp), quantise(residual, fp), quantise_weights(weights, fp)
-    arrays = deal(run, x, r, words, seed)
+    words = quantise(given.hidden, fp), quantise(given.residual, fp), quantise_weights(given.weights, fp)
+    arrays = deal(run, *words, seed)
 
     def compare(online: Execution) -> Comparison:
-        return _compare(run, opened(run, online), hidden, residual, weights)
+        return _compare(run, opened(run, online), given, words)
 
-    comparison, record = recorded(model, run, arrays, out, compare, seed, keep_private, progress)
+    comparison, record = recorded(given.check, run, arrays, out, compare, seed, keep_private, progress)
     return Outcome(*record, Store().lookup(*row_of(run)), run, comparison)
 
 
 def recorded(
-    model: Model,
+    check: Callable[[], None],
     run: LayerRun | ModelRun,
     arrays: Mapping[Role, Arrays],
     out: Path,
@@ -169,9 +184,9 @@ def recorded(
     progress: Progress,
 ) -> tuple[T, Record]:
     """Run once and keep the transcript; what `judge` finds of the run, and the first fields of `Kept`. Raises what the
-    run's `inputs` and `require_range` raise."""
+    run's `inputs` and `check` raise."""
     inputs = {role: run.inputs(role, arrays[role]) for role in (CLIENT, SERVER)}
-    require_range(model, run)
+    check()
     private = tuple(Role) if keep_private or seed is not None else ()
     public = {**run.to_public(), SOURCES: installed()}
     with _folder(out.parent), Recorder(out, public, seeded=seed is not None, private=private) as recorder:
@@ -200,18 +215,18 @@ def _folder(path: Path) -> Iterator[None]:
         raise
 
 
-def _compare(run: LayerRun, output: Words, hidden: Floats, residual: Floats, weights: MoeWeights) -> Comparison:
-    """The opened output against the fixed-point oracle, and the oracle's experts against the float layer."""
-    fp = run.fixed_point
-    x, r, words = quantise(hidden, fp), quantise(residual, fp), quantise_weights(weights, fp)
+def _compare(run: LayerRun, output: Words, given: LayerInput, words: tuple[Words, Words, MoeWeights]) -> Comparison:
+    """The opened output against the fixed-point oracle, and the oracle's experts against the float layer. words: the
+    input and the weights as words."""
+    fp, floats = run.fixed_point, (given.hidden, given.residual, given.weights, run.shape)
 
-    exact = sparse_moe_layer(x, r, words, run.shape, fp, run.table)
-    chosen = float_layer(hidden, residual, weights, run.shape, routes=exact.routes)
-    free = float_layer(hidden, residual, weights, run.shape)
+    exact = sparse_moe_layer(*words, run.shape, fp, run.table)
+    chosen = float_layer(*floats, routes=exact.routes)
+    free = float_layer(*floats)
     errors = fp.signed(fp.wrap(output - exact.output))
     equal = bool((output == exact.output).all())
     faithful = run.truncation == FAITHFUL
-    within = equal if faithful else one_ulp_bound(x, r, words, run.shape, fp, run.table).admits(output)
+    within = equal if faithful else one_ulp_bound(*words, run.shape, fp, run.table).admits(output)
     return Comparison(
         equal if faithful else None,
         within,

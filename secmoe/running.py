@@ -12,12 +12,13 @@ from protocols.he.params import ParamSet
 from protocols.model.architecture import Model, Tokens
 from protocols.model.store import load_model
 from protocols.truncate import FAITHFUL
+from secmoe.checkpointed import refuse_tokens, run_checkpoint
 from secmoe.exit import FAILED, SUCCESS
 from secmoe.inputs import output_path, read_params, read_tokens
 from secmoe.layer import ROUTED, LayerRun, activation_name, layer_shape
 from secmoe.progress import Progress
 from secmoe.report import ALL_NETWORKS, print_outcome
-from secmoe.run import private_layer
+from secmoe.run import LayerInput, private_layer
 from secmoe.whole import ModelRun, checked_options, refused_answer
 from secmoe.whole_run import print_model_outcome, private_model
 from transcripts.show import open_console
@@ -28,8 +29,12 @@ Found = tuple[Any, Callable[..., None], bool]  # an outcome, how it is shown, an
 def run(options: argparse.Namespace) -> int:
     """Run, record, print; exit 1 unless the output is what the fixed-point oracle admits. options: of `secmoe run`.
 
-    Without a layer the whole model runs, but for plaintext routing, which is a protocol of one layer: then the first.
+    Of a checkpoint one sparse layer runs. Otherwise, without a layer, the whole model runs, but for plaintext routing,
+    which is a protocol of one layer: then the first.
     """
+    if options.checkpoint is not None:
+        return run_checkpoint(options)
+    refuse_tokens(options)
     model = load_model(options.model)
     config = model.config
     tokens = read_tokens(model, options.text, options.input, options.pad)
@@ -88,5 +93,5 @@ def _layer_outcome(
     sizes = (model.config.name, options.layer, len(tokens), layer_shape(model.config))
     truncation = options.truncation or FAITHFUL
     asked = LayerRun(options.protocol, *sizes, params, activation, options.order, truncation)
-    outcome = private_layer(model, tokens, asked, out, **how)
+    outcome = private_layer(LayerInput.of(model, tokens, asked), asked, out, **how)
     return outcome, print_outcome, outcome.comparison.within_bound

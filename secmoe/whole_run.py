@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from protocols.model.encoder import EncoderTrace, encoder
 from protocols.model.fixed_point import dequantise
 from protocols.model.floating import softmax
 from secmoe.checked import Checked
+from secmoe.in_range import require_range
 from secmoe.progress import Progress
 from secmoe.report import print_kept
 from secmoe.run import Kept, recorded
@@ -111,7 +113,8 @@ def private_model(
         return _compared(run, model, tokens, answer_of(online), exact)
 
     arrays = arrays_of(run, client, server)
-    answer, record = recorded(model, run, arrays, out, compare, seed, keep_private, progress)
+    check = partial(require_range, model, run)
+    answer, record = recorded(check, run, arrays, out, compare, seed, keep_private, progress)
     return ModelOutcome(*record, Checked(), run, answer, model.config.classes)
 
 

@@ -6,6 +6,7 @@ Independent of the ring that the protocols compute in, on purpose: the two are h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,10 +92,17 @@ def dequantise(v: Words, fp: FixedPoint) -> Floats:
 
 
 def quantise_weights(weights: MoeWeights, fp: FixedPoint) -> MoeWeights:
-    """All matrices of a layer as words; RangeError as quantise."""
+    """All matrices of a layer as words, one expert at a time; RangeError as quantise."""
     return MoeWeights(
         router=quantise(weights.router, fp),
-        w1=quantise(weights.w1, fp),
-        v=None if weights.v is None else quantise(weights.v, fp),
-        w2=quantise(weights.w2, fp),
+        w1=_each(weights.w1, fp),
+        v=None if weights.v is None else _each(weights.v, fp),
+        w2=_each(weights.w2, fp),
     )
+
+
+def _each(matrices: NDArray[np.floating[Any]], fp: FixedPoint) -> Words:
+    words = np.empty(matrices.shape, dtype=np.uint64)
+    for word, matrix in zip(words, matrices, strict=True):
+        word[...] = quantise(matrix, fp)
+    return words

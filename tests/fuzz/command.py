@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from tests.test_model_store import small_model
 
 # Where the work of a command begins, once every option was read: nothing beyond is run here.
 WORK = (
-    "secmoe.running.private_layer", "secmoe.running.private_model",
+    "secmoe.running.private_layer", "secmoe.running.private_model", "secmoe.checkpointed.private_layer",
     "secmoe.auditing.audit", "secmoe.auditing.audit_below", "secmoe.auditing._cluster",
     "secmoe.attacking.run", "secmoe.evaluating.evaluate",
     "secmoe.proving.ledger", "secmoe.proving.limits", "secmoe.proving.judge", "secmoe.mapping.trace_case",
@@ -68,6 +69,7 @@ def prepare(folder: Path) -> None:
     (folder / "key").write_bytes(bytes(32))
     (folder / "key").chmod(0o600)
     (folder / "folder").mkdir()
+    shutil.copytree(Path(__file__).parents[1] / "data" / "transformers" / "switch", folder / "checkpoint")
     (folder / "empty").touch()
     (folder / "long.json").write_text("1" * 5000)
     (folder / "deep.json").write_text("[" * 100_000)

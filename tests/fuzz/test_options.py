@@ -64,7 +64,7 @@ GOOD = {
     "root:1:ALLGATHER=0"),
     "cluster": ("tcp://127.0.0.1:1",), "records": ("folder",), "timeout": ("0.1",), "runs": ("80", "400"),
     "width": ("8", "64"),
-    "port": ("0", "1"),
+    "port": ("0", "1"), "checkpoint": ("checkpoint",), "folder": ("checkpoint", "folder"),
 }  # fmt: skip
 
 
