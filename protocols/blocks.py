@@ -14,7 +14,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from protocols.attention import AttentionPlan, AttentionWeights, attention, cross_attention
+from protocols.attention import attention, cross_attention
+from protocols.attention_plan import AttentionPlan, AttentionWeights
 from protocols.cleartext.blocks import BLOCK, DECODER_BLOCK
 from protocols.compare import DIGIT
 from protocols.he.interface import Engine

@@ -8,7 +8,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from protocols.attention import AttentionPlan, AttentionWeights, attention
+from protocols.attention import attention
+from protocols.attention_plan import AttentionPlan, AttentionWeights
 from protocols.cleartext.encoder import ENCODER
 from protocols.compare import DIGIT
 from protocols.embedding import EmbeddingPlan, EmbeddingWeights, embed

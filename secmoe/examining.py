@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from protocols.attention import AttentionPlan
+from protocols.attention_plan import AttentionPlan
 from protocols.blocks import BlockPlan
 from protocols.crossing import CrossingPlan
 from protocols.embedding import EmbeddingPlan

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from protocols.attention import AttentionPlan, AttentionWeights, HeadCount, RotaryRange, attention, cross_attention
+from protocols.attention import attention, cross_attention
+from protocols.attention_plan import AttentionPlan, AttentionWeights, HeadCount, RotaryRange
 from protocols.blocks import BlockPlan, BlockWeights, block, decoder_block
 from protocols.he.noise import EpsilonExhausted
 from protocols.he.params import PARAM_SETS

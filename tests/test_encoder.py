@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.attention import AttentionPlan, AttentionWeights, HeadCount, attention
+from protocols.attention import attention
+from protocols.attention_plan import AttentionPlan, AttentionWeights, HeadCount
 from protocols.embedding import ROWS, EmbeddingPlan, EmbeddingWeights, UnknownInput, embed
 from protocols.encoder import CLASS, LOGITS, EncoderPlan, EncoderWeights, UnknownAnswer, encoder, query_epsilon
 from protocols.he.noise import EpsilonExhausted

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from protocols.attention import AttentionPlan, AttentionWeights, attention, cross_attention
+from protocols.attention import attention, cross_attention
+from protocols.attention_plan import AttentionPlan, AttentionWeights
 from protocols.blocks import BlockPlan, BlockWeights, block, decoder_block
 from protocols.catalog.examples import R64, owned, word
 from protocols.catalog.layers import TINY, matrix, state
