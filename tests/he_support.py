@@ -15,7 +15,7 @@ from protocols.he.ntt import Floats, Ints
 from protocols.he.packing import LinearPlan, Plan, SelectPlan, key_set
 from protocols.he.ring_q import Basis
 from protocols.he.server import Operand, Product, ServerKeys
-from protocols.he.weights import prepare
+from protocols.he.weights import Matrices, prepare
 
 Weights = NDArray[np.signedinteger]
 _scopes = itertools.count()
@@ -67,7 +67,7 @@ class Session:
         return self.server.tensor(plan, selector, operand)
 
     def request(
-        self, plan: Plan, w: Weights, t: Shares | None, x: Shares, mask: Shares, rng: np.random.Generator
+        self, plan: Plan, w: Matrices, t: Shares | None, x: Shares, mask: Shares, rng: np.random.Generator
     ) -> Shares:
         """What the client decrypts."""
         result = self.server.apply(plan, prepare(plan, w), [self.product(plan, t, x, rng)])[0]

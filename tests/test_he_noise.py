@@ -173,13 +173,14 @@ def test_weights_beyond_the_bound_are_refused_with_what_to_do() -> None:
         prepare(plan, w)
 
 
-def test_the_default_set_admits_every_21_bit_weight_up_to_128_experts() -> None:
+def test_the_default_set_admits_every_21_bit_weight_up_to_128_experts_and_20_bit_ones_up_to_256() -> None:
     for order in ("R", "L"):
         for d, f in ((768, 3072), (3072, 768)):
-            for experts in (2, 8, 32, 128):
+            for experts, bits in ((2, 21), (8, 21), (32, 21), (128, 21), (256, 20)):
                 plan = SelectPlan(PARAM_SETS["P64s"], order, experts, d, f)
-                norm = 2.0**42 * experts * d * plan.n_out
-                assert noise_report(plan, norm).hides, plan
+                norm = 2.0 ** (2 * bits) * experts * d * plan.n_out
+                report = noise_report(plan, norm)
+                assert report.hides and report.decrypts, plan
 
 
 def test_flooding_has_the_published_amplitude_and_epsilon_its_formula() -> None:

@@ -21,7 +21,7 @@ from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
 from protocols.he.ring_q import Ring, ring_for
 from protocols.he.server import MissingKey, ServerKeys
 from protocols.he.weights import prepare
-from tests.he_support import Session, expected, fresh_draw, session, words
+from tests.he_support import Session, expected, fresh_draw, largest_noise, session, words
 
 P64TINY, P32TINY = PARAM_SETS["P64tiny"], PARAM_SETS["P32tiny"]
 EDGES = [0, 1, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1]
@@ -95,6 +95,18 @@ def test_tokens_side_by_side_are_exact(plan: SelectPlan) -> None:
     run(plan, 1, 20)
 
 
+@pytest.mark.parametrize("plan", SELECT[-2 * len(GROUPS) :], ids=str)
+def test_noise_of_tokens_side_by_side_is_below_its_bound(plan: SelectPlan) -> None:
+    rng, s = np.random.default_rng(5), session(plan)
+    weights = prepare(plan, rng.integers(-(1 << 20), 1 << 20, (plan.experts, plan.f, plan.d)))
+    t, x = (words(rng, plan.operand(word).shape, 64) for word in ("t", "x"))
+    result = s.server.apply(plan, weights, [s.product(plan, t, x, rng)])[0]
+    want = expected(plan, np.asarray(weights.values), t, x, np.zeros(plan.outputs, np.uint64)).reshape(-1)
+    for part, places, outputs in zip(result.parts, plan.response_positions, plan.response_outputs, strict=True):
+        messages = [int(v) for v in want[outputs]]
+        assert largest_noise(s, part, s.server.ring.q1, places, messages, 64) <= weights.report.bound
+
+
 @pytest.mark.slow
 @given(st.sampled_from([*SELECT, *LINEAR]), seeds, st.booleans())
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -131,8 +143,8 @@ def test_weights_at_the_bound_are_exact_and_beyond_it_refused(plan: Plan) -> Non
     largest = int(np.sqrt(largest_norm(plan) / (plan.experts * plan.d * min(plan.n_out, plan.f))))
     limit = min(min(plan.params.primes[: len(plan.params.q_bits)]) // 2, largest)
     w = np.where(rng.integers(0, 2, (plan.experts, plan.f, plan.d)) > 0, limit, -limit)
-    x, mask = words(rng, (plan.d,), plan.params.ring_bits), words(rng, plan.outputs, plan.params.ring_bits)
-    t = words(rng, (plan.experts,), plan.params.ring_bits)
+    shapes = (plan.operand("t").shape, plan.operand("x").shape, plan.outputs)
+    t, x, mask = (words(rng, shape, plan.params.ring_bits) for shape in shapes)
     assert np.array_equal(s.request(plan, w, t, x, mask, rng), expected(plan, w, t, x, mask))
     with pytest.raises(WeightsOutOfBound):
         prepare(plan, w * 2 + 2)

@@ -240,8 +240,9 @@ def flooding(subject: str, used: list[Use]) -> tuple[Bound, Fraction]:
     session = f"admits {queries}" if queries else "is refused at load (QueryBeyondBudget): it admits none"
     comparison = "<=" if good else "must be <="
     hidden = f"E|v| <= {bits(largest)} {comparison} 2^-{params.kappa} F,"
+    tokens = used[1].rows * used[1].plan.n
     statement = (
-        f"{hidden} F = {bits(flood(params))}; one query of {used[1].rows} tokens is within {bits(total)}, charged "
+        f"{hidden} F = {bits(flood(params))}; one query of {tokens} tokens is within {bits(total)}, charged "
         f"{bits(charged)}; a session's budget of {bits(Fraction(DEFAULT_BUDGET))} {session}"
     )
     return Bound("flooding", subject, bounded(total) if good else REFUTED, statement, method,

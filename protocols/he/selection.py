@@ -7,6 +7,8 @@ from protocols.he.layouts import Chunk, Layout, ShapeDoesNotFit, next_pow2
 from protocols.he.params import ParamSet
 from protocols.he.plan import Plan
 
+_CHUNK_COST = 4  # time to expand and multiply one chunk, in merges of two blocks
+
 
 def spread(tokens: int) -> tuple[int, ...]:
     """The numbers 0, 1, 3, 4, 9, .. whose digits to base 3 are 0 and 1: of a_i + a_j = 2 a_k the right side has digits
@@ -80,10 +82,16 @@ class SelectPlan(Plan):
 
     @cached_property
     def spacing(self) -> int:
-        """G: distance of neighbouring outputs of a block."""
+        """G: distance of neighbouring outputs of a block. Twice as much of it means half as many chunks, each with a
+        product of ciphertexts, and twice as many blocks, each with a merge: the cheapest, of equals the least.
+        """
         if self.small:
             return self.stride * next_pow2(self.d)
-        return next_pow2(max(self.d, self.stride))
+        least, n = next_pow2(max(self.d, self.stride)), self.params.n
+        if self.order == "L" or least > n:
+            return least
+        sizes = [least << k for k in range((n // least).bit_length())]
+        return min(sizes, key=lambda size: _CHUNK_COST * -(-self.d * self.stride // size) + -(-self.f * size // n))
 
     @property
     def n_out(self) -> int:

@@ -53,7 +53,8 @@ class MappedExperts:
 
     def __getitem__(self, key: tuple[slice, slice]) -> NDArray[np.int64]:
         """Rows key[1] of the experts key[0]. RangeError for what is not finite or does not fit."""
-        experts, rows = key
+        # The reader of the format refuses a slice that ends behind the last row.
+        experts, rows = (slice(*part.indices(size)[:2]) for part, size in zip(key, self.shape, strict=False))
         if self._together:
             return self._words(self._tensors[0][experts, rows, :])
         return np.stack([self._words(tensor[rows, :]) for tensor in self._tensors[experts]])
