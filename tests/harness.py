@@ -22,7 +22,20 @@ from secmoe.strategies import shares
 from secmoe.strategies import values as words
 from sim.world import Execution, Service, Session
 
-__all__ = ["HEAVY", "Ints", "adjusted", "agree", "flatten", "inputs", "rows", "services", "session", "shares", "words"]
+__all__ = [
+    "HEAVY",
+    "NIGHTLY",
+    "Ints",
+    "adjusted",
+    "agree",
+    "flatten",
+    "inputs",
+    "rows",
+    "services",
+    "session",
+    "shares",
+    "words",
+]
 # A run of these takes a second or more.
 HEAVY = {
     "encoder",
@@ -36,6 +49,9 @@ HEAVY = {
     "layer_norm",
     "rms_norm",
 }
+# What these are made of has rows of its own, and tests/test_blocks.py holds them against the oracle: their property,
+# isolation and certificate are nightly work.
+NIGHTLY = {"block", "decoder_block"}
 # `make check` runs the first case of these; `make test` every case of every protocol.
 QUICK = {"b2a", "drelu", "linear", "mul", "mux", "one_hot", "reveal", "truncate"}
 
@@ -77,7 +93,9 @@ def agree(
 
 
 def row_marks(entry: Entry, case: Case, *, all_quick: bool = False) -> list[Any]:
-    """Slow, but for the first case of a few protocols."""
+    """Slow, but for the first case of a few protocols; nightly where a run takes seconds and the parts have rows."""
+    if entry.name in NIGHTLY and not all_quick:
+        return [pytest.mark.nightly]
     return [] if all_quick or (entry.name in QUICK and case is entry.cases[0]) else [pytest.mark.slow]
 
 

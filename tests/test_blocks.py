@@ -248,17 +248,20 @@ def test_what_a_mask_hides_changes_nothing() -> None:
 
 # -- the session's budget ----------------------------------------------------------------------------------------------
 @pytest.mark.slow
-def test_a_block_is_admitted_as_a_whole_before_its_first_response() -> None:
+def test_a_real_block_is_the_oracles_and_admitted_as_a_whole_before_its_first_response() -> None:
     plan = BlockPlan.switch(TINY, 4, 8, 2, 1, 1)
     parameters, form = random_block(plan, 2)
-    signed = [FP.signed(w) for w in fold_block(parameters, form, FP).listed()]
+    words, x = fold_block(parameters, form, FP), quantise(states_of(plan, 2)[0], FP)
+    signed = [FP.signed(w) for w in words.listed()]
     service = HeService(plan.plans)
     weights = BlockWeights.prepare(service.prepare, plan, signed)
     cost = float(sum(prepared.epsilon * rows for prepared, rows in weights.responses(plan)))
-    ours, theirs = shared(quantise(states_of(plan, 2)[0], FP), 0)
+    ours, theirs = shared(x, 0)
     inputs = [ours, from_words(R64, np.zeros(1, np.uint64)), None], [theirs, None, weights]
     live = Session((OtService(), service))
-    live.run(block, *inputs, plan=plan)
+    run = live.run(block, *inputs, plan=plan)
+    want = oracle.sparse_block(x, np.zeros(1, np.uint64), words, plan.shape, form, FP).output
+    assert np.array_equal(to_words(run.outputs[CLIENT] + run.outputs[SERVER]), want)
     assert live.endpoints[SERVER].states["he"].budget.total == pytest.approx(cost, rel=1e-12)
     sent: list[Message] = []
     poor = Session((OtService(), HeService(plan.plans, cost * 0.99)), on_send=sent.append)

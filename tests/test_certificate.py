@@ -39,6 +39,7 @@ from protocols.broken.secure import BOUNDED
 from protocols.catalog import CATALOG
 from protocols.entry import DECLARED, Case, Entry
 from sim.role import CLIENT, SERVER, Role
+from tests.harness import NIGHTLY
 
 ROWS = [(entry, case) for entry in CATALOG for case in entry.cases if entry.status != DECLARED]
 IDS = [f"{entry.name}: {case.name}" for entry, case in ROWS]
@@ -55,8 +56,13 @@ MADE = certificate(*CONJOIN, CLIENT)
 TEXT = encode(MADE)
 
 
-@pytest.mark.parametrize(("entry", "case"), ROWS, ids=IDS)
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("entry", "case"),
+    [
+        pytest.param(*row, id=name, marks=pytest.mark.nightly if row[0].name in NIGHTLY else pytest.mark.slow)
+        for row, name in zip(ROWS, IDS, strict=True)
+    ],
+)
 def test_every_certificate_of_the_catalog_is_accepted(entry: Entry, case: Case) -> None:
     rebuild, run = Rebuilder(), trace_case(entry, case)
     for role in Role:

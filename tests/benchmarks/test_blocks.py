@@ -23,6 +23,7 @@ pytestmark = pytest.mark.bench
 P64S = PARAM_SETS["P64s"]
 PLANS = {
     "Switch-Base encoder block, E = 8, 8 tokens": BlockPlan.switch(P64S, 768, 3072, 8, 12, 8),
+    "Switch-Base encoder block, E = 128, 1 token": BlockPlan.switch(P64S, 768, 3072, 128, 12, 1),
     "Mixtral form, d = 64, f = 128, E = 8, 4 tokens": BlockPlan.mixtral(P64S, 64, 128, 8, 4, 2, 4),
 }
 
