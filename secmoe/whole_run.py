@@ -16,13 +16,13 @@ from protocols.model.architecture import Model, Tokens
 from protocols.model.encoder import EncoderTrace, encoder
 from protocols.model.fixed_point import dequantise
 from protocols.model.floating import softmax
-from secmoe.checked import Checked
+from secmoe.checked import Store, lines
 from secmoe.progress import Progress
 from secmoe.report import print_kept
 from secmoe.run import Kept, recorded
-from secmoe.whole import UNCHECKED, ModelRun, answer_of, arrays_of, words_of
+from secmoe.shaped import row_of
+from secmoe.whole import ModelRun, answer_of, arrays_of, words_of
 from sim.world import Execution
-from transcripts.report import BAD
 
 IN_THE_CLEAR = "this comparison with plaintext, nothing of the model"
 
@@ -112,7 +112,7 @@ def private_model(
 
     arrays = arrays_of(run, client, server)
     answer, record = recorded(model, run, arrays, out, compare, seed, keep_private, progress)
-    return ModelOutcome(*record, Checked(), run, answer, model.config.classes)
+    return ModelOutcome(*record, Store().lookup(*row_of(run)), run, answer, model.config.classes)
 
 
 def _compared(run: ModelRun, model: Model, tokens: Tokens, output: NDArray[np.uint64], exact: EncoderTrace) -> Answer:
@@ -145,7 +145,8 @@ def print_model_outcome(console: Console, outcome: ModelOutcome, networks: tuple
         f"at most {run.tokens} real tokens, {run.layers} layers, {run.heads} heads, d={shape.d}, f={shape.f}, "
         f"E={shape.E}, k={shape.k}, {run.classes} classes, ring, parameter set"
     )
-    print_kept(console, outcome, run.declared.realises, sizes, [(BAD, UNCHECKED)], IN_THE_CLEAR, networks)
+    privacy = lines(outcome.checked, outcome.transcript)
+    print_kept(console, outcome, run.declared.realises, sizes, privacy, IN_THE_CLEAR, networks)
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

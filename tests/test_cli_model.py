@@ -16,7 +16,7 @@ from protocols.model.encoder import EncoderTrace, encoder
 from protocols.model.store import load_model
 from secmoe.cli import main
 from secmoe.layer import LayerRun, UnreadableRun
-from secmoe.whole import ModelRun, NotOneLayer, layer_run, run_of
+from secmoe.whole import ModelRun, run_of
 from sim.role import CLIENT, SERVER
 from transcripts.store import Transcript
 
@@ -115,8 +115,6 @@ def test_public_parameters_come_back() -> None:
     public = SMS.to_public()
     assert json.loads(json.dumps(public)) == json.loads(json.dumps(run_of(public).to_public()))
     assert run_of(public) == SMS
-    with pytest.raises(NotOneLayer, match="--layer I"):
-        layer_run(public)
     for name, value in (("tokens", 0), ("layers", "2"), ("classes", True), ("model", 3), ("shape", None)):
         with pytest.raises(UnreadableRun, match="expected"):
             run_of({**public, name: value})
@@ -128,7 +126,7 @@ def test_public_parameters_come_back() -> None:
 def test_a_layers_parameters_are_not_a_models() -> None:
     shape, params = SMS.shape, SMS.params
     layer = LayerRun("secmoe", "sms", 1, 7, shape, params, "gelu-minimax", "reassociated", "faithful")
-    assert run_of(layer.to_public()) == layer == layer_run(layer.to_public())
+    assert run_of(layer.to_public()) == layer
 
 
 @pytest.mark.parametrize(

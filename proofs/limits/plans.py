@@ -239,9 +239,10 @@ def flooding(subject: str, used: list[Use]) -> tuple[Bound, Fraction]:
     queries = Fraction(DEFAULT_BUDGET) // charged
     session = f"admits {queries}" if queries else "is refused at load (QueryBeyondBudget): it admits none"
     comparison = "<=" if good else "must be <="
+    rows = max(use.rows for use in used)
     hidden = f"E|v| <= {bits(largest)} {comparison} 2^-{params.kappa} F,"
     statement = (
-        f"{hidden} F = {bits(flood(params))}; one query of {used[1].rows} tokens is within {bits(total)}, charged "
+        f"{hidden} F = {bits(flood(params))}; one query of {rows} tokens is within {bits(total)}, charged "
         f"{bits(charged)}; a session's budget of {bits(Fraction(DEFAULT_BUDGET))} {session}"
     )
     return Bound("flooding", subject, bounded(total) if good else REFUTED, statement, method,
