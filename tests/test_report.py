@@ -27,7 +27,7 @@ from tests.report_runs import ANOTHER, MODEL, TINY, keep
 from tests.test_page import HOSTILE, Elements, policy_of
 from transcripts.report import BAD, GOOD, Report, report_page, top_lines
 from transcripts.store import Transcript
-from transcripts.verdicts import LEAK, NO_LEAK
+from transcripts.verdicts import DECLARED, LEAK, NO_LEAK
 
 KEYS = [
     *("title", "holds", "verdicts", "source", "subjects", "run", "epsilon", "bounds", "assumptions", "distance_bits"),
@@ -373,15 +373,13 @@ def test_a_whole_model_is_proved_and_reported_by_its_run(store: Store, capsys: p
     assert [text for tone, text in top_lines(report) if tone == BAD and "epsilon" not in text] == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_whole_model_is_audited_by_its_run(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """The client is told an answer that depends on the weights, and the audit says so; of the server, too few runs."""
     keep(Path("x.secmoe"), MODEL, sources=store.source)
     assert main(["audit", "--run", "x.secmoe", "--runs", "80", "--no-power", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
-    assert [(v["corrupted"], v["verdict"]) for v in told["verdicts"]] == [
-        ("server", "INCONCLUSIVE"),
-        ("client", "INCONCLUSIVE"),
-    ]
+    assert {v["corrupted"]: v["verdict"] for v in told["verdicts"]} == {"client": DECLARED, "server": "INCONCLUSIVE"}
     (session,) = told["sessions"].values()
     assert session["params"] == "P64tiny" and session["responses"] > 0
     assert len(list(store.folder.glob("*-audit-*.json"))) == 2
