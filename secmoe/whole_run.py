@@ -86,11 +86,11 @@ class ModelOutcome(Kept):
             "max_error_ulp": answer.error_ulp,
             "max_error_float": answer.error_float,
             "route_agreement_float": answer.routes,
+            "layers_cost": [cost.to_json() for cost in layer_costs(self.online)],
+            "operators_cost": [cost.to_json() for cost in operator_costs(self.online)],
             **self.figures(run.declared.realises),
             "activation": run.activation,
             "seal": self.seal,
-            "layers_cost": [cost.to_json() for cost in layer_costs(self.online)],
-            "operators_cost": [cost.to_json() for cost in operator_costs(self.online)],
         }
 
 

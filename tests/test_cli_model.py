@@ -25,8 +25,9 @@ KEYS = [
     *("model", "protocol", "order", "layers", "tokens", "experts", "top_k", "ring_bits", "frac_bits", "params"),
     *("answer", "class", "probability", "logits", "exact_match", "plaintext_class", "agrees_with_plaintext"),
     *("max_error_ulp", "max_error_float", "route_agreement_float"),
+    *("layers_cost", "operators_cost"),
     *("bytes", "messages", "rounds", "cpu_s", "lan_s", "wan_s", "epsilon_bits", "declared_leakage", "checked_by"),
-    *("transcript", "transcript_digest", "seeded", "activation", "seal", "layers_cost", "operators_cost"),
+    *("transcript", "transcript_digest", "seeded", "activation", "seal"),
 ]
 SMS = ModelRun.of(load_model("sms").config, 7, "class", PARAM_SETS["P64s"], "gelu-minimax", "reassociated")
 
