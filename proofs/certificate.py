@@ -28,12 +28,13 @@ from proofs.checker import FORMAT, VERSION, Accepted, Rejected, canonical, check
 from proofs.private import JOINT, Step, prove_private
 from proofs.search import no_model
 from proofs.symbolic import CONST, INPUT, Dag, Node, cone
-from proofs.trace import Trace, trace, uncollected
+from proofs.trace import Seen, Trace, trace, uncollected
 from protocols.catalog import CATALOG
-from protocols.entry import Case, Entry
+from protocols.entry import DECLARED, Case, Entry
 from protocols.he.ideal import IdealHeService
 from protocols.he.service import DEFAULT_BUDGET
 from protocols.ot.ideal import IdealOtService
+from protocols.sharing import reveal_to
 from sim.ring import Ring, RingArray
 from sim.role import CLIENT, SERVER, Role
 from sim.wire import Blob, quoted, spec_to_json
@@ -109,8 +110,30 @@ def masking_of(distance: Fraction) -> list[int] | None:
     return [bits, distance.numerator, distance.denominator]
 
 
+def told_answer(entry: Entry, run: Trace, corrupted: Role) -> list[str]:
+    """The message that tells a corrupted party the answer of a protocol that declares so, by its label; mostly none.
+
+    It is sent by the protocol's own and only `reveal_to`, and the party's output is its sum with a share that the party
+    holds. So it is the answer less that share, which a simulator makes of the answer: the rest of the view is what
+    there is to prove. Any other opening stays in the view.
+    """
+    label = f"{run.execution.prefix}/{entry.name}/{reveal_to.name}/share"
+    if entry.status != DECLARED or entry.realises.leaks_route:
+        return []
+    seen = [s for s in run.view(corrupted) if s.label == label]
+    outputs = [run.dag.nodes[number] for number in run.outputs[corrupted]]
+    return [s.label for s in seen if len(outputs) == 1 and outputs[0].op == "add" and s.node in outputs[0].args]
+
+
+def _hidden(entry: Entry, run: Trace, corrupted: Role) -> list[Seen]:
+    """The view without the answer."""
+    told = told_answer(entry, run, corrupted)
+    return [seen for seen in run.view(corrupted) if seen.label not in told]
+
+
 def claim_of(entry: Entry, case: Case, run: Trace, corrupted: Role, masking: Any = None) -> Document:
     """The claim, its statement in words included. masking: the statistical distance, as `masking_of` gives it."""
+    told = told_answer(entry, run, corrupted)
     leaves = [node for node in run.dag.nodes if node.op == INPUT]
     inputs: list[list[Any]] = [[node.owner, node.label, node.ring.l, list(node.shape)] for node in leaves]
     secrets = [
@@ -120,10 +143,11 @@ def claim_of(entry: Entry, case: Case, run: Trace, corrupted: Role, masking: Any
     ]
     epsilon = -round(math.log2(DEFAULT_BUDGET)) if case.plans and corrupted is CLIENT else None
     flooding = "" if epsilon is None else f" responses are flooded to statistical distance 2^-{epsilon} per session;"
+    answered = f" but for its answer, told in {told[0]}" if told else ""
     within = f"statistical (distance at most 2^-{masking[0]} from one law, inputs in range)" if masking else "perfect"
     statement = (
         f"{entry.name} ({case.name}): {within} view-independence of the {corrupted.peer.value}'s inputs "
-        f"{', '.join(secrets) or '(none)'}, corrupted {corrupted.value}, semi-honest, ideal OT"
+        f"{', '.join(secrets) or '(none)'}{answered}, corrupted {corrupted.value}, semi-honest, ideal OT"
         f"{' and HE' if case.plans else ''};{flooding} OT{' and HE' if case.plans else ''}: assumed"
     )
     return {
@@ -136,7 +160,7 @@ def claim_of(entry: Entry, case: Case, run: Trace, corrupted: Role, masking: Any
         "epsilon_bits": epsilon,
         "masking": masking,
         "ranges": [] if masking is None else [[*key, low, high] for key, (low, high) in sorted(ranges(case).items())],
-    }
+    } | ({"told": told} if told else {})
 
 
 def _plain(value: Any) -> Any:
@@ -169,15 +193,16 @@ def dag_json(dag: Dag, numbers: Sequence[int]) -> tuple[Document, dict[int, int]
     return {"kinds": kinds, "nodes": rows}, place
 
 
-def _view_json(run: Trace, role: Role, place: Mapping[int, int]) -> list[list[Any]]:
-    """[label, depth, kind, dtype, shape, node or None] of everything the corrupted party receives."""
+def _view_json(run: Trace, role: Role, place: Mapping[int, int], told: Sequence[str]) -> list[list[Any]]:
+    """[label, depth, kind, dtype, shape, node or None] of everything the corrupted party receives. Sealed messages, and
+    the one that tells the answer, have no node."""
     rows: list[list[Any]] = []
     for message in run.execution.view(role):
         content = message.content
         if isinstance(content, Blob):
             content = None if content.sealed else content.data
         header = spec_to_json(message.spec)
-        node = place[content.value] if isinstance(content, RingArray) else None
+        node = place[content.value] if isinstance(content, RingArray) and message.label not in told else None
         rows.append([message.label, message.depth, header["kind"], header["dtype"], header["shape"], node])
     for seen in run.view(role):
         if seen.ideal:
@@ -189,7 +214,7 @@ def _view_json(run: Trace, role: Role, place: Mapping[int, int]) -> list[list[An
 
 def rebuilt(entry: Entry, case: Case, run: Trace, corrupted: Role, masking: Any = None) -> Document:
     """The document of a run without steps: what the checker compares a certificate with."""
-    dag, place = dag_json(run.dag, cone(run.dag, [seen.node for seen in run.view(corrupted)]))
+    dag, place = dag_json(run.dag, cone(run.dag, [seen.node for seen in _hidden(entry, run, corrupted)]))
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -198,7 +223,7 @@ def rebuilt(entry: Entry, case: Case, run: Trace, corrupted: Role, masking: Any 
         "versions": versions(),
         "dag": dag,
         "dag_digest": digest(dag),
-        "view": _view_json(run, corrupted, place),
+        "view": _view_json(run, corrupted, place, told_answer(entry, run, corrupted)),
     }
 
 
@@ -211,7 +236,7 @@ def step_json(step: Step, place: Mapping[int, int]) -> list[Any]:
 def certificate(entry: Entry, case: Case, corrupted: Role, run: Trace | None = None) -> Document:
     """Prove privacy against a corrupted party and write the proof down; raises NotProved."""
     run = run or trace_case(entry, case)
-    view = run.view(corrupted)
+    view = _hidden(entry, run, corrupted)
     peeled = prove_private(run.dag, view, corrupted, ranges(case))
     if peeled.findings:
         labels = ", ".join(finding.seen.label for finding in peeled.findings[:3])

@@ -33,7 +33,7 @@ from secmoe.report_parts import (
 from secmoe.result_file import AUDIT, Json, write_whole
 from secmoe.shape_bounds import query_charge, run_bounds
 from secmoe.shaped import row_of
-from secmoe.whole import UNCHECKED, NotOneLayer, layer_run
+from secmoe.whole import ModelRun, run_of
 from sim.role import Role
 from transcripts.facts import Selection, summary
 from transcripts.page import checked_page, write_page
@@ -54,7 +54,8 @@ class NothingToProve(ValueError):
 
 
 def prove_run(options: argparse.Namespace) -> int:
-    """Prove the layer private at the shape of a kept run, and keep the certificates. Exit 1 unless both parties' hold.
+    """Prove a layer, or a whole model, private at the shape of a kept run, and keep the certificates. Exit 1 unless
+    those against both parties hold.
 
     options: run, certificates (a folder for copies, or None), json.
     """
@@ -118,7 +119,7 @@ def show(report: Report, options: argparse.Namespace) -> int:
 
 def run_report(transcript: Transcript, store: Store) -> Report:
     """Everything that is known of the shape of a kept run at the installed source."""
-    run = layer_run(transcript.public)
+    run = run_of(transcript.public)
     entry, case = row_of(run)
     facts = summary(Selection(transcript))
     bounds, charge = run_bounds(run), query_charge(run)
@@ -153,9 +154,7 @@ def run_report(transcript: Transcript, store: Store) -> Report:
 def run_lines(transcript: Transcript) -> list[Line]:
     """What is known of the privacy of a kept run, in lines; all of it is red for a run of another source."""
     try:
-        entry, case = row_of(layer_run(transcript.public))
-    except NotOneLayer:
-        return [(BAD, UNCHECKED)]
+        entry, case = row_of(run_of(transcript.public))
     except ValueError as error:
         return [(BAD, f"privacy NOT CHECKED: not a run of this program: {error}")]
     store = Store()
@@ -174,11 +173,13 @@ def _origin(transcript: Transcript, store: Store) -> Line:
     )
 
 
-def _commands(run: LayerRun, path: Path, seeded: bool, found: Checked) -> list[tuple[str, str]]:
+def _commands(run: LayerRun | ModelRun, path: Path, seeded: bool, found: Checked) -> list[tuple[str, str]]:
     file = shown_path(path)
-    options = f"--model {shlex.quote(run.model)} --layer {run.layer} --order {run.order} --truncation {run.truncation}"
-    if run.protocol == ROUTED:
-        options += f" --protocol {ROUTED}"
+    routed = isinstance(run, LayerRun) and run.protocol == ROUTED
+    options = f"--model {shlex.quote(run.model)} --order {run.order}"
+    options += f" --answer {run.answer}" if isinstance(run, ModelRun) else f" --layer {run.layer}"
+    if isinstance(run, LayerRun):
+        options += f" --truncation {run.truncation}{f' --protocol {ROUTED}' if routed else ''}"
     if run.activation in GELU_OPTIONS:
         options += f" --gelu {GELU_OPTIONS[run.activation]}"
     shipped = PARAM_SETS.get(run.params.name) == run.params
@@ -186,7 +187,7 @@ def _commands(run: LayerRun, path: Path, seeded: bool, found: Checked) -> list[t
     seed = " --seed N (the seed of the run; it is not in the transcript)" if seeded else ""
     audits = dict.fromkeys(result.command for result in found.results if result.kind == AUDIT)
     return [
-        *([] if run.protocol == ROUTED else [("the certificates", f"secmoe prove --run {file}")]),
+        *([] if routed else [("the certificates", f"secmoe prove --run {file}")]),
         *(("the audit", command) for command in audits or (f"secmoe audit --run {file}",)),
         ("another run of the same shape", f"secmoe run TEXT {options}{seed}"),
         ("every byte of this run, with its private sides", f"secmoe replay {file}"),

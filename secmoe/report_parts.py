@@ -12,7 +12,7 @@ from secmoe.checked import Checked, Store, lines, told
 from secmoe.layer import LayerRun
 from secmoe.result_file import AUDIT, CERTIFICATE, Json
 from secmoe.version import program_version
-from secmoe.whole import layer_run
+from secmoe.whole import ModelRun, run_of
 from sim.role import Role
 from transcripts.report import BAD, Line, Report, Subject, holds
 from transcripts.store import Transcript
@@ -20,10 +20,10 @@ from transcripts.store import Transcript
 DECLARED_LINE: Line = (BAD, "LEAK (DECLARED): what it leaks by design depends on the expert choice")
 
 
-def read_run(path: str) -> LayerRun:
-    """The public parameters of a kept run, verified; raises what `Transcript` and `LayerRun.from_public` raise."""
+def read_run(path: str) -> LayerRun | ModelRun:
+    """The public parameters of a kept run, verified; raises what `Transcript` and `run_of` raise."""
     with Transcript(path) as transcript:
-        return layer_run(transcript.public)
+        return run_of(transcript.public)
 
 
 def subject(entry: Entry, case: Case, checked: Checked, run: Path) -> Subject:

@@ -1,4 +1,5 @@
-"""The bounds that a report shows: those of one layer at its own shape, order and number of tokens, worked out anew."""
+"""The bounds that a report shows: those of one layer or model at its own shape, order and number of tokens, worked out
+anew."""
 
 from __future__ import annotations
 
@@ -11,18 +12,25 @@ from typing import Any
 from proofs.limits import Bound
 from proofs.limits.approximation import activation, exponential, truncation
 from proofs.limits.ledger import STATED, budget
-from proofs.limits.plans import Use, admitted, decryption, flooding, plaintext_modulus, uses
+from proofs.limits.plans import Use, admitted, decryption, flooding, plaintext_modulus, squared_norm, uses
 from proofs.limits.ranges import declared_ranges, layer_ranges
 from proofs.limits.security import security
 from protocols.baselines.plaintext_routing import RoutedPlan
+from protocols.encoder import EncoderWeights
 from protocols.entry import Case
+from protocols.he.interface import Addend, Plan
 from protocols.he.noise import WeightsOutOfBound, noise_report
+from protocols.he.own import own_norm
+from protocols.he.packing import LinearPlan
 from protocols.he.service import DEFAULT_BUDGET
 from protocols.model.fixed_point import FixedPoint
+from protocols.model.folded import fold
 from protocols.model.store import known_models, load_model
 from protocols.model.tables import Table
 from protocols.moe import LayerPlan
+from protocols.truncate import FAITHFUL
 from secmoe.layer import LayerRun, layer_shape
+from secmoe.whole import ModelRun
 
 BUDGET_BITS = -round(math.log2(DEFAULT_BUDGET))
 ANY = "any weights that the load-time check admits"
@@ -30,12 +38,16 @@ ANY = "any weights that the load-time check admits"
 Json = dict[str, Any]
 
 
-def shipped_model(run: LayerRun) -> str | None:
+def shipped_model(run: LayerRun | ModelRun) -> str | None:
     """The shipped model that a run names, if it has this shape and layer: a run of other weights may bear its name."""
     if run.model not in known_models():
         return None
     config = load_model(run.model).config
-    return run.model if layer_shape(config) == run.shape and run.layer < config.layers else None
+    if isinstance(run, ModelRun):
+        same = run == ModelRun.of(config, run.tokens, run.answer, run.params, run.activation, run.order)
+    else:
+        same = layer_shape(config) == run.shape and run.layer < config.layers
+    return run.model if same else None
 
 
 def _uses(plan: LayerPlan, model: str | None) -> list[Use]:
@@ -48,27 +60,62 @@ def _uses(plan: LayerPlan, model: str | None) -> list[Use]:
     return [Use(one, rows, admitted(one)) for one, rows in wanted]
 
 
-def _used(plan: LayerPlan, model: str | None) -> list[Use] | None:
+def _model_uses(run: ModelRun, model: str | None) -> list[Use]:
+    """Every response of one query of a whole model, with a shipped model's weights or any that are admitted."""
+
+    def use(plan: Plan | Addend, words: Any) -> Use | None:
+        if isinstance(plan, Addend):
+            return None
+        return Use(plan, 0, admitted(plan) if words is None else squared_norm(plan, run.fixed_point.signed(words)))
+
+    named: list[Any] = [None] * (3 + len(run.plan.embedding.plans) + run.layers * (7 + run.shape.gated))
+    if model is not None:
+        named = list(fold(load_model(model), run.fixed_point).named(run.tokens).values())
+    weights = EncoderWeights.prepare(use, run.plan, named)
+    return [
+        Use(found, rows, Fraction(own_norm(found))) if isinstance(found, LinearPlan) else replace(found, rows=rows)
+        for found, rows in weights.responses(run.plan)
+    ]
+
+
+def _run_uses(run: LayerRun | ModelRun, model: str | None) -> list[Use]:
+    return _model_uses(run, model) if isinstance(run, ModelRun) else _uses(run.plan, model)
+
+
+def _used(run: LayerRun | ModelRun, model: str | None) -> list[Use] | None:
     try:
-        return _uses(plan, model)
+        return _run_uses(run, model)
     except WeightsOutOfBound:
         return None
 
 
-def products(plan: LayerPlan, model: str | None) -> list[Bound]:
-    """Plaintext modulus, decryption and flooding of this very plan, with a shipped model's weights or any admitted."""
-    used = _used(plan, model) or _uses(plan, None)
-    tokens = f"of {plan.tokens} tokens" if plan.tokens > 1 else "of 1 token"
+def products(plan: LayerPlan, used: list[Use]) -> list[Bound]:
+    """Plaintext modulus, decryption and flooding of a layer's very plan."""
     order = "routed in clear" if isinstance(plan, RoutedPlan) else plan.order
-    subject = f"{plan.params.name}, d={plan.shape.d}, f={plan.shape.f}, E={plan.shape.E}, {order}, {tokens}"
-    rows = [row(subject, used)[0] for row in (plaintext_modulus, decryption, flooding)]
+    shape = f"d={plan.shape.d}, f={plan.shape.f}, E={plan.shape.E}"
+    return _products(f"{plan.params.name}, {shape}, {order}", plan.tokens, used)
+
+
+def _products(about: str, n: int, used: list[Use]) -> list[Bound]:
+    tokens = f"of {n} tokens" if n > 1 else "of 1 token"
+    rows = [row(f"{about}, {tokens}", used)[0] for row in (plaintext_modulus, decryption, flooding)]
     return [replace(row, statement=row.statement.replace("of up to 8 tokens", tokens)) for row in rows]
 
 
-def _arithmetic(run: LayerRun, model: str | None) -> list[Bound]:
+def _run_products(run: LayerRun | ModelRun, model: str | None) -> list[Bound]:
+    """With a shipped model's weights, or any that are admitted."""
+    used = _used(run, model) or _run_uses(run, None)
+    if isinstance(run, LayerRun):
+        return products(run.plan, used)
+    shape = f"d={run.shape.d}, f={run.shape.f}, E={run.shape.E}"
+    return _products(f"{run.params.name}, whole model of {run.layers} layers, {shape}, {run.order}", run.tokens, used)
+
+
+def _arithmetic(run: LayerRun | ModelRun, model: str | None) -> list[Bound]:
     fp = run.fixed_point
-    known = None if model is None else layer_ranges(model, run.layer, fp)
-    return [known or declared_ranges(run.shape, fp, run.table), *_approximations(fp, run.truncation, run.table)]
+    layers, mode = (range(run.layers), FAITHFUL) if isinstance(run, ModelRun) else ([run.layer], run.truncation)
+    known = [] if model is None else [layer_ranges(model, i, fp) for i in layers]
+    return [*(known or [declared_ranges(run.shape, fp, run.table)]), *_approximations(fp, mode, run.table)]
 
 
 @cache
@@ -82,10 +129,11 @@ def _approximations(fp: FixedPoint, mode: str, table: Table | None) -> tuple[Bou
     return tuple(rows)
 
 
-def run_bounds(run: LayerRun) -> list[Json]:
-    """Security, scales, decryption, flooding, budget, ranges and approximation errors of one run's layer."""
+def run_bounds(run: LayerRun | ModelRun) -> list[Json]:
+    """Security, scales, decryption, flooding, budget, ranges and approximation errors of one run's layer, or of its
+    whole model (ranges: of the sparse layers)."""
     model = shipped_model(run)
-    rows = [security(run.params), *products(run.plan, model), budget(), *_arithmetic(run, model)]
+    rows = [security(run.params), *_run_products(run, model), budget(), *_arithmetic(run, model)]
     return [_json(row) for row in rows]
 
 
@@ -94,17 +142,17 @@ def case_bounds(case: Case) -> list[Json]:
     rows = [security(params) for params in {plan.params.name: plan.params for plan in case.plans}.values()]
     plan = case.public.get("plan")
     if isinstance(plan, LayerPlan):
-        rows += products(plan, None)
+        rows += products(plan, _uses(plan, None))
     return [_json(row) for row in rows]
 
 
-def query_charge(run: LayerRun) -> Json | None:
-    """What one query of the layer takes out of a session's budget, as the load-time check computes it; None where it
+def query_charge(run: LayerRun | ModelRun) -> Json | None:
+    """What one query of the run takes out of a session's budget, as the load-time check computes it; None where it
     admits no weights. weights: those of the shipped model of the run's name, or any."""
     model = None if isinstance(run.plan, RoutedPlan) else shipped_model(run)
-    used = _used(run.plan, model)
+    used = _used(run, model)
     if used is None:
-        model, used = None, _uses(run.plan, None)
+        model, used = None, _run_uses(run, None)
     charged = Fraction(0)
     for use in used:
         if use.norm is None:

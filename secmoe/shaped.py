@@ -1,8 +1,8 @@
 """The very shape of a run as a row of the catalog, so that what proves and audits catalog rows proves and audits it.
 
-The name of the row's case spells out every public parameter that the layer's text depends on, and is read back from
-there: the row is the attribute of that name of this module, in any process. Model and layer are no part of it: what is
-said of a shape is said of all weights.
+The name of the row's case spells out every public parameter that the text depends on, and is read back from
+there: the row is the attribute of that name of this module, in any process. Names of model and layer are no part of it:
+what is said of a shape is said of all weights.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights
+from protocols.catalog.models import encoder_case
 from protocols.entry import DECLARED, PROVED, Case, Entry, Secret
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.model.config import MoeConfig, MoeWeights
@@ -21,60 +22,68 @@ from protocols.moe import LayerPlan, LayerWeights
 from protocols.select import RELU, ExpertWeights
 from protocols.truncate import MODES
 from secmoe.layer import PARAMETER_FIELDS, PROTOCOLS, LayerRun, UnreadableRun, params_from_fields
+from secmoe.whole import SIZES, WHOLE, ModelRun
 from sim.ring import Ring
 from sim.role import SERVER
 from transcripts.targets import Target
 
-SIZES = ("n", "d", "f", "E", "k")
+MODEL_SIZES = tuple(size for size in SIZES if size != "tokens")
+SHAPE = ("d", "f", "E", "k")
 FLAGS = ("gated", "renormalise")
-WORDS = ("function", "activation", "order", "truncation", "params")
+WORDS = {
+    False: ("protocol", "n", *SHAPE, *FLAGS, "function", "activation", "order", "truncation", "params"),
+    True: ("protocol", "n", *MODEL_SIZES, *SHAPE, *FLAGS, "function", "activation", "order", "embedding", "answer",
+           "params"),
+}  # fmt: skip  # by whether it is a whole model
+NUMBERS = ("n", *MODEL_SIZES, *SHAPE, *FLAGS)
 LARGEST = 1 << 20
 DIGITS = len(str(LARGEST))
 UNNAMED = ("", 0)  # model and layer of a run that is known by its shape alone
 HIDDEN_BITS = 2  # of the integer part of hidden states that are drawn
+Run = LayerRun | ModelRun
 
 
-def shape_name(run: LayerRun) -> str:
+def shape_name(run: Run) -> str:
     """The public parameters in one line, from which `shape_of` reads them back."""
-    shape, params = run.shape, run.params
+    shape, params, whole = run.shape, run.params, isinstance(run, ModelRun)
     own = {name: getattr(params, name) for name in PARAMETER_FIELDS}
-    told: dict[str, Any] = {"protocol": run.protocol, "n": run.tokens}
-    told |= {name: getattr(shape, name) for name in SIZES[1:]}
-    told |= {name: int(getattr(shape, name)) for name in FLAGS}
-    told |= {"function": shape.activation, "activation": run.activation}
-    told |= {"order": run.order, "truncation": run.truncation}
     known = PARAM_SETS.get(params.name) == params
+    told: dict[str, Any] = {"protocol": WHOLE if isinstance(run, ModelRun) else run.protocol, "n": run.tokens}
+    told |= {name: getattr(shape, name) for name in SHAPE} | {name: int(getattr(shape, name)) for name in FLAGS}
+    told |= {"function": shape.activation}
     told["params"] = params.name if known else json.dumps(own, separators=(",", ":"), sort_keys=True)
-    return ", ".join(f"{name}={value}" for name, value in told.items())
+    return ", ".join(f"{name}={told[name] if name in told else getattr(run, name)}" for name in WORDS[whole])
 
 
-def shape_of(name: str) -> LayerRun:
+def shape_of(name: str) -> Run:
     """Inverse of `shape_name`; raises UnreadableRun, and what a shape or a parameter set out of range raises."""
-    words = ("protocol", *SIZES, *FLAGS, *WORDS)
+    whole = name.startswith(f"protocol={WHOLE}, ")
+    words = WORDS[whole]
     fields = dict(part.partition("=")[::2] for part in name.split(", ", len(words) - 1))
     if tuple(fields) != words:
         raise UnreadableRun(f"shape: expected {', '.join(words)}, got {name!r}")
-    for word in (*SIZES, *FLAGS):
+    number = {}
+    for word in (word for word in NUMBERS if word in words):
         text = fields[word]
         if not (text.isdecimal() and len(text) <= DIGITS and int(text) <= (1 if word in FLAGS else LARGEST)):
             raise UnreadableRun(f"shape: expected a whole number for {word}, got {text!r}")
-    if fields["protocol"] not in PROTOCOLS or fields["truncation"] not in MODES:
+        number[word] = int(text)
+    if not whole and (fields["protocol"] not in PROTOCOLS or fields["truncation"] not in MODES):
         raise UnreadableRun(f"shape: expected a protocol and a truncation mode of this program, got {name!r}")
     if fields["activation"] not in (*TABLES, RELU):
         raise UnreadableRun(f"shape: expected an activation of {', '.join((*TABLES, RELU))}, got {name!r}")
-    n, d, f, E, k = (int(fields[word]) for word in SIZES)
-    gated, renormalise = (fields[word] == "1" for word in FLAGS)
+    gated, renormalise = (number[word] == 1 for word in FLAGS)
     function: Any = fields["function"]
-    run = LayerRun(
-        fields["protocol"],
-        *UNNAMED,
-        n,
-        MoeConfig(d, f, E, k, gated, function, renormalise),
-        _params(fields["params"]),
-        fields["activation"],
-        fields["order"],
-        fields["truncation"],
-    )
+    d, f, E, k = (number[word] for word in SHAPE)
+    shape, params = MoeConfig(d, f, E, k, gated, function, renormalise), _params(fields["params"])
+    n, kind = number["n"], (fields["activation"], fields["order"])
+    run: Run
+    if whole:
+        features, layers, heads, classes = (number[word] for word in MODEL_SIZES)
+        sizes = (features, layers, heads, classes)
+        run = ModelRun(UNNAMED[0], n, shape, *sizes, fields["embedding"], fields["answer"], params, *kind)
+    else:
+        run = LayerRun(fields["protocol"], *UNNAMED, n, shape, params, *kind, fields["truncation"])
     if shape_name(run) != name:
         raise UnreadableRun(f"shape: expected {shape_name(run)!r}, got {name!r}")
     return run
@@ -89,8 +98,12 @@ def _params(text: str) -> ParamSet:
         raise UnreadableRun(f"shape: expected a parameter set by name or as JSON, got {text!r}") from error
 
 
-def row_of(run: LayerRun) -> tuple[Entry, Case]:
-    """The row and its one case. Hidden states and weights are drawn, in an audit, up to 4 and 1 in absolute value."""
+def row_of(run: Run) -> tuple[Entry, Case]:
+    """The row and its one case. Hidden states and weights are drawn, in an audit, up to 4 and 1 in absolute value; what
+    a whole model is given, as in the catalog."""
+    if isinstance(run, ModelRun):
+        case = encoder_case(shape_name(run), run.plan)
+        return Entry(run.declared, (case,), DECLARED), case
     shape, ring, one = run.shape, run.ring, 1 << run.params.frac_bits
     state = Secret(ring, (run.tokens, shape.d), None, -(one << HIDDEN_BITS), one << HIDDEN_BITS)
 
@@ -118,7 +131,7 @@ def _prepare(plan: LayerPlan) -> Callable[[Callable[[Any, Any], Any], Any], Laye
     return build
 
 
-def target_of(run: LayerRun) -> Target:
+def target_of(run: Run) -> Target:
     """What `secmoe audit --run` audits."""
     name = shape_name(run)
     return Target(f"{__name__}:{name}", name)

@@ -48,15 +48,10 @@ WHOLE = "encoder"  # the value of `protocol` in the public parameters of such a 
 SIZES = ("tokens", "features", "layers", "heads", "classes")
 WORDS = ("model", "embedding", "answer", "activation", "order")
 CLIENT_ARRAYS = ("features", "mask", "pooling")
-UNCHECKED = "privacy NOT CHECKED at this commit and shape: certificates and audits are of single layers"
 
 
 class WholeModelOption(ValueError):
     """An option of a whole model for a layer, or the other way round."""
-
-
-class NotOneLayer(ValueError):
-    """A run of a whole model, where one of a single layer is asked for."""
 
 
 @dataclass(frozen=True)
@@ -183,13 +178,6 @@ def refused_answer(answer: str | None) -> None:
 def run_of(public: Mapping[str, Any]) -> LayerRun | ModelRun:
     """The run that public parameters describe; raises what `from_public` of either raises."""
     return ModelRun.from_public(public) if public.get("protocol") == WHOLE else LayerRun.from_public(public)
-
-
-def layer_run(public: Mapping[str, Any]) -> LayerRun:
-    """The run of a single layer; raises NotOneLayer for that of a whole model, and what LayerRun.from_public raises."""
-    if public.get("protocol") == WHOLE:
-        raise NotOneLayer("expected a run of one layer, got that of a whole model: secmoe run TEXT --layer I keeps one")
-    return LayerRun.from_public(public)
 
 
 def words_of(run: ModelRun, model: Model, tokens: Tokens) -> tuple[ClientWords, EncoderWords]:

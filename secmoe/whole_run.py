@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,17 @@ from protocols.model.architecture import Model, Tokens
 from protocols.model.encoder import EncoderTrace, encoder
 from protocols.model.fixed_point import dequantise
 from protocols.model.floating import softmax
-from secmoe.checked import Checked
+from secmoe.checked import Store, lines
 from secmoe.in_range import require_range
 from secmoe.progress import Progress
 from secmoe.report import print_kept
 from secmoe.run import Kept, recorded
-from secmoe.whole import UNCHECKED, ModelRun, answer_of, arrays_of, words_of
+from secmoe.shaped import row_of
+from secmoe.whole import WHOLE, ModelRun, answer_of, arrays_of, words_of
+from sim.role import Role
 from sim.world import Execution
-from transcripts.report import BAD
+from transcripts.costs import ScopeCost, cost_by_scope, fold
+from transcripts.show import print_costs
 
 IN_THE_CLEAR = "this comparison with plaintext, nothing of the model"
 
@@ -85,10 +88,42 @@ class ModelOutcome(Kept):
             "max_error_ulp": answer.error_ulp,
             "max_error_float": answer.error_float,
             "route_agreement_float": answer.routes,
+            "layers_cost": [cost.to_json() for cost in layer_costs(self.online)],
+            "operators_cost": [cost.to_json() for cost in operator_costs(self.online)],
             **self.figures(run.declared.realises),
             "activation": run.activation,
             "seal": self.seal,
         }
+
+
+def layer_costs(online: Execution) -> list[ScopeCost]:
+    """Online cost of what the whole model calls first of all: embedding, each layer, pooling, head, answer."""
+    top = f"{online.prefix}/{WHOLE}"
+    found = cost_by_scope(online.messages, online.cpu_by_scope, under=top, levels=1)
+    return [cost for cost in found if cost.scope != top]
+
+
+def operator_costs(online: Execution) -> list[ScopeCost]:
+    """Online cost by protocol, over all layers: what the whole model or one of its blocks calls, most bytes first."""
+    calls: dict[str, str] = {}
+
+    def operator(scope: str) -> str:
+        """The scope of an operator's call, by its name and number; others as they are."""
+        parts = scope.split("/")
+        depth = 4 if len(parts) > 3 and parts[2] in blocks else 3
+        if parts[1:2] != [WHOLE] or len(parts) < depth or parts[depth - 1] in blocks:
+            return ""
+        call = "/".join(parts[:depth])
+        return calls.setdefault(call, f"{fold(parts[depth - 1])}.{len(calls)}")
+
+    blocks = {"pool"} | {part for m in online.messages for part in m.scope.split("/")[2:3] if part.startswith("layer")}
+    messages = [replace(m, scope=operator(m.scope)) for m in online.messages]
+    cpu: dict[tuple[Role, str], float] = {}
+    for (role, scope), seconds in online.cpu_by_scope.items():
+        cpu[role, operator(scope)] = cpu.get((role, operator(scope)), 0.0) + seconds
+    named = [m for m in messages if m.scope]
+    found = cost_by_scope(named, {at: seconds for at, seconds in cpu.items() if at[1]}, levels=1)
+    return sorted(found, key=lambda cost: -cost.nbytes)
 
 
 def private_model(
@@ -115,7 +150,7 @@ def private_model(
     arrays = arrays_of(run, client, server)
     check = partial(require_range, model, run)
     answer, record = recorded(check, run, arrays, out, compare, seed, keep_private, progress)
-    return ModelOutcome(*record, Checked(), run, answer, model.config.classes)
+    return ModelOutcome(*record, Store().lookup(*row_of(run)), run, answer, model.config.classes)
 
 
 def _compared(run: ModelRun, model: Model, tokens: Tokens, output: NDArray[np.uint64], exact: EncoderTrace) -> Answer:
@@ -148,7 +183,11 @@ def print_model_outcome(console: Console, outcome: ModelOutcome, networks: tuple
         f"at most {run.tokens} real tokens, {run.layers} layers, {run.heads} heads, d={shape.d}, f={shape.f}, "
         f"E={shape.E}, k={shape.k}, {run.classes} classes, ring, parameter set"
     )
-    print_kept(console, outcome, run.declared.realises, sizes, [(BAD, UNCHECKED)], IN_THE_CLEAR, networks)
+    console.print()
+    _line(console, "by operator, over all layers:")
+    print_costs(console, operator_costs(outcome.online))
+    privacy = lines(outcome.checked, outcome.transcript)
+    print_kept(console, outcome, run.declared.realises, sizes, privacy, IN_THE_CLEAR, networks)
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

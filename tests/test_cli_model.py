@@ -16,7 +16,7 @@ from protocols.model.encoder import EncoderTrace, encoder
 from protocols.model.store import load_model
 from secmoe.cli import main
 from secmoe.layer import LayerRun, UnreadableRun
-from secmoe.whole import ModelRun, NotOneLayer, layer_run, run_of
+from secmoe.whole import ModelRun, run_of
 from sim.role import CLIENT, SERVER
 from transcripts.store import Transcript
 
@@ -25,6 +25,7 @@ KEYS = [
     *("model", "protocol", "order", "layers", "tokens", "experts", "top_k", "ring_bits", "frac_bits", "params"),
     *("answer", "class", "probability", "logits", "exact_match", "plaintext_class", "agrees_with_plaintext"),
     *("max_error_ulp", "max_error_float", "route_agreement_float"),
+    *("layers_cost", "operators_cost"),
     *("bytes", "messages", "rounds", "cpu_s", "lan_s", "wan_s", "epsilon_bits", "declared_leakage", "checked_by"),
     *("transcript", "transcript_digest", "seeded", "activation", "seal"),
 ]
@@ -59,9 +60,21 @@ def test_logits_are_the_oracles_and_nothing_else_is_opened(capsys: pytest.Captur
         assert opened[0].label.endswith("encoder/reveal_to/share")
     assert main(["replay", "kept.secmoe"]) == 0
     assert "CONFIRMED" in capsys.readouterr().out
-    for command in (["report", "kept.secmoe"], ["prove", "--run", "kept.secmoe"], ["audit", "--run", "kept.secmoe"]):
-        assert main(command) == 2
-        assert "expected a run of one layer" in capsys.readouterr().err
+    assert main(["report", "kept.secmoe"]) == 1
+    assert "no certificate; run: secmoe prove --run kept.secmoe" in capsys.readouterr().out
+    layers, operators = found["layers_cost"], found["operators_cost"]
+    assert [row["scope"].split("/")[-1] for row in layers] == [
+        *("embed", "layer0", "layer1", "pool", "linear", "truncate", "reveal_to"),
+    ]
+    assert {row["scope"]: row["calls"] for row in operators} == {
+        **{"embed": 1, "layer_norm": 5, "attention": 2, "moe_layer": 2, "cross_matmul": 1, "linear": 1, "truncate": 2},
+        "reveal_to": 1,
+    }
+    for name in ("client_to_server", "server_to_client", "messages"):
+        assert sum(row[name] for row in layers) == sum(row[name] for row in operators)
+    assert operators[0]["scope"] == "moe_layer" and operators[0]["cpu_s"]["server"] > 0
+    online = sum(row[name] for row in layers for name in ("client_to_server", "server_to_client"))
+    assert 0.8 * found["bytes"]["online"] < online < found["bytes"]["online"]
 
 
 @pytest.mark.slow
@@ -90,11 +103,12 @@ def test_an_image_and_what_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
         "layer1",
         "attention",
         "moe_layer",
-        "privacy NOT CHECKED",
+        "by operator, over all layers:",
+        "privacy NOT CHECKED at this commit and shape: no certificate; run: secmoe prove --run",
         "SEEDED",
     ):
         assert line in told
-    assert "probability" not in told and "prove --run" not in told
+    assert "probability" not in told
 
 
 @pytest.mark.slow
@@ -115,8 +129,6 @@ def test_public_parameters_come_back() -> None:
     public = SMS.to_public()
     assert json.loads(json.dumps(public)) == json.loads(json.dumps(run_of(public).to_public()))
     assert run_of(public) == SMS
-    with pytest.raises(NotOneLayer, match="--layer I"):
-        layer_run(public)
     for name, value in (("tokens", 0), ("layers", "2"), ("classes", True), ("model", 3), ("shape", None)):
         with pytest.raises(UnreadableRun, match="expected"):
             run_of({**public, name: value})
@@ -128,7 +140,7 @@ def test_public_parameters_come_back() -> None:
 def test_a_layers_parameters_are_not_a_models() -> None:
     shape, params = SMS.shape, SMS.params
     layer = LayerRun("secmoe", "sms", 1, 7, shape, params, "gelu-minimax", "reassociated", "faithful")
-    assert run_of(layer.to_public()) == layer == layer_run(layer.to_public())
+    assert run_of(layer.to_public()) == layer
 
 
 @pytest.mark.parametrize(

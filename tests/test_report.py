@@ -23,11 +23,11 @@ from secmoe.leakage import run_report
 from secmoe.result_file import AUDIT, CERTIFICATE, StoreError, finite, name_of, read, write_whole
 from secmoe.shaped import row_of
 from sim.role import Role
-from tests.report_runs import ANOTHER, TINY, keep
+from tests.report_runs import ANOTHER, MODEL, TINY, keep
 from tests.test_page import HOSTILE, Elements, policy_of
 from transcripts.report import BAD, GOOD, Report, report_page, top_lines
 from transcripts.store import Transcript
-from transcripts.verdicts import LEAK, NO_LEAK
+from transcripts.verdicts import DECLARED, LEAK, NO_LEAK
 
 KEYS = [
     *("title", "holds", "verdicts", "source", "subjects", "run", "epsilon", "bounds", "assumptions", "distance_bits"),
@@ -347,6 +347,42 @@ def test_a_run_is_tied_to_the_certificates_of_its_shape_alone(store: Store, caps
     assert main(["run", "hi", "--layer", "0", "--params", "P64tiny"]) == 0
     told = capsys.readouterr().out
     assert "PROVED against a corrupted client" in told and "NOT CHECKED at this commit and shape: no audit" in told
+
+
+@pytest.mark.slow
+def test_a_whole_model_is_proved_and_reported_by_its_run(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    path = keep(Path("x.secmoe"), MODEL, sources=store.source)
+    before = report_of(path, store)
+    lacking = [text for tone, text in top_lines(before) if tone == BAD]
+    assert any("no certificate; run: secmoe prove --run x.secmoe" in text for text in lacking)
+    assert main(["prove", "--run", "x.secmoe"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("PROVED, corrupted") == 2
+    assert said.count("but for its answer, told in r1/encoder/reveal_to/share, corrupted client") == 1
+    row = row_of(MODEL)
+    for role in Role:
+        store.keep_audit(row[0].name, row[1].name, verdict(role), COMMAND)
+    report = report_of(path, store)
+    (subject,) = report["subjects"]
+    assert [c["corrupted"] for c in subject["certificates"]] == ["client", "server"]
+    assert subject["leakage"] == {"client": ["the answer"], "server": []}
+    assert (
+        "another run of the same shape",
+        "secmoe run TEXT --model '' --order reassociated --answer class --params P64tiny",
+    ) in report["reproduce"]
+    assert [text for tone, text in top_lines(report) if tone == BAD and "epsilon" not in text] == []
+
+
+@pytest.mark.nightly
+def test_a_whole_model_is_audited_by_its_run(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """The client is told an answer that depends on the weights, and the audit says so; of the server, too few runs."""
+    keep(Path("x.secmoe"), MODEL, sources=store.source)
+    assert main(["audit", "--run", "x.secmoe", "--runs", "80", "--no-power", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert {v["corrupted"]: v["verdict"] for v in told["verdicts"]} == {"client": DECLARED, "server": "INCONCLUSIVE"}
+    (session,) = told["sessions"].values()
+    assert session["params"] == "P64tiny" and session["responses"] > 0
+    assert len(list(store.folder.glob("*-audit-*.json"))) == 2
 
 
 @pytest.mark.slow

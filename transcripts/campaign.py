@@ -32,8 +32,8 @@ from transcripts.targets import Target
 from transcripts.views import Layout, Source
 
 ROOT = Path(__file__).parents[1]
-HEAVY_BLOCK, REAL_BLOCK, WIDE_BLOCK, HYBRID_BLOCK = 100, 200, 136, 400
-WIDE = 4096  # words that a case is called with
+HEAVY_BLOCK, REAL_BLOCK, VAST_BLOCK, WIDE_BLOCK, HYBRID_BLOCK = 100, 200, 32, 136, 400
+WIDE, VAST = 1 << 12, 1 << 16  # words that a case is called with
 OWN = (
     *("analysers", "batch", "classes", "classify", "features", "lanes", "ordinary", "parity", "sampling"),
     *("statistics", "targets", "views"),
@@ -62,16 +62,21 @@ class Job:
         return hashlib.blake2b(told.encode(), digest_size=20).hexdigest()
 
 
+def words_of(target: Target) -> int:
+    """How many words the case is called with."""
+    return sum(secret.spec.size for secret in target.resolve()[1].secrets)
+
+
 def is_wide(target: Target) -> bool:
     """Whether a run takes so long, and so much memory, that fewer are made: larger than any case of the catalog."""
-    _, case = target.resolve()
-    return sum(secret.spec.size for secret in case.secrets) > WIDE
+    return words_of(target) > WIDE
 
 
 def jobs(sampler: Sampler, runs: int, analysers: Sequence[Analyser] = ANALYSERS) -> list[Job]:
     """The blocks of an experiment; the number of runs is rounded up to a multiple of four."""
     runs = -(-runs // len(QUARTERS)) * len(QUARTERS)
-    block = WIDE_BLOCK if is_wide(sampler.target) else HYBRID_BLOCK
+    words = words_of(sampler.target)
+    block = HYBRID_BLOCK if words <= WIDE else WIDE_BLOCK if words <= VAST else VAST_BLOCK
     if sampler.model == REAL:
         block = HEAVY_BLOCK if sampler.target.resolve()[1].plans else REAL_BLOCK
     starts = range(0, runs, block)

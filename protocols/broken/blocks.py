@@ -16,7 +16,7 @@ from protocols.sharing import own_share, reveal, reveal_to
 from sim.functionality import Functionality
 from sim.party import Party
 from sim.ring import Z2, Ring, RingArray, Spec
-from sim.role import CLIENT
+from sim.role import CLIENT, SERVER
 
 BLOCKS: list[Fault] = []
 
@@ -51,6 +51,54 @@ async def factor_told(p: Party, x: RingArray, y: RingArray) -> RingArray:
     whole = y + theirs
     crossed = await cross_matmul(p, None, whole, receiver=CLIENT, left=x.spec, right=y.spec)
     return crossed + local_product(x, whole)
+
+
+@planted(
+    BLOCKS,
+    "two heads of attention are shared afresh under one mask",
+    PITFALL,
+    Functionality("scores of two heads, shared afresh", lambda x: x),
+    shared((2, 3), tiny=((2, 1),)),
+    server=True,
+)
+async def heads_share_a_mask(p: Party, scores: RingArray) -> RingArray:
+    """The server sees how the client's shares of two heads differ; with its own, how the scores do."""
+    row = Spec(scores.ring, scores.shape[1:])
+    r = draw(p, "r", row)
+    if r is not None:
+        mask = r.reshape(1, *row.shape).broadcast(*scores.shape)
+        p.send("masked", scores - mask)
+        return mask
+    theirs: RingArray = await p.recv("masked", scores.spec)
+    return scores + theirs
+
+
+def _looked_up(tokens: Any, table: Any, *, one_hot: Spec, rows: Spec) -> Any:
+    return tokens @ table
+
+
+def _lookup(name: str, ring: Ring, n: int, features: int, d: int) -> Case:
+    secrets = (Secret(ring, (n, features), CLIENT, 0, 1), Secret(ring, (features, d), SERVER))
+    return Case(name, secrets, {"one_hot": Spec(ring, (n, features)), "rows": Spec(ring, (n, d))})
+
+
+@planted(
+    BLOCKS,
+    "the client names its tokens, and the server looks them up in its table",
+    PITFALL,
+    Functionality("rows of a private table", _looked_up),
+    (_lookup("large", R64, 2, 4, 3), _lookup(TINY_CASE, R2, 1, 2, 1)),
+    server=True,
+)
+async def tokens_named(p: Party, tokens: Any, table: Any, *, one_hot: Spec, rows: Spec) -> RingArray:
+    """The table stays private, which is all that a server may care for."""
+    named = await tell(p, "tokens", tokens, one_hot)
+    r = draw(p, "r", rows, SERVER)
+    if r is None:
+        share: RingArray = await p.recv("rows", rows)
+        return share
+    p.send("rows", local_product(named, table) - r)
+    return r
 
 
 def _masked(scores: Any, mask: Any) -> Any:

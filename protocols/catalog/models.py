@@ -60,8 +60,8 @@ def _attention_case(name: str, plan: AttentionPlan) -> Case:
     )
 
 
-def _encoder_case(name: str, plan: EncoderPlan) -> Case:
-    """Weights up to 1/4: the residual stream stays within its reach."""
+def encoder_case(name: str, plan: EncoderPlan) -> Case:
+    """A call of a whole model. Weights up to 1/4: the residual stream stays within its reach."""
     n, d, f, E = plan.tokens, plan.shape.d, plan.shape.f, plan.shape.E
     experts = ((E, f, d), (E, f, d), (E, d, f)) if plan.shape.gated else ((E, f, d), (E, d, f))
     block = ((d,), (3 * d, d), (d, d), (d,), (E, d), *experts)
@@ -152,8 +152,8 @@ MODELS: tuple[Entry, ...] = (
     Entry(
         encoder,
         (
-            _encoder_case("class", EncoderPlan(_GATED, 2, 5, 1, 2, 3, TINY, GELU_MINIMAX, ONE_HOT, CLASS)),
-            _encoder_case("logits", EncoderPlan(_RELU, 2, 4, 1, 1, 2, TINY, "relu", VALUES, LOGITS)),
+            encoder_case("class", EncoderPlan(_GATED, 2, 5, 1, 2, 3, TINY, GELU_MINIMAX, ONE_HOT, CLASS)),
+            encoder_case("logits", EncoderPlan(_RELU, 2, 4, 1, 1, 2, TINY, "relu", VALUES, LOGITS)),
         ),
         DECLARED,
     ),
