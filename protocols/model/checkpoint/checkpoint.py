@@ -101,11 +101,11 @@ class Checkpoint:
         scale = np.sqrt((states**2).mean(axis=1, keepdims=True) + layer.epsilon)
         return states / scale * self.gain(number), states
 
-    def rounding(self, number: int, fp: FixedPoint) -> list[Rounding]:
-        """What rounding the weights to words does: one row per kind of matrix. RangeError as quantise."""
-        weights = self.weights(number)
-        named = [("router", weights.router[None]), ("w1", weights.w1), ("v", weights.v), ("w2", weights.w2)]
-        return [_rounding(name, stack, fp) for name, stack in named if stack is not None]
+
+def rounding(weights: MoeWeights, fp: FixedPoint) -> list[Rounding]:
+    """What rounding weights to words does: one row per kind of matrix. RangeError as quantise."""
+    named = [("router", weights.router[None]), ("w1", weights.w1), ("v", weights.v), ("w2", weights.w2)]
+    return [_rounding(name, stack, fp) for name, stack in named if stack is not None]
 
 
 def _rounding(name: str, stack: NDArray[np.float32], fp: FixedPoint) -> Rounding:
