@@ -32,6 +32,7 @@ from secmoe.run import LayerInput, private_layer
 from transcripts.show import open_console
 
 MOST_TOKENS = 512
+DEFAULT_MODEL = "sms"  # of the option that a checkpoint replaces
 LEFT_OUT = "the shared expert, a dense layer, is left out"
 
 Json = dict[str, Any]
@@ -121,8 +122,9 @@ def show_checkpoint(options: argparse.Namespace) -> int:
 
 
 def _require_options(options: argparse.Namespace) -> None:
-    unfit = [("TEXT", options.text), ("--answer", options.answer), ("--pad", options.pad)]
-    for name, value in unfit:
+    model = None if options.model == DEFAULT_MODEL else options.model
+    unfit = {"TEXT": options.text, "--answer": options.answer, "--pad": options.pad, "--model": model}
+    for name, value in unfit.items():
         if value is not None:
             raise CheckpointOption(f"{name}: a layer of a checkpoint takes hidden states; leave it out")
     if options.layer is None:

@@ -116,6 +116,7 @@ def test_a_value_that_may_leave_the_ring(capsys: pytest.CaptureFixture[str], tmp
         (("--checkpoint", SMALL, "--layer", "0", "--tokens", "1", "--gelu", "minimax"), "relu"),
         (("--checkpoint", SMALL, "--layer", "0", "--tokens", "1", "--answer", "class"), "--answer"),
         (("--checkpoint", SMALL, "--layer", "0", "--tokens", "1", "--pad", "4"), "--pad"),
+        (("--checkpoint", SMALL, "--layer", "0", "--tokens", "1", "--model", "digits"), "--model"),
         (("hello", "--checkpoint", SMALL, "--layer", "0", "--tokens", "1"), "TEXT"),
         (("--checkpoint", "none", "--layer", "0", "--tokens", "1"), "folder that exists"),
         (("--checkpoint", "model.bin", "--layer", "0", "--tokens", "1"), "may run code"),

@@ -90,7 +90,8 @@ class Checkpoint:
         for another width, values from 2^16, or more tokens than an expert of the family takes."""
         layer = self.layer(number)
         if states.ndim != 2 or not len(states) or states.shape[1] != layer.shape.d:
-            raise HiddenStates(f"expected hidden states of shape (tokens, {layer.shape.d}), got {states.shape}")
+            told = f"expected hidden states of shape (tokens, {layer.shape.d}), got {states.shape}"
+            raise HiddenStates(f"{told}: give a row per token")
         if layer.capacity is not None and len(states) > layer.capacity:
             raise HiddenStates(
                 f"expected at most {layer.capacity} tokens, the capacity of an expert, got {len(states)}: beyond it "
