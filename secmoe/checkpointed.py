@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proofs.limits.row import bits
-from protocols.model.checkpoint.checkpoint import Rounding, open_checkpoint
+from protocols.model.checkpoint.checkpoint import Rounding, open_checkpoint, rounding
 from protocols.model.checkpoint.layouts import SparseLayer
 from protocols.model.config import MoeWeights
 from protocols.model.fixed_point import FixedPoint, quantise_weights
@@ -32,6 +32,7 @@ from secmoe.run import LayerInput, private_layer
 from transcripts.show import open_console
 
 MOST_TOKENS = 512
+DEFAULT_MODEL = "sms"  # of the option that a checkpoint replaces
 LEFT_OUT = "the shared expert, a dense layer, is left out"
 
 Json = dict[str, Any]
@@ -53,8 +54,8 @@ def run_checkpoint(options: argparse.Namespace) -> int:
     sizes = (checkpoint.name, options.layer, len(states), layer.shape, read_params(options.params))
     asked = LayerRun(options.protocol, *sizes, activation, options.order, options.truncation or FAITHFUL)
     out = output_path(options.out, checkpoint.name)
-    rounding = checkpoint.rounding(options.layer, asked.fixed_point)
     weights = checkpoint.weights(options.layer)
+    rounded = rounding(weights, asked.fixed_point)
     check = partial(require_checkpoint_range, weights, checkpoint.gain(options.layer), asked)
     outcome = private_layer(
         LayerInput(hidden, residual, weights, check),
@@ -65,11 +66,11 @@ def run_checkpoint(options: argparse.Namespace) -> int:
         progress=Progress(f"{checkpoint.name}, {len(states)} tokens"),
     )
     if options.json:
-        print(json.dumps(outcome.to_json() | _place(layer) | {"rounding": [asdict(row) for row in rounding]}))
+        print(json.dumps(outcome.to_json() | _place(layer) | {"rounding": [asdict(row) for row in rounded]}))
     else:
         console = open_console()
         _line(console, f"{layer.place} of {checkpoint.folder}{'; ' + LEFT_OUT if layer.shared else ''}")
-        console.print(_rounding_table(rounding, asked.fixed_point))
+        console.print(_rounding_table(rounded, asked.fixed_point))
         print_outcome(console, outcome, ALL_NETWORKS if options.network is None else (options.network,))
     return SUCCESS if outcome.comparison.within_bound else FAILED
 
@@ -94,14 +95,15 @@ def show_checkpoint(options: argparse.Namespace) -> int:
     activation = activation_name(layer.shape, None)
     asked = LayerRun(SECMOE, checkpoint.name, options.layer, 1, layer.shape, params, activation, REASSOCIATED, FAITHFUL)
     fp = asked.fixed_point
-    rounding, weights = checkpoint.rounding(options.layer, fp), checkpoint.weights(options.layer)
+    weights = checkpoint.weights(options.layer)
+    rounded = rounding(weights, fp)
     noise = _noise(asked, weights)
     gain = checkpoint.gain(options.layer)
     require_checkpoint_range(weights, gain, asked)
     worst = tightest(weights, gain, asked)
     if options.json:
         limits = {"noise_room_bits": noise, "range": {"least_room": worst.name, "factor": float(worst.headroom)}}
-        rows = [asdict(row) for row in rounding]
+        rows = [asdict(row) for row in rounded]
         print(
             json.dumps(
                 {"family": checkpoint.family, **_place(layer), "rounding": rows, "params": params.name, **limits}
@@ -109,7 +111,7 @@ def show_checkpoint(options: argparse.Namespace) -> int:
         )
         return SUCCESS
     _line(console, f"{layer.place} of {checkpoint.folder}{'; ' + LEFT_OUT if layer.shared else ''}")
-    console.print(_rounding_table(rounding, fp))
+    console.print(_rounding_table(rounded, fp))
     room = ", ".join(f"{name} {free:.1f}" for name, free in noise.items())
     _line(console, f"{params.name} admits the weights; bits of noise to spare: {room}")
     _line(
@@ -120,8 +122,9 @@ def show_checkpoint(options: argparse.Namespace) -> int:
 
 
 def _require_options(options: argparse.Namespace) -> None:
-    unfit = [("TEXT", options.text), ("--answer", options.answer), ("--pad", options.pad)]
-    for name, value in unfit:
+    model = None if options.model == DEFAULT_MODEL else options.model
+    unfit = {"TEXT": options.text, "--answer": options.answer, "--pad": options.pad, "--model": model}
+    for name, value in unfit.items():
         if value is not None:
             raise CheckpointOption(f"{name}: a layer of a checkpoint takes hidden states; leave it out")
     if options.layer is None:
@@ -170,7 +173,7 @@ def _layer_row(number: int, layer: SparseLayer) -> Json:
     }
 
 
-def _rounding_table(rounding: list[Rounding], fp: FixedPoint) -> Table:
+def _rounding_table(rows: list[Rounding], fp: FixedPoint) -> Table:
     ulp = 2.0**-fp.s
     return _table(
         [
@@ -184,7 +187,7 @@ def _rounding_table(rounding: list[Rounding], fp: FixedPoint) -> Table:
                 "rms ulp": f"{row.rms_error / ulp:.3f}",
                 "lost": f"{row.lost:,}",
             }
-            for row in rounding
+            for row in rows
         ]
     )
 

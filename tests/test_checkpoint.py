@@ -23,6 +23,7 @@ from protocols.model.checkpoint.checkpoint import (
     MisshapenTensor,
     NoSuchLayer,
     open_checkpoint,
+    rounding,
 )
 from protocols.model.checkpoint.layouts import CheckpointConfig, sparse_layers
 from protocols.model.checkpoint.tensors import (
@@ -145,7 +146,7 @@ def test_rounding_is_what_the_words_say(family: str) -> None:
     found = open_checkpoint(DATA / family)
     for fp in (WIDE, NARROW):
         weights, words = found.weights(0), quantise_weights(found.weights(0), fp)
-        rows = found.rounding(0, fp)
+        rows = rounding(weights, fp)
         assert [row.name for row in rows] == [
             name for name in ("router", "w1", "v", "w2") if getattr(words, name) is not None
         ]
@@ -338,7 +339,7 @@ def test_weights_beyond_the_ring_have_no_words(tmp_path: Path) -> None:
     tensors[ENCODER + "mlp.experts.expert_0.wi.weight"][0, 0] = 2.0**46
     found = open_checkpoint(written(tmp_path / "large", tensors, SWITCH))
     with pytest.raises(RangeError):
-        found.rounding(0, WIDE)
+        rounding(found.weights(0), WIDE)
 
 
 def hostile_states(found: Checkpoint, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

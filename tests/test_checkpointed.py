@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from protocols.model.checkpoint.checkpoint import open_checkpoint
+from protocols.model.checkpoint.layouts import sparse_layers
 from protocols.model.fixed_point import FixedPoint, quantise, quantise_weights
 from protocols.model.oracle import sparse_moe_layer
 from secmoe.cli import main
@@ -115,6 +116,7 @@ def test_a_value_that_may_leave_the_ring(capsys: pytest.CaptureFixture[str], tmp
         (("--checkpoint", SMALL, "--layer", "0", "--tokens", "1", "--gelu", "minimax"), "relu"),
         (("--checkpoint", SMALL, "--layer", "0", "--tokens", "1", "--answer", "class"), "--answer"),
         (("--checkpoint", SMALL, "--layer", "0", "--tokens", "1", "--pad", "4"), "--pad"),
+        (("--checkpoint", SMALL, "--layer", "0", "--tokens", "1", "--model", "digits"), "--model"),
         (("hello", "--checkpoint", SMALL, "--layer", "0", "--tokens", "1"), "TEXT"),
         (("--checkpoint", "none", "--layer", "0", "--tokens", "1"), "folder that exists"),
         (("--checkpoint", "model.bin", "--layer", "0", "--tokens", "1"), "may run code"),
@@ -143,3 +145,20 @@ def test_damaged_checkpoints_are_refused_in_one_line(capsys: pytest.CaptureFixtu
     save_file({name: value for name, value in tensors.items() if name != lost}, folder / "model.safetensors")
     for words in (("model", str(folder)), ("run", "--checkpoint", str(folder), "--layer", "0", "--tokens", "1")):
         assert lost in refused(capsys, *words)
+
+
+@pytest.mark.nightly
+def test_a_layer_of_the_size_of_switch_base_8(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """d = 768, f = 3072, 8 experts, random weights of the scale of an initialised model, in shards of float16."""
+    large = {"d_model": 768, "d_ff": 3072, "num_experts": 8, "num_layers": 2, "num_decoder_layers": 1}
+    fields, rng = SWITCH | large, np.random.default_rng(8)
+    (layer,) = sparse_layers(fields)
+    tensors = {
+        name: (rng.standard_normal(shape) / (shape[-1] ** 0.5 if len(shape) > 1 else 4)).astype(np.float16)
+        for name, shape in layer.tensors().items()
+    }
+    folder = str(written(tmp_path / "large", tensors, fields, shards=3))
+    one = found(capsys, "model", folder, "--layer", "0")
+    assert min(one["noise_room_bits"].values()) > 0 and one["range"]["factor"] > 1
+    run = found(capsys, "run", "--checkpoint", folder, "--layer", "0", "--tokens", "1")
+    assert run["exact_match"] is True and run["max_error_float"] < 1e-2

@@ -8,7 +8,7 @@ import pytest
 from protocols.model.encoder import STREAM_REACH, encoder
 from protocols.model.fixed_point import FixedPoint, dequantise
 from protocols.model.folded import client_words, fold
-from protocols.model.store import load_model
+from tests.topic_source import needs_source, whole_model
 
 POINTS = 0.005
 # Least share of items of one class with the float model, and largest median error of a logit, by ring.
@@ -17,9 +17,9 @@ BOUNDS = {FixedPoint(64, 18): (1.0, 5e-3), FixedPoint(32, 12): (0.998, 1e-2)}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fp", BOUNDS, ids=lambda fp: f"{fp.l} bits")
-@pytest.mark.parametrize("name", ["sms", "digits"])
+@pytest.mark.parametrize("name", ["sms", "digits", pytest.param("topic", marks=needs_source)])
 def test_classes_of_all_held_out_items(name: str, fp: FixedPoint) -> None:
-    model = load_model(name)
+    model = whole_model(name)
     words, held_out = fold(model, fp), model.held_out
     assert held_out is not None
     fixed, plain, errors, highest = [], [], [], 0.0

@@ -110,8 +110,13 @@ class Model:
 
     def tokens_from_item(self, index: int, pad: int | None = None) -> Tokens:
         """Ids [n] (padded to `pad` when given) or patches [n, patch^2] of a held-out item. ItemError, PadError."""
-        count = 0 if self.held_out is None else len(self.held_out)
-        if self.held_out is None or not 0 <= index < count:
+        if self.held_out is None:
+            raise ItemError(
+                f"expected a text or a file for model {self.config.name}, got item {index}: it comes without held-out "
+                "items"
+            )
+        count = len(self.held_out)
+        if not 0 <= index < count:
             raise ItemError(
                 f"expected a held-out item from 0 to {count - 1}, got {index}: choose one of the {count} items"
             )

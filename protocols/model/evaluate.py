@@ -1,5 +1,5 @@
-"""The figures of the model cards: `python -m protocols.model.evaluate sms`. From the shipped files alone, no
-randomness but FOLD_SEED.
+"""The figures of the model cards: `python -m protocols.model.evaluate sms`. From the shipped files alone (`topic`: and
+its source, which holds its held-out items), no randomness but FOLD_SEED.
 
 What routes reveal: a ridge classifier predicts an item's label from the experts its tokens took, in FOLDS-fold
 cross-validation over the held-out items, classes weighted equally; the same classifier sees only the number of tokens,
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from protocols.model.architecture import HeldOut, ItemError, Model, MoeFunction
 from protocols.model.config import Array, ModelConfig
 from protocols.model.fixed_point import FixedPoint, dequantise, quantise, quantise_weights
 from protocols.model.oracle import sparse_moe_layer
-from protocols.model.store import load_model
+from protocols.model.store import load_model, with_held_out
 from protocols.model.tokens import PAD
+from protocols.model.training.topic import topic
 
 Floats = NDArray[np.float64]
 
@@ -150,8 +152,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="The figures of a model card.")
     parser.add_argument("model", help="a shipped model or the path of a model file")
     parser.add_argument("--fixed", action="store_true", help="with the MoE layers in exact fixed point as well")
+    parser.add_argument("--source", type=Path, help="for topic: the file that its card names")
     options = parser.parse_args(arguments)
     model = load_model(options.model)
+    if options.source is not None:
+        found = topic(options.source)
+        held_out = slice(found.training, None)
+        model = with_held_out(model, found.items[held_out], found.labels[held_out], found.digests)
     print(show(figures(model) | (fixed_figures(model) if options.fixed else {})))
 
 

