@@ -42,6 +42,7 @@ class CrossingPlan:
 
     @property
     def plans(self) -> tuple[LinearPlan, ...]:
+        """Both products."""
         return self.left, self.right
 
     @property
