@@ -76,6 +76,14 @@ EXCEPTIONS = MappingProxyType(
             why="the bit is the xor of two words of the view: the search for relations needs more "
             "runs than the view has columns",
         ),
+        "sparse_message": _row(
+            PROOF,
+            ENUMERATION,
+            STRUCTURE,
+            runs=2 * AUDIT_RUNS,
+            may=(STATISTICS,),
+            why="few inputs have a zero entry, so few runs lack a message: half as many saw it in 17 of 20 campaigns",
+        ),
         "moe_layer_route_told": _row(
             STATISTICS,
             runs=AUDIT_RUNS,
