@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -14,13 +15,16 @@ from rich.status import Status
 from sim.message import Message
 from sim.role import Role
 
+_LAYER = re.compile(r"/layer(\d+)")
+
 
 class Progress:
-    """Shows the scope at work, messages and bytes so far. Use as a context manager around the run."""
+    """Shows the scope at work, messages and bytes so far, and of a whole model the layer at work. Use as
+    a context manager around the run."""
 
-    def __init__(self, what: str, enabled: bool | None = None) -> None:
+    def __init__(self, what: str, enabled: bool | None = None, *, layers: int = 0) -> None:
         self._enabled = sys.stderr.isatty() if enabled is None else enabled
-        self._what = what
+        self._what, self._layers, self._layer = what, layers, 0
         # Few refreshes: their CPU time is taken from the same process as the parties' work.
         self._status = Status(what, console=Console(stderr=True), refresh_per_second=4)
         self._messages = self._nbytes = 0
@@ -42,12 +46,15 @@ class Progress:
 
     def on_scope(self, role: Role, scope: str) -> None:
         self._scope = f"{role.value} {'/'.join(scope.split('/')[:3])}"
+        if found := _LAYER.search(scope):
+            self._layer = max(self._layer, int(found[1]) + 1)
         self._update()
 
     @property
     def line(self) -> str:
         """What is shown."""
-        return f"{self._what}  {self._messages} messages, {self._nbytes:,} bytes  {self._scope}"
+        layer = f"layer {self._layer} of {self._layers}  " if self._layer and self._layers else ""
+        return f"{self._what}  {layer}{self._messages} messages, {self._nbytes:,} bytes  {self._scope}"
 
     def _update(self) -> None:
         if self._enabled:

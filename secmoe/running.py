@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         {
             "seed": None if options.seed is None else str(options.seed).encode(),
             "keep_private": options.record_private,
-            "progress": Progress(f"{config.name}, {len(tokens)} tokens"),
+            "progress": Progress(f"{config.name}, {len(tokens)} tokens", layers=config.layers),
         },
     )
     if options.json:

@@ -179,6 +179,16 @@ def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
         assert told.out == "" and (enabled or told.err == "")
 
 
+def test_progress_of_a_whole_model_tells_its_layer() -> None:
+    progress = Progress("sms", False, layers=2)
+    seen = []
+    for scope in ("r1/encoder/embed", "r1/encoder/layer0/attention", "r1/encoder/layer1/moe_layer/top_k", "r1/encoder"):
+        progress.on_scope(CLIENT, scope)
+        seen.append(progress.line)
+    assert ["layer" in line for line in seen] == [False, True, True, True]
+    assert "layer 1 of 2" in seen[1] and "layer 2 of 2" in seen[2] and "layer 2 of 2" in seen[3]
+
+
 def test_blocks_are_bars_on_a_terminal_and_nothing_elsewhere() -> None:
     for enabled in (False, True):
         shown = io.StringIO()
