@@ -160,11 +160,11 @@ class Bounds:
         for bit in sorted({a for mono in poly for a in mono if forms.atoms[a].op == BIT}):
             form = forms.atoms[bit].args[0]
             base = Form(form.l, {m: c for m, c in form.terms.items() if m})
-            if form.l != l or len(base.terms) < 2 or 1 not in base.terms.values():
+            if form.l < l or len(base.terms) < 2 or 1 not in base.terms.values():
                 continue
-            half = 1 << (l - 1)
+            half = 1 << (form.l - 1)
             first = next(m for m, c in base.terms.items() if c == 1)
-            name = forms.atom(NAMED, (l,), (base,), l)
+            name = forms.atom(NAMED, (form.l,), (base,), form.l)
             out: Poly = {}
             for mono, c in poly.items():
                 rest = list(mono)
@@ -240,17 +240,18 @@ class Bounds:
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     def _sign(self, bit: int, l: int) -> tuple[int, int] | None:
-        """(word, offset) if the bit is the sign of word + offset, computed modulo 2^l without wrapping."""
+        """(word, offset) if the bit is the sign of word + offset, computed modulo 2^l or more without wrapping, and the
+        word is the same integer in both."""
         node = self.normal.forms.atoms[bit]
         if node.op != BIT or node.params[0] != node.args[0].l - 1:
             return None
         form = node.args[0]
         words = [m for m in form.terms if m]
-        if form.l != l or not words:
+        if form.l < l or not words:
             return None
         if len(words) > 1:
-            base = Form(l, {m: form.terms[m] for m in words})
-            named = self.normal.forms.table.get(Atom(NAMED, (l,), (base,), l))
+            base = Form(form.l, {m: form.terms[m] for m in words})
+            named = self.normal.forms.table.get(Atom(NAMED, (form.l,), (base,), form.l))
             if named is None:
                 return None
             word = named
@@ -258,9 +259,9 @@ class Bounds:
             word = words[0][0]
         else:
             return None
-        offset = signed((form.terms.get((), 0),) * 2, l)
-        arc = self._atom(word, l)
-        if offset is None or arc[0] + offset[0] < -(1 << (l - 1)) or arc[1] + offset[0] >= 1 << (l - 1):
+        offset = signed((form.terms.get((), 0),) * 2, form.l)
+        arc, half = self._atom(word, form.l), 1 << (form.l - 1)
+        if offset is None or arc[0] + offset[0] < -half or arc[1] + offset[0] >= half or arc != self._atom(word, l):
             return None
         return word, offset[0]
 

@@ -129,7 +129,7 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
     "unknown network": (["run", "hi", "--network", "moon"], "invalid choice"),
     "negative layer": (["run", "hi", "--layer", "-1"], "expected a whole number"),
     "seed of words": (["run", "hi", "--seed", "abc"], "expected a whole number from 0, got 'abc'"),
-    "unknown model": (["run", "hi", "--model", "gpt"], "expected a model of digits, sms or the path"),
+    "unknown model": (["run", "hi", "--model", "gpt"], "expected a model of digits, sms, topic or the path"),
     "damaged model": (["run", "hi", "--model", "cut.safetensors"], "cut.safetensors"),
     "no model": (["run", "hi", "--model", "text.safetensors"], "expected a safetensors file"),
     "no input": (["run"], "expected either a text or --input"),

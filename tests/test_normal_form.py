@@ -180,3 +180,36 @@ def test_a_shift_inside_another_shift_counts_in_both() -> None:
         poly, scale, below, above = bounds._relaxed(dict(form.terms), 8)
         low_, high_ = (Fraction(end) / scale for end in bounds._by_cases(poly, 8))
         assert low_ + below <= min(values) and max(values) <= high_ + above
+
+
+@given(st.integers(-128, 127), st.integers(-128, 127), st.integers(-128, 127), st.integers(-40, 40), st.booleans())
+def test_a_wide_sign_narrows_a_narrower_ring(low: int, high: int, least: int, offset: int, two: bool) -> None:
+    """[word > least] (word + offset) modulo 2^6, the word in 8 bits: each value that occurs lies in its arc."""
+    low, high = min(low, high), max(low, high)
+    dag = Dag()
+    x, y = (dag.leaf("secret", name, Spec(Ring(8), ())) for name in ("x0", "x1"))
+    word = x - y if two else x
+    sign = (word - least).bit(7) ^ 1
+    narrow = sign.cast(Ring(6)) * (word + offset).cast(Ring(6))
+    elements = Elements(dag)
+    normal = Normaliser(elements)
+    bounds = Bounds(elements, normal)
+    bounds.assume(number(elements, word), low, high)
+    first, last = bounds.arc(number(elements, narrow))
+    for value in range(low, high + 1):
+        found = (value + offset) % 64 if (value - least) % 256 < 128 else 0
+        assert (found - first) % 64 <= last - first
+
+
+def test_a_wide_sign_bounds_a_square_in_a_narrower_ring() -> None:
+    """Of a word that its sign keeps between 0 and 5, in 16 bits; its square in 10."""
+    dag = Dag()
+    x, y = (dag.leaf("secret", name, Spec(Ring(16), ())) for name in ("x0", "x1"))
+    for word in (x, x - y):
+        inside = ((word + 5).bit(15) ^ 1).cast(Ring(16)) * (word + 5)
+        narrow = inside.cast(Ring(10))
+        elements = Elements(dag)
+        normal = Normaliser(elements)
+        bounds = Bounds(elements, normal)
+        bounds.assume(number(elements, word), -(1 << 14), 0)
+        assert bounds.arc(number(elements, narrow * narrow)) == (0, 25)
