@@ -11,6 +11,7 @@ from proofs.limits.models import DEFAULT, model_plan, model_rows, model_uses
 from proofs.limits.plans import squared_norm
 from protocols.encoder import EncoderWeights, query_epsilon
 from protocols.he.noise import WeightsOutOfBound, noise_report
+from protocols.he.packing import LinearPlan
 from protocols.he.params import PARAM_SETS
 from protocols.he.service import HeService
 from protocols.model.fixed_point import FixedPoint
@@ -36,9 +37,9 @@ def test_a_query_is_charged_for_all_its_responses(name: str) -> None:
     words = fold(load_model(name), fp).named(plan.tokens)
     signed = [fp.signed(x) for x in words.values()]
     prepared = EncoderWeights.prepare(HeService(plan.plans).prepare, plan, signed)
-    responses = prepared.responses(plan)
+    responses = [(at if isinstance(at, LinearPlan) else at.plan, rows) for at, rows in prepared.responses(plan)]
     uses = model_uses(P64S, name)
-    assert sorted((r.plan.outputs, rows) for r, rows in responses) == sorted((u.plan.outputs, u.rows) for u in uses)
+    assert sorted((at.outputs, rows) for at, rows in responses) == sorted((u.plan.outputs, u.rows) for u in uses)
     charged = sum((u.rows * Fraction(noise_report(u.plan, float(u.norm or 0)).epsilon) for u in uses), Fraction(0))
     spent = Fraction(query_epsilon(prepared, plan))
     assert spent <= charged * (1 + Fraction(1, 1 << 40)) and charged <= 2 * spent
