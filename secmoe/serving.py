@@ -1,7 +1,7 @@
 """`secmoe serve`: the server of a model's private layer, in a process of its own.
 
 Queries are answered one after the other. Each gets a session of its own: keys, oblivious transfers, randomness; what
-one client does ends its own session and nothing else. The weights are prepared once. The statistical distance that
+one client does ends its own session and nothing else. The weights are read once. The statistical distance that
 responses cost adds up over all sessions of the process, the failed ones included, and the budget is for all of them.
 """
 
@@ -107,7 +107,7 @@ class LayerServer:
         words = quantise_weights(model.moe_weights(largest.layer), largest.fixed_point)
         matrices = {name: getattr(words, name) for name in WEIGHT_NAMES}
         self._matrices = {name: matrix for name, matrix in matrices.items() if matrix is not None}
-        self._weights: LayerWeights = largest.inputs(SERVER, self._arrays(largest))[2]
+        self._prepared(largest)  # refused here rather than in a session
         self._shadows: dict[int, Session] = {}  # by number of tokens: the prices of every run of that length
         self._count = 0
 
@@ -167,9 +167,9 @@ class LayerServer:
         return replace(self._largest, tokens=asked)
 
     def _prepared(self, run: LayerRun) -> LayerWeights:
-        """The weights for a run of this length: only the router is packed by the number of tokens."""
-        router = run.fixed_point.signed(self._matrices["router"])
-        return replace(self._weights, router=run.he.prepare(run.plan.router, router))
+        """The weights for a run of this length: how tokens share a ciphertext depends on their number."""
+        weights: LayerWeights = run.inputs(SERVER, self._arrays(run))[2]
+        return weights
 
     def _arrays(self, run: LayerRun) -> dict[str, NDArray[Any]]:
         nothing = np.zeros((run.tokens, run.shape.d), np.uint64)
