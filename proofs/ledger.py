@@ -49,9 +49,7 @@ LISTED: Mapping[tuple[str, str, str], str] = MappingProxyType(
             "correct",
         ): "with 14 guard bits the bounds do not show that the sum of exponentials "
         "is in the range of the reciprocal; exhaustively it is (every word of the exponential's domain is tested)",
-        ("block", "Switch encoder", "correct"): _UNBOUNDED,
         ("block", "Mixtral decoder", "correct"): _UNBOUNDED,
-        ("decoder_block", "Switch decoder", "correct"): _UNBOUNDED,
         ("encoder", "class", "correct"): _REACH,
         ("encoder", "logits", "correct"): _REACH,
     }

@@ -30,6 +30,10 @@ from sim.role import CLIENT
 from sim.world import FUNCTIONALITY, Session
 
 _COMMUTES = "a product of two shared words: the factors may be exchanged"
+_ONE_SELECTION = (
+    "tiny tokens have one selection each, so an axis has length one; layers with two selections and several tokens "
+    "to a ciphertext are held to the oracle, which sees it (tests/test_moe.py)"
+)
 # Survivors that are not classified by machine: text mutants that are never another run on a tiny instance, by name.
 LISTED: dict[str, str] = {
     "compare.Digits.groups: constant by one: 1 -> 2 #4": (
@@ -47,6 +51,11 @@ LISTED: dict[str, str] = {
     "mul(p, stack(*powers), stack(*coefficients[1:]))": _COMMUTES,
     "routing._maximum: constant by one: 0 -> 1 #3": "both parties pad with 1: shares of 0 over Z_2, as before",
     "select.select_then_compute: swap two arguments: mul(p, g, hidden[1]) -> mul(p, hidden[1], g)": _COMMUTES,
+    "select.select_then_compute: swap two arguments: y.transpose(0, 2, 1, 3) -> y.transpose(2, 0, 1, 3)": (
+        "one of the two axes has length one: a plan is for all tokens, or for one"
+    ),
+    "select._selections: swap two arguments: t.reshape(n // layout.tokens, layout.tokens, k, E).transp... -> "
+    "t.reshape(n // layout.tokens, layout.tokens, k, E).transp...": _ONE_SELECTION,
 }
 LISTED_HEAVY: dict[str, str] = {
     "moe.moe_layer: swap two arguments: mul(p, wide, y) -> mul(p, y, wide)": _COMMUTES,

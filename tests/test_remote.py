@@ -68,6 +68,7 @@ from sim.role import CLIENT, SERVER, Role
 from sim.tape import derive_key
 from sim.wire import BlobSpec, WireMismatch
 from sim.world import Session
+from tests.harness import row_marks
 from tests.remote_support import KEY, SEED, Plain, Work, converse, one_end
 from tests.small_runs import RING, masked, services, twice
 
@@ -503,7 +504,7 @@ def test_both_ends_record_the_run_of_one_process(codec: Plain | None) -> None:
 
 QUICK = {"mul": (), "linear": ()}
 ROWS = [
-    pytest.param(entry, entry.cases[0], id=entry.name, marks=QUICK.get(entry.name, pytest.mark.slow))
+    pytest.param(entry, entry.cases[0], id=entry.name, marks=QUICK.get(entry.name, row_marks(entry, entry.cases[0])))
     for entry in CATALOG
     if entry.cases
 ]

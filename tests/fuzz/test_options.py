@@ -91,9 +91,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "examples", [40, pytest.param(300, marks=pytest.mark.slow), pytest.param(MANY, marks=pytest.mark.nightly)]
-)
+@pytest.mark.parametrize("examples", [40, pytest.param(MANY, marks=pytest.mark.nightly)])
 def test_command_lines(folder: Path, examples: int) -> None:
     seen: Counter[str] = Counter()
 
