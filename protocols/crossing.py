@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from protocols.cleartext.attention import MATRIX_PRODUCT
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.own import crossing_plan
-from protocols.he.packing import LinearPlan
+from protocols.he.packing import LinearPlan, ShapeDoesNotFit
 from protocols.he.params import ParamSet
 from protocols.matmul import check_shapes, local_product, matmul, swapped
 from protocols.sharing import own_share
@@ -22,7 +23,8 @@ from sim.shapes import blank
 
 @dataclass(frozen=True)
 class CrossingPlan:
-    """Public parameters of `rows` products of (n, m) times (m, r) matrices."""
+    """Public parameters of `rows` products of (n, m) times (m, r) matrices: as many of them share uploads and responses
+    as send the fewest bytes."""
 
     params: ParamSet
     rows: int
@@ -33,12 +35,21 @@ class CrossingPlan:
     @cached_property
     def left(self) -> LinearPlan:
         """The client's left factors meet the server's right ones."""
-        return crossing_plan(self.params, self.n, self.m, self.r)
+        return self._fewest_bytes(self.n, self.r)
 
     @cached_property
     def right(self) -> LinearPlan:
         """The client's right factors, transposed, meet the server's left ones."""
-        return crossing_plan(self.params, self.r, self.m, self.n)
+        return self._fewest_bytes(self.r, self.n)
+
+    def _fewest_bytes(self, n: int, f: int) -> LinearPlan:
+        """The plan of as many products side by side as send the fewest bytes; of equals the fewest side by side."""
+        plans = [crossing_plan(self.params, n, self.m, f)]
+        for parts in range(2, self.rows + 1):
+            if self.rows % parts == 0:
+                with suppress(ShapeDoesNotFit):
+                    plans.append(crossing_plan(self.params, n, self.m, f, parts))
+        return min(plans, key=lambda plan: plan.nbytes * (self.rows // plan.parts))
 
     @property
     def plans(self) -> tuple[LinearPlan, ...]:
@@ -48,7 +59,7 @@ class CrossingPlan:
     @property
     def answers(self) -> list[tuple[LinearPlan, int]]:
         """What one product answers: (plan, rows)."""
-        return [(self.left, self.rows), (self.right, self.rows)]
+        return [(plan, self.rows // plan.parts) for plan in self.plans]
 
     @property
     def pays(self) -> bool:
@@ -59,10 +70,11 @@ class CrossingPlan:
 
 
 def _crossing_cost(x: RingArray, y: RingArray, *, plan: CrossingPlan) -> Cost:
-    left, right = blank(Spec(x.ring, (plan.rows, plan.n, plan.m))), blank(Spec(y.ring, (plan.rows, plan.r, plan.m)))
-    uploads = a2h.declared(left, layout=plan.left.operand("x")) | a2h.declared(right, layout=plan.right.operand("x"))
+    left, right = (
+        a2h.declared(blank(Spec(x.ring, (rows, one.n, one.d))), layout=one.operand("x")) for one, rows in plan.answers
+    )
     answers = [h2a.declared(None, plan=one, count=rows) for one, rows in plan.answers]
-    return uploads + (answers[0] | answers[1])
+    return (left | right) + (answers[0] | answers[1])
 
 
 @protocol(realises=MATRIX_PRODUCT, cites="[SecMoE, Iron]", cost=_crossing_cost)
@@ -76,10 +88,11 @@ async def crossing(p: Party, x: RingArray, y: RingArray, *, plan: CrossingPlan) 
     check_shapes(x, y)
     he: Engine = p.service("he")
     lefts, rights = x.reshape(plan.rows, plan.n, plan.m), swapped(y).reshape(plan.rows, plan.r, plan.m)
+    uploads = [_beside(v, one.parts) for v, one in ((lefts, plan.left), (rights, plan.right))]
     ct_x, ct_y = await p.gather(
         *(
             a2h(p, own_share(p, CLIENT, share if p.role is CLIENT else None, share.spec), layout=one.operand("x"))
-            for share, one in ((lefts, plan.left), (rights, plan.right))
+            for share, one in zip(uploads, plan.plans, strict=True)
         )
     )
     ct_left = ct_right = None
@@ -87,16 +100,31 @@ async def crossing(p: Party, x: RingArray, y: RingArray, *, plan: CrossingPlan) 
         ct_left = p.local(_products, he, plan.left, ct_x, rights)
         ct_right = p.local(_products, he, plan.right, ct_y, lefts)
     first, second = await p.gather(
-        h2a(p, ct_left, plan=plan.left, count=plan.rows), h2a(p, ct_right, plan=plan.right, count=plan.rows)
+        *(
+            h2a(p, products, plan=one, count=rows)
+            for products, (one, rows) in zip((ct_left, ct_right), plan.answers, strict=True)
+        )
     )
-    crossed: RingArray = (first + swapped(second)).reshape(*x.shape[:-2], plan.n, plan.r)
-    return local_product(x, y) + crossed
+    crossed = _apart(first, plan.left.parts) + swapped(_apart(second, plan.right.parts))
+    return local_product(x, y) + crossed.reshape(*x.shape[:-2], plan.n, plan.r)
+
+
+def _beside(x: RingArray, parts: int) -> RingArray:
+    """Matrices (rows, n, m) side by side: (rows / parts, n, parts m)."""
+    rows, n, m = x.shape
+    return x.reshape(rows // parts, parts, n, m).transpose(0, 2, 1, 3).reshape(rows // parts, n, parts * m)
+
+
+def _apart(x: RingArray, parts: int) -> RingArray:
+    """The inverse of `_beside`."""
+    rows, n, m = x.shape
+    return x.reshape(rows, n, parts, m // parts).transpose(0, 2, 1, 3).reshape(rows * parts, n, m // parts)
 
 
 def _products(he: Engine, plan: LinearPlan, rows: list[Any], own: RingArray) -> list[Any]:
-    """Row i of the uploads times row i of the server's words."""
-    products = he.linear(plan, rows)
-    return [he.apply(plan, he.own(plan, own[i]), [product])[0] for i, product in enumerate(products)]
+    """Upload i times the server's words that meet it."""
+    products, k = he.linear(plan, rows), plan.parts
+    return [he.apply(plan, he.own(plan, own[i * k : (i + 1) * k]), [z])[0] for i, z in enumerate(products)]
 
 
 def product_cost(x: RingArray, y: RingArray, plan: CrossingPlan) -> Cost:

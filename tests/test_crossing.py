@@ -48,7 +48,7 @@ def exact(execution: Execution, x: Words, y: Words, ring: Ring) -> bool:
 
 
 @settings(max_examples=25, deadline=None)
-@given(rows=st.integers(1, 2), sizes=st.tuples(*[st.integers(1, 12)] * 3), edge=st.booleans())
+@given(rows=st.integers(1, 6), sizes=st.tuples(*[st.integers(1, 12)] * 3), edge=st.booleans())
 def test_product_is_exact(rows: int, sizes: tuple[int, int, int], edge: bool) -> None:
     plan = CrossingPlan(INSECURE_TEST, rows, *sizes)
     execution, x, y = ran(plan, edge)
@@ -61,7 +61,7 @@ def test_product_is_exact(rows: int, sizes: tuple[int, int, int], edge: bool) ->
 @pytest.mark.parametrize("edge", [False, True])
 @pytest.mark.parametrize("name", SETS)
 def test_product_is_exact_at_every_parameter_set(name: str, edge: bool) -> None:
-    plan = CrossingPlan(PARAM_SETS[name], 1, 9, 8, 7)
+    plan = CrossingPlan(PARAM_SETS[name], 3, 9, 8, 7)
     assert exact(*ran(plan, edge), Ring(plan.params.ring_bits))
 
 
@@ -83,12 +83,29 @@ def test_noise_is_known_before_the_words_are() -> None:
     """Two words of equal size in fewer digits would not pass, and the report never depends on them."""
     plan = crossing_plan(PARAM_SETS["P64s"], 39, 8, 39)
     assert plan.digits == 2 and own_report(plan).hides and own_report(plan).decrypts
-    reports = {id(own_weights(plan, words(Ring(64), edge, 39, 8)).report) for edge in (False, True)}
+    reports = {id(own_weights(plan, words(Ring(64), edge, 1, 39, 8)).report) for edge in (False, True)}
     assert len(reports) == 1
     with pytest.raises(WeightsOutOfBound):
         own_report(LinearPlan(PARAM_SETS["P64s"], 39, 8, 39, 0, 1))
     with pytest.raises(ShapeDoesNotFit, match="split the columns"):
         crossing_plan(PARAM_SETS["P64s"], 1, 1 << 14, 1)
+
+
+def test_products_side_by_side_are_the_blocks_of_a_diagonal() -> None:
+    plan = CrossingPlan(PARAM_SETS["P64s"], 12, 8, 64, 8).left
+    assert plan.parts == 12 and plan.digits == 2
+    drawn = words(Ring(64), True, 12, 8, 64)
+    found = own_weights(plan, drawn).values[0].reshape(12, 8, 2, 12, 64)
+    for i, j in np.ndindex(12, 12):
+        block = np.concatenate([found[i, :, digit, j] for digit in range(2)], axis=1)
+        assert np.array_equal(block, signed_digits(plan, drawn[i]) if i == j else np.zeros((8, 128)))
+    alone = crossing_plan(PARAM_SETS["P64s"], 8, 64, 8)
+    assert plan.nbytes < 12 * alone.nbytes / 9
+
+
+def test_parts_divide_rows_and_columns() -> None:
+    with pytest.raises(ShapeDoesNotFit, match="multiples of its parts"):
+        LinearPlan(PARAM_SETS["P64s"], 1, 4, 3, parts=2)
 
 
 def test_the_shorter_way_is_taken() -> None:

@@ -14,7 +14,7 @@ from protocols.he.interface import Addend, Plan
 from protocols.he.packing import Layout, LinearPlan, SelectPlan, key_set
 from sim.concrete import from_words
 from sim.party import Party
-from sim.ring import Ring, RingArray, Spec, stack
+from sim.ring import Ring, RingArray, Spec, concat, stack
 from sim.role import CLIENT
 from sim.wire import Blob, BlobSpec
 
@@ -36,9 +36,16 @@ class IdealHe:
         return list(x)
 
     def apply(self, plan: Plan, weights: RingArray, rows: Sequence[Any]) -> list[Any]:
-        """weights: (f, d) for a plain product of an (n, d) operand, (E, f, d) for one with selection."""
+        """weights: (f, d) for a plain product of an (n, d) operand, (parts, f / parts, d / parts) for words of its own,
+        (E, f, d) for one with selection."""
         if isinstance(plan, LinearPlan):
-            return [x @ weights.transpose() for x in rows]
+            if weights.ndim == 2:
+                return [x @ weights.transpose() for x in rows]
+            d = weights.shape[2]
+            return [
+                concat(*(x[:, i * d : (i + 1) * d] @ weights[i].transpose() for i in range(plan.parts)), axis=1)
+                for x in rows
+            ]
         E, f, d = weights.shape
         flat, outer = weights.transpose(1, 0, 2).reshape(f, E * d).transpose(), (plan.n, E, d)
 

@@ -54,7 +54,7 @@ class Engine(Protocol):
         """Server: the prepared weights applied to every row."""
 
     def own(self, plan: LinearPlan, y: RingArray) -> Any:
-        """Server: words of its own, (f, d) over Z_{2^l}, as the weights of a plan with digits."""
+        """Server: words of its own, (parts, f / parts, d / parts) over Z_{2^l}, as a plan's weights."""
 
     def admit(self, responses: Sequence[tuple[Any, int]]) -> None:
         """Server: refuse a query that would exceed the session's budget, given as (prepared weights, rows) of all its

@@ -21,7 +21,7 @@ _MOST_DIGITS = 4
 
 def own_norm(plan: LinearPlan) -> int:
     """The largest squared norm that an output block of any words has."""
-    return min(plan.n_out, plan.f) * plan.columns << 2 * (plan.digit_bits - 1)
+    return min(plan.n_out, plan.f) * (plan.columns // plan.parts) << 2 * (plan.digit_bits - 1)
 
 
 @cache
@@ -31,12 +31,12 @@ def own_report(plan: LinearPlan) -> NoiseReport:
 
 
 @cache
-def crossing_plan(params: ParamSet, n: int, d: int, f: int) -> LinearPlan:
-    """The plan of x Y^T for the client's x (n, d) and the server's words Y (f, d) with the fewest digits that the noise
-    admits. Raises ShapeDoesNotFit."""
+def crossing_plan(params: ParamSet, n: int, d: int, f: int, parts: int = 1) -> LinearPlan:
+    """The plan of x Y^T, `parts` of them side by side, for the client's x (n, d) and the server's words Y (f, d), with
+    the fewest digits that the noise admits. Raises ShapeDoesNotFit."""
     for digits in range(1, _MOST_DIGITS + 1):
         try:
-            plan = LinearPlan.fewest_bytes(params, n, d, f, digits)
+            plan = LinearPlan.fewest_bytes(params, n, parts * d, parts * f, digits, parts)
             own_report(plan)
         except WeightsOutOfBound:
             continue
@@ -46,7 +46,8 @@ def crossing_plan(params: ParamSet, n: int, d: int, f: int) -> LinearPlan:
 
 
 def signed_digits(plan: LinearPlan, words: Shares) -> NDArray[np.int64]:
-    """Words (f, d) mod 2^l as weights (f, columns), each below 2^(digit_bits - 1) in size or equal to minus that."""
+    """Words (..., d) mod 2^l as weights (..., digits d), each below 2^(digit_bits - 1) in size or equal to minus that.
+    """
     left, width = plan.params.ring_bits, plan.digit_bits
     rest, found = words, []
     while left > 0:
@@ -58,5 +59,10 @@ def signed_digits(plan: LinearPlan, words: Shares) -> NDArray[np.int64]:
 
 
 def own_weights(plan: LinearPlan, words: Shares) -> Weights:
-    """Words of the server's (f, d) as the weights of a plan with digits."""
-    return Weights(plan, signed_digits(plan, words)[None], own_report(plan))
+    """Words of the server's, (parts, f / parts, d / parts), as the weights of a plan with digits: one part after the
+    other down the diagonal, digit by digit."""
+    parts, f, d = words.shape
+    digits = signed_digits(plan, words).reshape(parts, f, plan.digits, d)
+    values = np.zeros((parts, f, plan.digits, parts, d), np.int64)
+    values[np.arange(parts), :, :, np.arange(parts)] = digits
+    return Weights(plan, values.reshape(1, plan.f, plan.columns), own_report(plan))

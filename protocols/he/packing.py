@@ -21,6 +21,8 @@ class LinearPlan(Plan):
     tokens: how many to a ciphertext; 0: as many as fit with all their outputs, so that nothing need be packed. More of
     them leave room for fewer outputs of each, in more blocks: merged where there are Galois keys, else more responses.
     digits: W is words of the server's own (see `protocols.he.own`), in so many digits of digit_bits each.
+    parts: W has so many blocks on its diagonal, (f / parts, d / parts) each, and is zero elsewhere: products side by
+    side, which share uploads and responses.
     """
 
     params: ParamSet
@@ -29,10 +31,12 @@ class LinearPlan(Plan):
     f: int
     tokens: int = 0
     digits: int = 1
+    parts: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.n, self.d, self.f) < 1:
-            raise ShapeDoesNotFit(f"linear plan: expected positive sizes, came n={self.n}, d={self.d}, f={self.f}")
+        if min(self.n, self.d, self.f, self.parts) < 1 or self.d % self.parts or self.f % self.parts:
+            raise ShapeDoesNotFit("linear plan: expected positive sizes, and multiples of its parts, came "
+                                  f"n={self.n}, d={self.d}, f={self.f}, parts={self.parts}")
         if not 0 <= self.tokens <= min(self.n, max(1, self.params.n // self.spacing)):
             raise ShapeDoesNotFit(f"linear plan: {self.params.name} holds {self.params.n // self.spacing} of {self.n} "
                                   f"tokens of {self.d} words in a ciphertext, came tokens={self.tokens}")
@@ -64,11 +68,16 @@ class LinearPlan(Plan):
         return -(-self.params.ring_bits // self.digits)
 
     @classmethod
-    def fewest_bytes(cls, params: ParamSet, n: int, d: int, f: int, digits: int = 1) -> "LinearPlan":
+    def fewest_bytes(cls, params: ParamSet, n: int, d: int, f: int, digits: int = 1, parts: int = 1) -> "LinearPlan":
         """The plan whose uploads and responses are shortest; of equals the one with the fewest blocks."""
         most = min(n, max(1, params.n // next_pow2(d * digits)))
-        plans = [cls(params, n, d, f, tokens, digits) for tokens in range(most + 1)]
-        return min(plans, key=lambda plan: (plan.operand("x").nbytes + plan.response_nbytes, plan.blocks))
+        plans = [cls(params, n, d, f, tokens, digits, parts) for tokens in range(most + 1)]
+        return min(plans, key=lambda plan: (plan.nbytes, plan.blocks))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the uploads and responses of one product."""
+        return self.operand("x").nbytes + self.response_nbytes
 
     @property
     def n_out(self) -> int:
