@@ -62,7 +62,7 @@ class LayerPlan:
 
     @cached_property
     def router(self) -> LinearPlan:
-        return LinearPlan(self.params, self.tokens, self.shape.d, self.shape.E)
+        return LinearPlan.fewest_bytes(self.params, self.tokens, self.shape.d, self.shape.E)
 
     @cached_property
     def up(self) -> SelectPlan:
