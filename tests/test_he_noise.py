@@ -70,8 +70,8 @@ class Trace:
         total = [int(a) + int(b) for a, b in zip(theirs.reshape(-1), own.reshape(-1), strict=True)]
         self._everywhere(
             "fresh",
-            ring.forward(operand.parts[0], ring.q0),
-            ring.q0,
+            ring.forward(operand.parts[0], ring.upload(layout)),
+            ring.upload(layout),
             dict(zip(layout.positions(0).reshape(-1).tolist(), total, strict=True)),
             layout.scale,
         )
@@ -90,11 +90,8 @@ class Trace:
     def _operands(self, pieces: list[Floats]) -> None:
         plan = self.plan
         if plan.order == "linear":
-            places = plan.operand("x").positions(0).reshape(-1).tolist()
-            self._everywhere(
-                "switch", pieces[0], self.q1, dict(zip(places, self.x, strict=True)), plan.operand("x").scale
-            )
-        elif plan.order == "L":
+            return
+        if plan.order == "L":
             for i, piece in enumerate(pieces):
                 if plan.a:
                     self._everywhere("expansion", piece, self.q0, {0: self.t[i] << plan.a}, plan.operand("t").scale)

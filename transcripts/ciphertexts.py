@@ -47,6 +47,10 @@ class Homomorphic:
         return self.params.primes[: len(self.params.q_bits)]
 
     @property
+    def _q1(self) -> Primes:
+        return self._q0[: self.params.kept]
+
+    @property
     def _special(self) -> Primes:
         count = len(self.params.q_bits)
         return self.params.primes[count : count + 1] if self.params.special_bits else ()
@@ -57,9 +61,11 @@ class Homomorphic:
         return self.params.primes[first : first + len(self.params.response_bits)]
 
     def _uploads(self, content: bytes) -> Iterator[dict[str, Any]]:
-        size = self.params.ciphertext_nbytes()
+        """At q0 or at q1, whichever the length is a multiple of."""
+        switched = len(content) % self.params.ciphertext_nbytes() > 0
+        size, primes = self.params.ciphertext_nbytes(switched), self._q1 if switched else self._q0
         for start in range(0, len(content) - size + 1, size):
-            yield self._seeded(content, start, "ciphertext", self._q0)
+            yield self._seeded(content, start, "ciphertext", primes)
 
     def _seeded(self, content: bytes, start: int, what: str, primes: Primes) -> dict[str, Any]:
         """A seed that stands for the a-part, then the other component."""
@@ -106,9 +112,9 @@ class Homomorphic:
         keys: KeySet = key_set(self.params, [plan for plan, _ in self.answers])
         if keys.nbytes != len(content):
             return
-        q1, start = self._q0[: self.params.kept], 0
-        wide, narrow = [*self._q0, *self._special], [*q1, *self._special]
-        rows: list[tuple[str, Primes, int]] = [("encryption key", q1, 1)]
+        start = 0
+        wide, narrow = [*self._q0, *self._special], [*self._q1, *self._special]
+        rows: list[tuple[str, Primes, int]] = [("encryption key", self._q1, 1)]
         rows += [("relinearisation key", wide, len(self._q0))] if keys.relinearise else []
         rows += [(f"expansion key, X -> X^{g}", wide, len(self._q0)) for g in keys.expansion]
         rows += [(f"packing key, X -> X^{g}", narrow, self.params.kept) for g in keys.packing]

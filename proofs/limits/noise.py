@@ -75,7 +75,7 @@ def worst_case(plan: Plan, l1: Fraction) -> list[tuple[str, Fraction]]:
         expanded = 2 * expanded + switch0
     error = fresh
     if plan.order == "linear":
-        error = (error * m.q1 / m.q0 + dropped) * l1
+        error *= l1
         stages.append(("weights", error))
     else:
         stages.append(("expansion", expanded))
@@ -118,7 +118,7 @@ def second_moment(plan: Plan, norm: Fraction) -> Fraction:
         expanded = 4 * expanded + switch0
     ratio = Fraction(m.q1, m.q0) ** 2
     if plan.order == "linear":
-        total = (fresh * ratio + dropped) * norm
+        total = fresh * norm
     else:
         if plan.order == "L":
             expanded *= norm

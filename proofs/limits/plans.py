@@ -169,20 +169,22 @@ def aligned(plan: Plan) -> bool:
 
 def plaintext_modulus(subject: str, used: list[Use]) -> tuple[Bound, Fraction]:
     """Scales and room of the plaintext modulus 2^(l + b)."""
-    good, least, fullest = True, None, 0
+    good, finest = True, list[tuple[Fraction, str]]()
     for use in used:
         plan, m = use.plan, Moduli.of(use.plan.params)
-        top = max(plan.operand(word).scale for word in (("x",) if plan.order == "linear" else ("t", "x")))
-        room = Fraction(m.q0, 1 << (top + 1))
-        good = good and scales_agree(plan) and aligned(plan) and room > 1 and m.aux >> 12 >= m.q0
-        least, fullest = room if least is None else min(least, room), max(fullest, top)
-    assert least is not None
+        for word in ("x",) if plan.order == "linear" else ("t", "x"):
+            upload = plan.operand(word)
+            modulus, name = (m.q1, "q1") if upload.switched else (m.q0, "q0")
+            finest.append((Fraction(modulus, 1 << (upload.scale + 1)), f"{name} / 2^{upload.scale + 1}"))
+        good = good and scales_agree(plan) and aligned(plan) and m.aux >> 12 >= m.q0
+    least, name = min(finest)
     statement = (
         f"scales: upload, expansion, weights and packing multiply to q1 / 2^l for every plan; carries of the two "
-        f"shares are multiples of 2^l and vanish; half a step of the finest upload is q0 / 2^{fullest + 1} >= "
-        f"{bits(least)} > 1; the second basis exceeds q0 by 12 bits"
+        f"shares are multiples of 2^l and vanish; half a step of the finest upload is {name} >= {bits(least)} > 1; "
+        f"the second basis exceeds q0 by 12 bits"
     )
-    return Bound("plaintext modulus", subject, decided(good), statement, "exact integers, every plan"), 1 / least
+    verdict = decided(good and least > 1)
+    return Bound("plaintext modulus", subject, verdict, statement, "exact integers, every plan"), 1 / least
 
 
 @cache

@@ -154,16 +154,16 @@ class Uploading(ClientKeys):
         """The seed of the a-part, which is sent, and the seed of the error."""
         return draw(f"a{k}", SEED_NBYTES), draw(f"e{k}", SEED_NBYTES)
 
-    def body(self, message: Floats, seed: bytes, error_seed: bytes) -> Floats:
+    def body(self, message: Floats, seed: bytes, error_seed: bytes, basis: Basis) -> Floats:
         """The c0 of one upload."""
-        return self.secret.encrypt(message, seed, error_seed, self.secret.ring.q0)
+        return self.secret.encrypt(message, seed, error_seed, basis)
 
     def encrypt(self, layout: Layout, share: Shares, draw: Draw) -> bytes:
-        ring, pieces = self.secret.ring, []
+        basis, pieces = self.secret.ring.upload(layout), []
         for k in range(layout.count):
             seed, error_seed = self.seeds(k, draw)
-            c0 = self.body(encoded(layout, k, share, ring.q0), seed, error_seed)
-            pieces.append(seed + pack(list(c0), ring.q0.bits))
+            c0 = self.body(encoded(layout, k, share, basis), seed, error_seed, basis)
+            pieces.append(seed + pack(list(c0), basis.bits))
         return b"".join(pieces)
 
 

@@ -77,8 +77,8 @@ class OtherError(Uploading):
         """n coefficients."""
         raise NotImplementedError
 
-    def body(self, message: Floats, seed: bytes, error_seed: bytes) -> Floats:
-        ring, basis = self.secret.ring, self.secret.ring.q0
+    def body(self, message: Floats, seed: bytes, error_seed: bytes, basis: Basis) -> Floats:
+        ring = self.secret.ring
         a = ring.forward(uniform_residues(seed, basis, ring.n), basis)
         masked = ring.inverse(ring.engine.multiply(a, self.secret.transformed(basis), basis.limbs), basis)
         noisy = ring.engine.add(message, ring.small(self.errors(error_seed, ring.n), basis), basis.limbs)

@@ -83,12 +83,12 @@ class ClientKeys:
     def encrypt(self, layout: Layout, share: Shares, draw: Draw) -> bytes:
         """Seeded encryptions of one's own share (uint64, layout.shape): layout.nbytes bytes."""
         check_share(share, layout.shape, "share to encrypt")
-        ring, pieces = self.secret.ring, []
+        basis, pieces = self.secret.ring.upload(layout), []
         for k in range(layout.count):
             seed = draw(f"a{k}", SEED_NBYTES)
-            message = encoded(layout, k, share, ring.q0)
-            c0 = self.secret.encrypt(message, seed, draw(f"e{k}", SEED_NBYTES), ring.q0)
-            pieces.append(seed + pack(list(c0), ring.q0.bits))
+            message = encoded(layout, k, share, basis)
+            c0 = self.secret.encrypt(message, seed, draw(f"e{k}", SEED_NBYTES), basis)
+            pieces.append(seed + pack(list(c0), basis.bits))
         return b"".join(pieces)
 
     def decrypt(self, plan: Plan, data: bytes) -> Shares:

@@ -21,9 +21,10 @@ def next_pow2(x: int) -> int:
 class Layout:
     """How one shared operand is uploaded; equal layouts can share an upload.
 
-    shape: shape of the share. scale: words are encoded at q0 / 2^scale. Entry j of token k sits at exponent
+    shape: shape of the share. scale: words are encoded at q / 2^scale. Entry j of token k sits at exponent
     offsets[k mod per_ciphertext] + (j mod chunk) * stride + (j div chunk) * step of ciphertext k div per_ciphertext.
     digits: how often the words of a token go up, one after the other, each time multiplied by 2^digit_bits more.
+    switched: q is q1 from the start, because no product of ciphertexts follows; else q0.
     """
 
     params: ParamSet
@@ -35,6 +36,7 @@ class Layout:
     offsets: tuple[int, ...] = (0,)
     digits: int = 1
     digit_bits: int = 0
+    switched: bool = False
 
     @property
     def per_ciphertext(self) -> int:
@@ -54,7 +56,12 @@ class Layout:
     @property
     def nbytes(self) -> int:
         """Bytes of the upload."""
-        return self.count * self.params.ciphertext_nbytes()
+        return self.count * self.each_nbytes
+
+    @property
+    def each_nbytes(self) -> int:
+        """Bytes of one ciphertext."""
+        return self.params.ciphertext_nbytes(self.switched)
 
     def positions(self, ciphertext: int) -> Ints:
         """Exponents [tokens held, digits * length] of the entries held by one ciphertext."""

@@ -68,8 +68,6 @@ def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
     stages.append(("expansion", expanded))
     variance = fresh
     if plan.order == "linear":
-        variance = variance * (q1 / q0) ** 2 + dropped
-        stages.append(("switch", variance))
         variance *= norm
         stages.append(("weights", variance))
     else:

@@ -106,7 +106,7 @@ class LinearPlan(Plan):
             raise ValueError(f"operand of a linear plan: expected 'x', came {word!r}")
         scale = self.params.ring_bits + self.b
         width = self.digit_bits if self.digits > 1 else 0
-        return Layout(self.params, (self.n, self.d), scale, self.columns, 1, 0, self.places, self.digits, width)
+        return Layout(self.params, (self.n, self.d), scale, self.columns, 1, 0, self.places, self.digits, width, True)
 
     def chunks(self) -> list[Chunk]:
         """The one weight chunk."""

@@ -137,9 +137,9 @@ class ParamSet:
         """log2 of the response modulus."""
         return sum(self.response_bits)
 
-    def ciphertext_nbytes(self) -> int:
-        """Bytes of one seeded upload."""
-        return 32 + self.n * self.q0_bits // 8
+    def ciphertext_nbytes(self, switched: bool = False) -> int:
+        """Bytes of one seeded upload at q0, or at q1."""
+        return 32 + self.n * (self.q1_bits if switched else self.q0_bits) // 8
 
     def response_nbytes(self, outputs: int) -> int:
         """Bytes of one response with that many output coefficients."""

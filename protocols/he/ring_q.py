@@ -9,6 +9,7 @@ import numpy as np
 
 from protocols.he.buffers import copied, empty
 from protocols.he.engine import ConversionTables, DivisionTables, Engine, engine_for
+from protocols.he.layouts import Layout
 from protocols.he.ntt import Floats, Ints, Tables
 from protocols.he.params import ParamSet
 from protocols.he.pointwise import small_residues
@@ -47,6 +48,10 @@ class Ring:
         self.special = primes[count] if special else 1
         self._conversions: dict[tuple[tuple[int, ...], tuple[int, ...], bool], ConversionTables] = {}
         self._divisions: dict[tuple[tuple[int, ...], tuple[int, ...]], DivisionTables] = {}
+
+    def upload(self, layout: Layout) -> Basis:
+        """The modulus of an upload."""
+        return self.q1 if layout.switched else self.q0
 
     def forward(self, x: Floats, basis: Basis) -> Floats:
         """Transformed form of x, as a new array."""

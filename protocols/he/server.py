@@ -40,7 +40,7 @@ def _workers() -> int:
 
 @dataclass(frozen=True)
 class Operand:
-    """An uploaded operand with both shares in it: ciphertexts [count, 2, q0 limbs, N] in coefficient form."""
+    """An uploaded operand with both shares in it: ciphertexts [count, 2, limbs, N] in coefficient form."""
 
     layout: Layout
     parts: Floats
@@ -121,13 +121,13 @@ class ServerKeys:
         if len(data) != layout.nbytes:
             raise MalformedMessage(f"upload: expected {layout.nbytes} bytes, came {len(data)}: "
                                    "the peer runs another shape")
-        ring, each = self.ring, layout.params.ciphertext_nbytes()
-        parts = empty(layout.count, 2, ring.q0.size, ring.n)
+        n, basis, each = self.ring.n, self.ring.upload(layout), layout.each_nbytes
+        parts = empty(layout.count, 2, basis.size, n)
         for k in range(layout.count):
             piece = data[k * each: (k + 1) * each]
-            unpack(piece[SEED_NBYTES:], ring.q0.primes, (ring.n,) * ring.q0.size, parts[k, 0])
-            _add_share(parts[k, 0], layout, k, own_share, ring.q0)
-            uniform_residues(piece[:SEED_NBYTES], ring.q0, ring.n, parts[k, 1])
+            unpack(piece[SEED_NBYTES:], basis.primes, (n,) * basis.size, parts[k, 0])
+            _add_share(parts[k, 0], layout, k, own_share, basis)
+            uniform_residues(piece[:SEED_NBYTES], basis, n, parts[k, 1])
         return Operand(layout, parts)
 
     def _expand(self, plan: SelectPlan, ciphertext: Floats, level: int = 0,
@@ -183,11 +183,10 @@ class ServerKeys:
         return parts
 
     def linear(self, plan: LinearPlan, x: Operand) -> Product:
-        """The uploads of a linear layer, switched to q1."""
+        """The uploads of a linear layer, transformed."""
         if x.layout != plan.operand("x"):
             raise ShapeMismatch(f"operand x: expected layout {plan.operand('x')}, came {x.layout}")
-        ring = self.ring
-        return Product(tuple(ring.drop(ring.forward(part, ring.q0), ring.q0, ring.q1)[None] for part in x.parts))
+        return Product(tuple(self.ring.forward(part, self.ring.q1)[None] for part in x.parts))
 
     def apply(self, plan: Plan, weights: Weights, products: Sequence[Product]) -> list[Result]:
         """Multiply every product by the weights and merge the output blocks. Weight polynomials are transformed once

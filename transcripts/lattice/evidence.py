@@ -34,11 +34,12 @@ class UnreadableTranscript(ValueError):
 
 @dataclass(frozen=True)
 class Upload:
-    """One ciphertext of the client's: where it was sent, its seed, c0 [q0 limbs, N] in coefficients."""
+    """One ciphertext of the client's: where it was sent, its seed, c0 [limbs, N] over its basis, in coefficients."""
 
     place: str
     seed: bytes
     c0: Floats
+    basis: Basis
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,14 @@ class Evidence:
         return [upload for run in self.runs for upload in self._uploads(run)]
 
     def _uploads(self, run: Run) -> Iterator[Upload]:
-        ring, size = self.ring, self.plan.params.ciphertext_nbytes()
+        n, layout = self.ring.n, self.plan.operand("x")
+        basis, size = self.ring.upload(layout), layout.each_nbytes
         for message in _of_kind(run.messages, "ciphertexts"):
             data = message.payload or b""
             for start in range(0, len(data), size):
                 seed, body = data[start : start + SEED_NBYTES], data[start + SEED_NBYTES : start + size]
-                c0 = np.stack(unpack(body, ring.q0.primes, (ring.n,) * ring.q0.size))
-                yield Upload(f"{message.label}[{start // size}]", seed, c0)
+                c0 = np.stack(unpack(body, basis.primes, (n,) * basis.size))
+                yield Upload(f"{message.label}[{start // size}]", seed, c0, basis)
 
     @cached_property
     def responses(self) -> list[Response]:

@@ -20,9 +20,8 @@ LARGEST = 1 << 20  # above it a coefficient of an upload's phase carries a word;
 @lru_cache(maxsize=8)
 def upload_errors(evidence: Evidence) -> tuple[Floats, ...]:
     """The phase c0 + a s of every upload: the error where no word sits, large elsewhere."""
-    basis = evidence.ring.q0
     return tuple(
-        centred(modular(u.c0 + evidence.times_secret(evidence.a_part(u.seed, basis), basis), basis), basis)
+        centred(modular(u.c0 + evidence.times_secret(evidence.a_part(u.seed, u.basis), u.basis), u.basis), u.basis)
         for u in evidence.uploads
     )
 

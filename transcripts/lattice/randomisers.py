@@ -178,8 +178,10 @@ def _combined(parts: list[Floats], signs: tuple[int, ...], basis: Basis) -> Floa
 
 def _a_part(evidence: Evidence, upload: int) -> Floats:
     """The a-part of an upload at q1, in coefficients."""
-    ring = evidence.ring
-    a = evidence.a_part(evidence.uploads[upload].seed, ring.q0)
+    ring, found = evidence.ring, evidence.uploads[upload]
+    a = evidence.a_part(found.seed, found.basis)
+    if found.basis is ring.q1:
+        return a
     return ring.inverse(ring.drop(ring.forward(a, ring.q0), ring.q0, ring.q1), ring.q1)
 
 
