@@ -19,6 +19,7 @@ from protocols.ot.chosen import bit_triples, choose, correlate, correlate_wide
 from protocols.ot.ragged import correlate_ragged
 from protocols.products import cross, mul, square
 from protocols.routing import one_hot, top_k
+from protocols.row_products import RowPlan, row_squares
 from protocols.select import select_product
 from protocols.sharing import reveal
 from protocols.softmax import argmax, maximum
@@ -91,6 +92,10 @@ def _crossing(plan: CrossingPlan) -> Case:
     return Case("2 bits", (_word(R2, 1, 1, 1), _word(R2, 1, 1, 1)), {"plan": plan}, plans=plan.plans)
 
 
+def _squares(plan: RowPlan) -> Case:
+    return Case("2 bits", (_word(R2, 1, 1),), {"plan": plan}, plans=plan.plans)
+
+
 def _weight(*shape: int) -> Secret:
     return Secret(R2, shape, SERVER, weight=True)
 
@@ -157,6 +162,7 @@ ENUMERATED: tuple[Entry, ...] = (
     Entry(bit_triples, (_case("left with 2", shape=(1,), right=2),)),
     Entry(linear, (_homomorphic(LinearPlan(_PARAMS, 1, 1, 2), _word(R2, 1, 1), _weight(2, 1)),)),
     Entry(crossing, (_crossing(CrossingPlan(_PARAMS, 1, 1, 1, 1)),)),
+    Entry(row_squares, (_squares(RowPlan(_PARAMS, 1, 1)),)),
     Entry(
         select_product,
         tuple(

@@ -17,6 +17,7 @@ from typing import Any
 from protocols.attention import attention, cross_attention
 from protocols.attention_plan import AttentionPlan, AttentionWeights
 from protocols.cleartext.blocks import BLOCK, DECODER_BLOCK
+from protocols.cleartext.norms import NormRange
 from protocols.compare import DIGIT
 from protocols.he.interface import Engine
 from protocols.he.packing import LinearPlan, SelectPlan
@@ -26,6 +27,7 @@ from protocols.model.tables import SILU_MINIMAX, Table
 from protocols.moe import REASSOCIATED, LayerPlan, LayerWeights, Prepare, moe_layer
 from protocols.norms import rms_norm
 from protocols.polynomial import CHEAPEST
+from protocols.row_products import RowPlan
 from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import RingArray, Spec
@@ -89,9 +91,22 @@ class BlockPlan:
     def layer(self) -> LayerPlan:
         return LayerPlan(self.shape, self.tokens, self.params, self.activation, self.order, w=self.w, form=self.form)
 
+    @cached_property
+    def rows(self) -> RowPlan:
+        """Of the norms' products."""
+        params, d = self.params, self.shape.d
+        found = NormRange.of(d, params.frac_bits, self.reach, self.epsilon, centred=False)
+        return RowPlan.fewest_bytes(params, self.tokens, d, found)
+
+    @property
+    def norms(self) -> int:
+        """How many there are."""
+        return 3 if self.memory else 2
+
     @property
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
-        return *self.attention.plans, *(self.cross.plans if self.memory else ()), *self.layer.plans
+        cross = self.cross.plans if self.memory else ()
+        return *self.attention.plans, *cross, *self.layer.plans, *self.rows.plans
 
     @property
     def states(self) -> Spec:
@@ -101,7 +116,8 @@ class BlockPlan:
     @property
     def norm(self) -> dict[str, Any]:
         """Public parameters of the norms."""
-        return {"s": self.params.frac_bits, "reach": self.reach, "eps": self.epsilon, "w": self.w}
+        public = {"s": self.params.frac_bits, "reach": self.reach, "eps": self.epsilon, "w": self.w}
+        return public | {"plan": self.rows}
 
 
 @dataclass(frozen=True)
@@ -125,8 +141,8 @@ class BlockWeights:
     def responses(self, plan: BlockPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
         crossed = [] if self.cross is None else [*self.cross.responses, *plan.cross.answers]
-        experts = self.moe.experts.responses(plan.layer.rows)
-        return [*self.attention.responses, *plan.attention.answers, *crossed, (self.moe.router, 1), *experts]
+        experts, norms = self.moe.experts.responses(plan.layer.rows), plan.rows.answers * plan.norms
+        return [*self.attention.responses, *plan.attention.answers, *crossed, (self.moe.router, 1), *experts, *norms]
 
 
 def _first_cost(plan: BlockPlan) -> Cost:

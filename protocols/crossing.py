@@ -70,11 +70,8 @@ class CrossingPlan:
 
 
 def _crossing_cost(x: RingArray, y: RingArray, *, plan: CrossingPlan) -> Cost:
-    left, right = (
-        a2h.declared(blank(Spec(x.ring, (rows, one.n, one.d))), layout=one.operand("x")) for one, rows in plan.answers
-    )
-    answers = [h2a.declared(None, plan=one, count=rows) for one, rows in plan.answers]
-    return (left | right) + (answers[0] | answers[1])
+    lefts, rights = (blank(Spec(x.ring, (plan.rows, m, plan.m))) for m in (plan.n, plan.r))
+    return met_cost(lefts, plan.left) | met_cost(rights, plan.right)
 
 
 @protocol(realises=MATRIX_PRODUCT, cites="[SecMoE, Iron]", cost=_crossing_cost)
@@ -86,27 +83,30 @@ async def crossing(p: Party, x: RingArray, y: RingArray, *, plan: CrossingPlan) 
     flooded. Exact mod 2^l, 2 flights. Raises ShapeMismatch.
     """
     check_shapes(x, y)
-    he: Engine = p.service("he")
     lefts, rights = x.reshape(plan.rows, plan.n, plan.m), swapped(y).reshape(plan.rows, plan.r, plan.m)
-    uploads = [_beside(v, one.parts) for v, one in ((lefts, plan.left), (rights, plan.right))]
-    ct_x, ct_y = await p.gather(
-        *(
-            a2h(p, own_share(p, CLIENT, share if p.role is CLIENT else None, share.spec), layout=one.operand("x"))
-            for share, one in zip(uploads, plan.plans, strict=True)
-        )
-    )
-    ct_left = ct_right = None
-    if ct_x is not None and ct_y is not None:
-        ct_left = p.local(_products, he, plan.left, ct_x, rights)
-        ct_right = p.local(_products, he, plan.right, ct_y, lefts)
     first, second = await p.gather(
-        *(
-            h2a(p, products, plan=one, count=rows)
-            for products, (one, rows) in zip((ct_left, ct_right), plan.answers, strict=True)
-        )
+        p.scoped("left", met, lefts, rights, plan=plan.left), p.scoped("right", met, rights, lefts, plan=plan.right)
     )
-    crossed = _apart(first, plan.left.parts) + swapped(_apart(second, plan.right.parts))
+    crossed: RingArray = first + swapped(second)
     return local_product(x, y) + crossed.reshape(*x.shape[:-2], plan.n, plan.r)
+
+
+def met_cost(theirs: RingArray, plan: LinearPlan) -> Cost:
+    """Of `met`."""
+    rows = theirs.shape[0] // plan.parts
+    upload = a2h.declared(blank(Spec(theirs.ring, (rows, plan.n, plan.d))), layout=plan.operand("x"))
+    return upload + h2a.declared(None, plan=plan, count=rows)
+
+
+async def met(p: Party, theirs: RingArray, own: RingArray, *, plan: LinearPlan) -> RingArray:
+    """Shares of X Y^T, of the client's X, its part of `theirs` (rows, n, m), and the server's Y, its part of `own`
+    (rows, f, m); plan.parts of them to an upload. Returns (rows, n, f)."""
+    he: Engine = p.service("he")
+    upload = _beside(theirs, plan.parts)
+    mine = own_share(p, CLIENT, upload if p.role is CLIENT else None, upload.spec)
+    ct = await a2h(p, mine, layout=plan.operand("x"))
+    products = None if ct is None else p.local(_products, he, plan, ct, own)
+    return _apart(await h2a(p, products, plan=plan, count=upload.shape[0]), plan.parts)
 
 
 def _beside(x: RingArray, parts: int) -> RingArray:

@@ -2,7 +2,8 @@
 
 The gain and bias of a norm belong to the server: a model folds them into the matrix that follows, W diag(gamma) and
 W beta. Everything that is per row (mean, 1/sqrt) is done once for all its words; a word costs one square, in a ring
-just wide enough for the sum of squares, and one product with its row's factor, whose bits choose whole rows of words.
+just wide enough for the sum of squares, and one product with its row's factor, whose bits choose whole rows of words;
+or both under encryption (`protocols.row_products`), where rows are wide.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from protocols.convert import mux
 from protocols.matmul import matmul
 from protocols.nonlinear import product_ring
 from protocols.products import mul, square
+from protocols.row_products import RowPlan, row_squares, scaled, scaled_cost
 from protocols.sharing import plus
 from protocols.truncate import FAITHFUL, truncate_known_sign
 from sim.cost import FREE, Cost
@@ -112,68 +114,92 @@ async def rsqrt(
     return await floor_into(p, root, f=bits, ring=result, centre=True, mode=mode, w=w)
 
 
-def _norm_cost(x: RingArray, r: NormRange, mode: str, w: int, *, mean: bool) -> Cost:
+def _norm_cost(x: RingArray, r: NormRange, mode: str, w: int, plan: RowPlan | None, *, mean: bool) -> Cost:
     row, cost = blank(Spec(x.ring, x.shape[:1])), FREE
     if mean:
         cost += floor_into_cost(row, f=0, ring=Ring(max(r.average, x.ring.l)), mode=mode, w=w)
         cost += floor_into_cost(_over(row, Ring(r.average)), f=r.mean, ring=x.ring, mode=mode, w=w)
     cost += floor_into_cost(x, f=0, ring=Ring(max(r.square, r.product, x.ring.l)), mode=mode, w=w)
-    cost += square.declared(_over(x, Ring(r.square)))
+    under_he = plan is not None and plan.squares
+    cost += row_squares.declared(x, plan=plan) if under_he else square.declared(_over(x, Ring(r.square)))
     cost += rsqrt.declared(_over(row, Ring(r.square)), **_rsqrt_public(r), mode=mode, w=w)
     factor, words = (blank(Spec(Ring(r.product), (x.shape[0], 1, m))) for m in (1, x.shape[1]))
-    return (
-        cost
-        + matmul.declared(factor, words)
-        + floor_into_cost(_over(x, Ring(r.product)), f=r.factor, ring=x.ring, mode=mode, w=w)
-    )
+    cost += scaled_cost(plan) if plan is not None and plan.scaling else matmul.declared(factor, words)
+    return cost + floor_into_cost(_over(x, Ring(r.product)), f=r.factor, ring=x.ring, mode=mode, w=w)
 
 
 def _rsqrt_public(r: NormRange) -> dict[str, int]:
     return {"unit": r.unit, "low": r.low, "high": r.high, "bits": r.mantissa, "scale": r.factor}
 
 
-async def _scaled(p: Party, v: RingArray, r: NormRange, mode: str, w: int) -> RingArray:
+async def _scaled(p: Party, v: RingArray, r: NormRange, mode: str, w: int, plan: RowPlan | None) -> RingArray:
     """v / sqrt(mean of squares + epsilon), row by row."""
     n, d = v.shape
     ring = v.ring
     v = await floor_into(p, v, f=0, ring=Ring(max(r.square, r.product, ring.l)), centre=True, mode=mode, w=w)
-    squares = await square(p, v.cast(Ring(r.square)))
-    factor = await rsqrt(p, plus(p, squares.sum(1), r.offset), **_rsqrt_public(r), mode=mode, w=w)
+    if plan is not None and plan.squares:
+        total = (await row_squares(p, v, plan=plan)).cast(Ring(r.square))
+    else:
+        total = (await square(p, v.cast(Ring(r.square)))).sum(1)
+    factor = await rsqrt(p, plus(p, total, r.offset), **_rsqrt_public(r), mode=mode, w=w)
     words = Ring(r.product)
-    y = await matmul(p, factor.cast(words).reshape(n, 1, 1), v.cast(words).reshape(n, 1, d))
+    if plan is not None and plan.scaling:
+        y = await scaled(p, factor.cast(words), v, plan=plan)
+    else:
+        y = await matmul(p, factor.cast(words).reshape(n, 1, 1), v.cast(words).reshape(n, 1, d))
     return await floor_into(p, y.reshape(n, d), f=r.factor, ring=ring, centre=True, mode=mode, w=w)
 
 
-def _layer_norm_cost(x: RingArray, *, s: int, reach: int, eps: float, mode: str = FAITHFUL, w: int = DIGIT) -> Cost:
-    return _norm_cost(x, NormRange.of(x.shape[1], s, reach, eps, centred=True), mode, w, mean=True)
+def _layer_norm_cost(
+    x: RingArray, *, s: int, reach: int, eps: float, mode: str = FAITHFUL, w: int = DIGIT, plan: RowPlan | None = None
+) -> Cost:
+    return _norm_cost(x, NormRange.of(x.shape[1], s, reach, eps, centred=True), mode, w, plan, mean=True)
 
 
 @protocol(realises=F.LAYER_NORM, cites="[SIRNN]", cost=_layer_norm_cost)
 async def layer_norm(
-    p: Party, x: RingArray, *, s: int, reach: int, eps: float, mode: str = FAITHFUL, w: int = DIGIT
+    p: Party,
+    x: RingArray,
+    *,
+    s: int,
+    reach: int,
+    eps: float,
+    mode: str = FAITHFUL,
+    w: int = DIGIT,
+    plan: RowPlan | None = None,
 ) -> RingArray:
     """(x - mean) / sqrt(variance + eps) of each row, without gain and bias. x: (n, d) at s fractional bits.
 
     Range: |x| < 2^reach as a real number; a sum of d such words is below 2^(l-2). The mean is the sum times 2^m / d,
     rounded, over 2^m, to the nearest: right to 3/4 ulp. The factor has a relative error below 9.5e-5 at s = 18 (1.5e-3
-    at 12), the result is floored: an ulp. Returns (n, d) over the same ring, s bits, at most sqrt(d) in size. Raises
-    NormWidths.
+    at 12), the result is floored: an ulp. plan: which products of words are computed under encryption (None: none).
+    Returns (n, d) over the same ring, s bits, at most sqrt(d) in size. Raises NormWidths.
     """
     r = NormRange.of(x.shape[1], s, reach, eps, centred=True)
     total = x.sum(1)
     wide = await floor_into(p, total, f=0, ring=Ring(max(r.average, x.ring.l)), centre=True, mode=mode, w=w)
     raised = plus(p, wide.cast(Ring(r.average)) * F.inverse_word(r), 1 << (r.mean - 1))
     mean = await floor_into(p, raised, f=r.mean, ring=x.ring, centre=True, mode=mode, w=w)
-    return await _scaled(p, x - mean.reshape(-1, 1).broadcast(*x.shape), r, mode, w)
+    return await _scaled(p, x - mean.reshape(-1, 1).broadcast(*x.shape), r, mode, w, plan)
 
 
-def _rms_norm_cost(x: RingArray, *, s: int, reach: int, eps: float, mode: str = FAITHFUL, w: int = DIGIT) -> Cost:
-    return _norm_cost(x, NormRange.of(x.shape[1], s, reach, eps, centred=False), mode, w, mean=False)
+def _rms_norm_cost(
+    x: RingArray, *, s: int, reach: int, eps: float, mode: str = FAITHFUL, w: int = DIGIT, plan: RowPlan | None = None
+) -> Cost:
+    return _norm_cost(x, NormRange.of(x.shape[1], s, reach, eps, centred=False), mode, w, plan, mean=False)
 
 
 @protocol(realises=F.RMS_NORM, cites="[SIRNN]", cost=_rms_norm_cost)
 async def rms_norm(
-    p: Party, x: RingArray, *, s: int, reach: int, eps: float, mode: str = FAITHFUL, w: int = DIGIT
+    p: Party,
+    x: RingArray,
+    *,
+    s: int,
+    reach: int,
+    eps: float,
+    mode: str = FAITHFUL,
+    w: int = DIGIT,
+    plan: RowPlan | None = None,
 ) -> RingArray:
     """x / sqrt(mean of squares + eps) of each row, without gain. As `layer_norm`, without its mean."""
-    return await _scaled(p, x, NormRange.of(x.shape[1], s, reach, eps, centred=False), mode, w)
+    return await _scaled(p, x, NormRange.of(x.shape[1], s, reach, eps, centred=False), mode, w, plan)

@@ -11,12 +11,19 @@ from hypothesis import strategies as st
 
 from protocols.cleartext import norms as F
 from protocols.cleartext.norms import NormRange, NormWidths
+from protocols.he.params import PARAM_SETS
+from protocols.he.service import HeService
 from protocols.model import normalising as oracle
 from protocols.model.fixed_point import FixedPoint
 from protocols.norms import layer_norm, rms_norm, rsqrt
+from protocols.ot.service import OtService
+from protocols.row_products import RowPlan
 from protocols.truncate import ONE_ULP
+from sim.concrete import from_words, to_signed
 from sim.ring import Ring, Spec
+from sim.role import CLIENT, SERVER
 from sim.shapes import blank
+from sim.world import Execution, Session
 from tests.shared_runs import Ints, share, signed
 
 FORMATS = [(64, 18), (32, 12)]
@@ -116,6 +123,42 @@ def test_one_ulp_norms_are_near_the_faithful_ones() -> None:
     for proto, functionality in ((layer_norm, F.LAYER_NORM), (rms_norm, F.RMS_NORM)):
         got = signed(proto, share(Ring(64), x), **public, mode=ONE_ULP)
         assert np.abs(got - functionality.compute(x, **public)).max() <= 6
+
+
+def run_under_encryption(x: Ints, plan: RowPlan, public: dict[str, Any]) -> Execution:
+    masks = np.random.default_rng().integers(0, 2**64, x.shape, np.uint64)
+    mine, whole = from_words(plan.words.ring, masks), from_words(plan.words.ring, x.view(np.uint64))
+    session = Session([OtService(), HeService(plan.plans, 1.0)])
+    return session.run(rms_norm, [whole - mine], [mine], plan=plan, **public)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", [(True, True), (True, False), (False, True)])
+def test_norms_under_encryption_are_the_oracles_at_a_real_width(choice: tuple[bool, bool]) -> None:
+    """Rows at the end of the range, of one size, and of all sizes; priced to the byte."""
+    n, d, public = 4, 768, {"s": 18, "reach": 6, "eps": 1e-6}
+    plan = RowPlan(PARAM_SETS["P64s"], n, d, *choice)
+    x = np.random.default_rng(4).integers(-(1 << 24) + 1, 1 << 24, (n, d))
+    x[0], x[1] = (1 << 24) - 1, 1 << 18
+    x[2] >>= 18
+    execution = run_under_encryption(x, plan, public)
+    got = to_signed(execution.outputs[CLIENT] + execution.outputs[SERVER])
+    assert np.array_equal(got, F.RMS_NORM.compute(x, **public))
+    pool = execution.scope(f"{execution.prefix}/pool")
+    declared = rms_norm.declared(blank(plan.words), **public, plan=plan)
+    assert execution.cost.nbytes - sum(m.nbytes for m in pool) == declared.nbytes
+
+
+def test_wide_rows_are_squared_and_scaled_under_encryption() -> None:
+    params = PARAM_SETS["P64s"]
+    wide, narrow = (NormRange.of(d, 18, 6, 1e-6, centred=False) for d in (768, 32))
+    plan = RowPlan.fewest_bytes(params, 8, 768, wide)
+    assert plan.squares and plan.scaling and RowPlan.fewest_bytes(params, 8, 32, narrow).answers == []
+    price = [rms_norm.declared(blank(plan.words), s=18, reach=6, eps=1e-6, plan=one).nbytes for one in (None, plan)]
+    assert price[1] < 0.6 * price[0]
+    assert (
+        RowPlan.fewest_bytes(PARAM_SETS["P32"], 8, 768, NormRange.of(768, 12, 6, 2.0**-12, centred=False)).plans == ()
+    )
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -75,6 +75,7 @@ CONTRACTS: dict[str, Contract] = {
     "moe_layer": Contract(lambda x, residual, *weights, plan: moe(x, residual, *flat(weights), plan=plan)),
     "embed": Contract(embed),
     "crossing": Contract(lambda x, y, **_: matmul(x, y)),
+    "row_squares": Contract(lambda x, **_: (x * x).sum(1)),
     "attention": Contract(attention, scores_range),
     "cross_attention": Contract(cross_attention, crossed_scores_range),
     "encoder": Contract(encoder),

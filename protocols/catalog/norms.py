@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from protocols.catalog.examples import EXP64, R8, R32, R64, word
+from protocols.catalog.layers import TINY
 from protocols.entry import Case, Entry, Secret
 from protocols.norms import layer_norm, rms_norm, rsqrt
+from protocols.row_products import RowPlan, row_squares
 from protocols.softmax import argmax, maximum, softmax
 from sim.ring import Ring
 
@@ -13,12 +15,17 @@ CAUSAL = ((True, False, False), (True, True, False), (True, True, True))
 UNIT = {"unit": 1 << 30, "bits": 24, "scale": 24}
 NORM64 = {"s": 18, "reach": 1, "eps": 2.0**-4}
 NORM32 = {**NORM64, "s": 12}
+ROWS = RowPlan(TINY, 2, 4)
 
 
 def _wide(*shape: int, ring: Ring = R64, margin: int = 2) -> tuple[Secret, ...]:
     """A word of the lowest quarter (or eighth) of its ring in size."""
     half = 1 << (ring.l - margin)
     return (word(*shape, ring=ring, low=-half, high=half - 1),)
+
+
+def _rows(bits: int) -> Secret:
+    return word(2, 4, low=1 - (1 << bits), high=(1 << bits) - 1)
 
 
 NORMS: tuple[Entry, ...] = (
@@ -54,10 +61,12 @@ NORMS: tuple[Entry, ...] = (
         Entry(
             norm,
             (
-                Case("64, 4 words", (word(2, 4, low=1 - (1 << 19), high=(1 << 19) - 1),), NORM64),
+                Case("64, 4 words", (_rows(19),), NORM64),
                 Case("32, 3 words", (word(1, 3, ring=R32, low=1 - (1 << 13), high=(1 << 13) - 1),), NORM32),
+                Case("64, under encryption", (_rows(19),), {**NORM64, "plan": ROWS}, plans=ROWS.plans),
             ),
         )
         for norm in (layer_norm, rms_norm)
     ),
+    Entry(row_squares, (Case("2 rows of 4", (word(2, 4),), {"plan": ROWS}, plans=ROWS.plans),)),
 )

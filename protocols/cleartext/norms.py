@@ -190,9 +190,14 @@ def _argmax(x: Ints, **_: Any) -> Ints:
     return np.asarray((index[..., None] >> np.arange((x.shape[-1] - 1).bit_length())) & 1).astype(np.int64)
 
 
+def _sums_of_squares(x: Ints, **_: Any) -> Ints:
+    return np.asarray((x * x).sum(1))
+
+
 MAXIMUM = Functionality("maximum", _maximum)
 ARGMAX = Functionality("index of the maximum", _argmax)
 SOFTMAX = Functionality("softmax", softmax_fixed)
+SUMS_OF_SQUARES = Functionality("sum of squares of each row", _sums_of_squares)
 RSQRT = Functionality("reciprocal square root", rsqrt_fixed)
 LAYER_NORM = Functionality("layer norm", layer_norm_fixed)
 RMS_NORM = Functionality("root mean square norm", rms_norm_fixed)
