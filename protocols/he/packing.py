@@ -23,6 +23,8 @@ class LinearPlan(Plan):
     digits: W is words of the server's own (see `protocols.he.own`), in so many digits of digit_bits each.
     parts: W has so many blocks on its diagonal, (f / parts, d / parts) each, and is zero elsewhere: products side by
     side, which share uploads and responses.
+    split: so many columns to a ciphertext, 0 for all of them: the server adds up their products, and more outputs find
+    room in a response. packed: merge output blocks; without it every block is a response of its own, as in [Iron].
     """
 
     params: ParamSet
@@ -32,11 +34,16 @@ class LinearPlan(Plan):
     tokens: int = 0
     digits: int = 1
     parts: int = 1
+    split: int = 0
+    packed: bool = True
 
     def __post_init__(self) -> None:
         if min(self.n, self.d, self.f, self.parts) < 1 or self.d % self.parts or self.f % self.parts:
             raise ShapeDoesNotFit("linear plan: expected positive sizes, and multiples of its parts, came "
                                   f"n={self.n}, d={self.d}, f={self.f}, parts={self.parts}")
+        if not 0 <= self.split <= self.d or (self.split and self.digits > 1):
+            raise ShapeDoesNotFit(f"linear plan: expected 0 to {self.d} columns to a ciphertext, and no digits beside "
+                                  f"them, came split={self.split}, digits={self.digits}")
         if not 0 <= self.tokens <= min(self.n, max(1, self.params.n // self.spacing)):
             raise ShapeDoesNotFit(f"linear plan: {self.params.name} holds {self.params.n // self.spacing} of {self.n} "
                                   f"tokens of {self.d} words in a ciphertext, came tokens={self.tokens}")
@@ -55,7 +62,7 @@ class LinearPlan(Plan):
     @property
     def spacing(self) -> int:
         """G: distance of neighbouring outputs."""
-        return next_pow2(self.columns)
+        return next_pow2(self.split or self.columns)
 
     @property
     def columns(self) -> int:
@@ -78,6 +85,31 @@ class LinearPlan(Plan):
     def nbytes(self) -> int:
         """Bytes of the uploads and responses of one product."""
         return self.operand("x").nbytes + self.response_nbytes
+
+    @classmethod
+    def cheapest(
+        cls, params: ParamSet, n: int, d: int, f: int, *, packed: bool = True, uploads: int = 1, answers: int = 1
+    ) -> "LinearPlan":
+        """The plan, of all splits, with the fewest bytes of so many uploads and answers of this shape; of equals the
+        one with the fewest products of a ciphertext and a weight polynomial."""
+        splits = [1 << k for k in range(params.n.bit_length()) if 1 << k < d] + [0] * (next_pow2(d) <= params.n)
+        plans = [
+            cls(params, n, d, f, tokens, split=split, packed=packed)
+            for split in splits
+            for tokens in range(1, min(n, max(1, params.n // next_pow2(split or d))) + 1)
+        ]
+        nbytes = [uploads * plan.operand("x").nbytes + answers * plan.response_nbytes for plan in plans]
+        return min(zip(nbytes, plans, strict=True), key=lambda pair: (pair[0], pair[1].products))[1]
+
+    @property
+    def products(self) -> int:
+        """Products of a ciphertext and a weight polynomial."""
+        return self.operand("x").count * self.blocks
+
+    @property
+    def group(self) -> int:
+        """Blocks merged into one response."""
+        return super().group if self.packed else 1
 
     @property
     def n_out(self) -> int:
@@ -106,11 +138,13 @@ class LinearPlan(Plan):
             raise ValueError(f"operand of a linear plan: expected 'x', came {word!r}")
         scale = self.params.ring_bits + self.b
         width = self.digit_bits if self.digits > 1 else 0
-        return Layout(self.params, (self.n, self.d), scale, self.columns, 1, 0, self.places, self.digits, width, True)
+        return Layout(self.params, (self.n, self.d), scale, self.split or self.columns, 1, 0, self.places, self.digits,
+                      width, True, self.split)
 
     def chunks(self) -> list[Chunk]:
-        """The one weight chunk."""
-        return [Chunk(slice(0, 1), slice(0, self.columns))]
+        """A weight chunk for each ciphertext of a token."""
+        step = self.split or self.columns
+        return [Chunk(slice(0, 1), slice(low, min(low + step, self.columns))) for low in range(0, self.columns, step)]
 
 
 @dataclass(frozen=True)

@@ -183,10 +183,11 @@ class ServerKeys:
         return parts
 
     def linear(self, plan: LinearPlan, x: Operand) -> Product:
-        """The uploads of a linear layer, transformed."""
+        """The uploads of a linear layer, transformed: a unit for all ciphertexts of the same tokens."""
         if x.layout != plan.operand("x"):
             raise ShapeMismatch(f"operand x: expected layout {plan.operand('x')}, came {x.layout}")
-        return Product(tuple(self.ring.forward(part, self.ring.q1)[None] for part in x.parts))
+        pieces, parts = x.layout.pieces, self.ring.forward(x.parts, self.ring.q1)
+        return Product(tuple(parts[first: first + pieces] for first in range(0, x.layout.count, pieces)))
 
     def apply(self, plan: Plan, weights: Weights, products: Sequence[Product]) -> list[Result]:
         """Multiply every product by the weights and merge the output blocks. Weight polynomials are transformed once
