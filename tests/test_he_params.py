@@ -171,9 +171,9 @@ def test_layouts_with_more_tokens_do_not_collide(params: ParamSet, n: int, d: in
 def test_layouts_of_split_columns_do_not_collide(
     params: ParamSet, n: int, d: int, f: int, packed: bool, data: st.DataObject
 ) -> None:
-    split = data.draw(st.integers(1, d))
+    split = data.draw(st.integers(1, min(d, params.n)))
     most = min(n, params.n // (1 << (split - 1).bit_length()))
-    plan = LinearPlan(params, n, d, f, data.draw(st.integers(0, most)), 1, split, packed)
+    plan = LinearPlan(params, n, d, f, data.draw(st.integers(0, most)), split=split, packed=packed)
     _check_layouts(plan, ("x",))
     assert plan.response_nbytes == sum(params.response_nbytes(places.size) for places in plan.response_positions)
     assert plan.responses == len(plan.response_positions) and (packed or plan.b == 0)
@@ -219,8 +219,8 @@ def _check_layouts(plan: Plan, operands: tuple[str, ...]) -> None:
         (lambda: SelectPlan(PARAM_SETS["P64s"], "X", 8, 8, 8), "expected order R or L"),
         (lambda: SelectPlan(PARAM_SETS["P64s"], "R", 0, 8, 8), "positive sizes"),
         (lambda: LinearPlan(PARAM_SETS["P64s"], 0, 8, 8), "positive sizes"),
-        (lambda: LinearPlan(PARAM_SETS["P64s"], 1, 8, 8, 0, 1, 9), "expected 0 to 8 columns"),
-        (lambda: LinearPlan(PARAM_SETS["P64s"], 1, 8, 8, 0, 2, 4), "no digits beside"),
+        (lambda: LinearPlan(PARAM_SETS["P64s"], 1, 8, 8, split=9), "expected 0 to 8 columns"),
+        (lambda: LinearPlan(PARAM_SETS["P64s"], 1, 8, 8, digits=2, split=4), "no digits beside"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(make: object, words: str) -> None:
