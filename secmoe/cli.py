@@ -140,6 +140,12 @@ def _catalog(options: argparse.Namespace) -> int:
     return catalog(options)
 
 
+def _cost(options: argparse.Namespace) -> int:
+    from secmoe.pricing import run_cost
+
+    return run_cost(options)
+
+
 def _audit(options: argparse.Namespace) -> int:
     from secmoe.auditing import run_audit
 
@@ -287,6 +293,17 @@ def _parser() -> argparse.ArgumentParser:
     foreign.add_argument("--root", action="append", default=[], metavar="KEY=RANK", help=root)
 
     command("catalog", _catalog, "list every protocol")
+
+    cost = command("cost", _cost, "what a private query costs at full model size, by operator and layer")
+    told = "switch-base (default), moe-small, mixtral-8x7b, olmoe, deepseekmoe, or a checkpoint's folder or config.json"
+    cost.add_argument("--model", default="switch-base", metavar="NAME|PATH", help=told)
+    cost.add_argument("--experts", metavar="LIST", help="numbers of experts, such as 16,32,64,128 (the model's own)")
+    cost.add_argument("--tokens", type=_natural, default=8, metavar="N", help="length of each stream (default 8)")
+    told = "how sparse layers run: names with commas, or all (default secmoe)"
+    cost.add_argument("--protocol", default="secmoe", metavar="LIST", help=told)
+    told = "lan (default), wan, or a JSON file with name, latency_s, bandwidth"
+    cost.add_argument("--network", default="lan", metavar="NAME|FILE", help=told)
+    cost.add_argument("--params", default="P64s", metavar="NAME|FILE", help="parameter set (default P64s), or .json")
 
     held = command("model", _model, "what a Hugging Face checkpoint holds, and what rounding does to its weights")
     held.add_argument("folder", metavar="DIR", help="with config.json and safetensors")
