@@ -82,6 +82,12 @@ class LayerPlan:
         return self.tokens // self.up.n * self.shape.k
 
     @property
+    def answers(self) -> tuple[tuple[LinearPlan | SelectPlan, int], ...]:
+        """The homomorphic responses of one query, message by message: plan and rows."""
+        router, up, down = self.plans
+        return (router, 1), *((up, self.rows),) * (2 if self.shape.gated else 1), (down, self.rows)
+
+    @property
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
         return self.router, self.up, self.down
 
@@ -103,13 +109,9 @@ class LayerWeights:
         experts = ExpertWeights(prepare(plan.up, weights.w1), v, prepare(plan.down, weights.w2))
         return cls(prepare(plan.router, weights.router), experts)
 
-
-def query_epsilon(weights: LayerWeights, plan: LayerPlan) -> float:
-    """Statistical distance that one run of the layer costs: all responses of all tokens. For BFV weights."""
-    experts = weights.experts
-    per_row = sum(w.epsilon for w in (experts.w1, experts.v, experts.w2) if w is not None)
-    total: float = weights.router.epsilon + plan.rows * per_row
-    return total
+    def responses(self, plan: LayerPlan) -> list[tuple[Any, int]]:
+        """What an engine answers in one query: (prepared weights, rows)."""
+        return [(self.router, 1), *self.experts.responses(plan.rows)]
 
 
 def _moe_cost(x: RingArray, residual: RingArray, weights: object, *, plan: LayerPlan) -> Cost:
@@ -158,7 +160,7 @@ async def moe_layer(
 
 
 def _admit(he: Engine, weights: LayerWeights, plan: LayerPlan) -> None:
-    he.admit([(weights.router, 1), *weights.experts.responses(plan.rows)])
+    he.admit(weights.responses(plan))
 
 
 async def _experts(p: Party, hot: RingArray, x: RingArray, weights: LayerWeights | None, plan: LayerPlan) -> RingArray:

@@ -46,7 +46,8 @@ from transcripts.verdicts import DECLARED, INCONCLUSIVE, LEAK, NO_LEAK
 
 SOURCES = "sources"  # the public parameter of a kept run that names the source which made it
 WIRING = (  # what makes a catalog row of a run, and what judges the figures of an audit
-    "secmoe/examining.py", "secmoe/layer.py", "secmoe/shaped.py", "secmoe/whole.py",
+    "secmoe/examining.py", "secmoe/layer.py", "secmoe/layer_protocols.py",
+    "secmoe/shaped.py", "secmoe/whole.py",
     "transcripts/answers.py", "transcripts/audit.py", "transcripts/power.py", "transcripts/reuse.py",
     "transcripts/sessions.py", "transcripts/tweaks.py", "transcripts/verdicts.py",
 )  # fmt: skip

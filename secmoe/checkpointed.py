@@ -25,7 +25,8 @@ from protocols.truncate import FAITHFUL
 from secmoe.exit import FAILED, SUCCESS
 from secmoe.in_range import require_checkpoint_range, tightest
 from secmoe.inputs import output_path, read_params, read_states
-from secmoe.layer import SECMOE, LayerRun, activation_name
+from secmoe.layer import LayerRun, activation_name
+from secmoe.names import SECMOE
 from secmoe.progress import Progress
 from secmoe.report import ALL_NETWORKS, print_outcome
 from secmoe.run import LayerInput, private_layer

@@ -16,6 +16,7 @@ from reprlib import repr as shortened
 from typing import NoReturn
 
 from secmoe.exit import INTERRUPTED, SUCCESS, USAGE
+from secmoe.names import LAYER_PROTOCOLS, SECMOE
 from secmoe.plain import printable
 from secmoe.version import program_version
 
@@ -251,11 +252,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--checkpoint", metavar="DIR", help=told)
     told = "with --checkpoint: random hidden states of N tokens (or --input FILE.npy)"
     run.add_argument("--tokens", type=_natural, metavar="N", help=told)
-    told = "only this layer runs privately (default: the whole model; with plaintext-routing, layer 0)"
+    told = "only this layer runs privately (default: the whole model; with another protocol than secmoe, layer 0)"
     run.add_argument("--layer", type=_natural, metavar="I", help=told)
     run.add_argument("--answer", choices=["class", "logits"], help="what the client learns of the model (class)")
-    told = "secmoe (default), or plaintext-routing, a baseline of one layer that LEAKS the route to both parties"
-    run.add_argument("--protocol", choices=["secmoe", "plaintext-routing"], default="secmoe", help=told)
+    told = "; ".join(f"{name}: {what}" for name, what in LAYER_PROTOCOLS.items())
+    run.add_argument("--protocol", choices=list(LAYER_PROTOCOLS), default=SECMOE, help=f"{told} (default {SECMOE})")
     run.add_argument("--order", choices=["reassociated", "literal"], default="reassociated", help="evaluation order")
     run.add_argument("--gelu", choices=["minimax", "published"], help="table of Protocol 2 (default minimax)")
     run.add_argument("--truncation", choices=["faithful", "one-ulp"], help="truncation mode (faithful) of a layer")

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.baselines import plaintext_routing as routed
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, SECURITY_CAP_BITS, ParamSet
-from protocols.he.service import HeService
+from protocols.he.service import HeService, query_cost
 from protocols.model.config import NAME, MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.tables import DEFAULT_TABLES, TABLES, Table
-from protocols.moe import REASSOCIATED, LayerPlan, LayerWeights, moe_layer, moe_layer_one_ulp, query_epsilon
+from protocols.moe import REASSOCIATED, LayerPlan
 from protocols.ot.service import OtService
 from protocols.truncate import FAITHFUL
+from secmoe.layer_protocols import PROTOCOLS, LayerProtocol, PreparedLayer
 from secmoe.version import program_version
 from sim.concrete import from_words, to_words
 from sim.party import ProtocolDecl
@@ -35,8 +35,6 @@ from sim.wire import quoted
 from sim.world import Execution, Session
 from transcripts.private import PrivateSide
 
-SECMOE, ROUTED = "secmoe", "plaintext-routing"
-PROTOCOLS: dict[str, ProtocolDecl[Any]] = {SECMOE: moe_layer, ROUTED: routed.plaintext_routing}
 GELU_TABLES = {"minimax": "gelu-minimax", "published": "gelu-published"}
 PARAMETER_FIELDS = tuple(name for name in ParamSet.__dataclass_fields__ if name != "insecure_test")
 WORDS = ("protocol", "model", "activation", "order", "truncation")
@@ -89,7 +87,7 @@ class LayerRun(Format):
     """The public parameters of one run of a private MoE layer.
 
     model: its name; layer: which one. tokens: the public length. activation: a table's name, or `relu`. Raises
-    ProtocolOption: plaintext routing has neither the literal order nor one-ulp truncation.
+    ProtocolOption: not every protocol has the literal order and one-ulp truncation.
     """
 
     protocol: str
@@ -103,21 +101,30 @@ class LayerRun(Format):
     truncation: str
 
     def __post_init__(self) -> None:
-        if self.protocol == ROUTED:
-            for option, value, only in (("order", self.order, REASSOCIATED), ("truncation", self.truncation, FAITHFUL)):
-                if value != only:
-                    raise ProtocolOption(f"--{option} {value}: {ROUTED} has no such {option}; leave the option out")
+        refused = {
+            "order": self.order != REASSOCIATED and not self.kind.literal,
+            "truncation": self.truncation != FAITHFUL and self.kind.one_ulp is None,
+        }
+        for option, wrong in refused.items():
+            if wrong:
+                told = f"--{option} {getattr(self, option)}: {self.protocol} has no such {option}; leave the option out"
+                raise ProtocolOption(told)
+
+    @property
+    def kind(self) -> LayerProtocol:
+        """What the protocol of the run is made of."""
+        return PROTOCOLS[self.protocol]
 
     @cached_property
     def plan(self) -> LayerPlan:
         activation: Table | str = TABLES.get(self.activation, self.activation)
-        kind = routed.RoutedPlan if self.protocol == ROUTED else LayerPlan
-        return kind(self.shape, self.tokens, self.params, activation, self.order, self.truncation)
+        return self.kind.plan(self.shape, self.tokens, self.params, activation, self.order, self.truncation)
 
     @property
     def declared(self) -> ProtocolDecl[Any]:
         """The protocol; in one-ulp mode the declaration that says what its rounding leaks."""
-        return PROTOCOLS[self.protocol] if self.truncation == FAITHFUL else moe_layer_one_ulp
+        one_ulp = self.kind.one_ulp
+        return self.kind.text if self.truncation == FAITHFUL or one_ulp is None else one_ulp
 
     @cached_property
     def he(self) -> HeService:
@@ -138,26 +145,21 @@ class LayerRun(Format):
 
     @property
     def answers(self) -> list[tuple[LinearPlan | SelectPlan, int]]:
-        """Each kind of homomorphic response: its plan and the rows of one message."""
-        router, *experts = self.plan.plans
-        return [(router, 1), *((plan, self.plan.rows) for plan in experts)]
+        """The homomorphic responses of the run, message by message: plan and rows."""
+        return list(self.plan.answers)
 
     def absent(self) -> list[Any]:
         """Inputs of a party that runs elsewhere: their public shapes."""
         shape = blank(Spec(self.ring, (self.tokens, self.shape.d)))
         return [shape, shape, None]
 
-    def _prepared(self, arrays: Arrays) -> LayerWeights | routed.RoutedWeights:
+    def _prepared(self, arrays: Arrays) -> PreparedLayer:
         fp = self.fixed_point
         signed = {name: fp.signed(arrays[name]) if name in arrays else None for name in WEIGHT_NAMES}
         router, w1, w2 = (np.asarray(signed[name]) for name in ("router", "w1", "w2"))
-        weights, plan = MoeWeights(router, w1, signed["v"], w2), self.plan
-        if isinstance(plan, routed.RoutedPlan):
-            one_each = routed.RoutedWeights.prepare(self.he.prepare, plan, weights)
-            self.he.check_query(routed.query_epsilon(one_each, plan))
-            return one_each
-        prepared = LayerWeights.prepare(self.he.prepare, plan, weights)
-        self.he.check_query(query_epsilon(prepared, plan))
+        weights = MoeWeights(router, w1, signed["v"], w2)
+        prepared = self.kind.weights.prepare(self.he.prepare, self.plan, weights)
+        self.he.check_query(query_cost(prepared.responses(self.plan)))
         return prepared
 
     def to_public(self) -> dict[str, Any]:

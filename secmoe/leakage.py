@@ -18,7 +18,8 @@ from proofs.certificate import NotProved, certificate, encode, trace_case
 from protocols.he.params import PARAM_SETS
 from secmoe.checked import SOURCES, Checked, Store, lines, shown_path
 from secmoe.exit import FAILED, SUCCESS
-from secmoe.layer import ROUTED, LayerRun
+from secmoe.layer import LayerRun
+from secmoe.names import SECMOE
 from secmoe.proving import certificate_folder
 from secmoe.report_parts import (
     DECLARED_LINE,
@@ -175,11 +176,11 @@ def _origin(transcript: Transcript, store: Store) -> Line:
 
 def _commands(run: LayerRun | ModelRun, path: Path, seeded: bool, found: Checked) -> list[tuple[str, str]]:
     file = shown_path(path)
-    routed = isinstance(run, LayerRun) and run.protocol == ROUTED
+    routed = run.declared.realises.leaks_route
     options = f"--model {shlex.quote(run.model)} --order {run.order}"
     options += f" --answer {run.answer}" if isinstance(run, ModelRun) else f" --layer {run.layer}"
     if isinstance(run, LayerRun):
-        options += f" --truncation {run.truncation}{f' --protocol {ROUTED}' if routed else ''}"
+        options += f" --truncation {run.truncation}{f' --protocol {run.protocol}' if run.protocol != SECMOE else ''}"
     if run.activation in GELU_OPTIONS:
         options += f" --gelu {GELU_OPTIONS[run.activation]}"
     shipped = PARAM_SETS.get(run.params.name) == run.params

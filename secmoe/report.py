@@ -11,7 +11,7 @@ from rich.text import Text
 
 from protocols.he.service import DEFAULT_BUDGET
 from secmoe.checked import lines
-from secmoe.layer import SECMOE
+from secmoe.names import SECMOE
 from secmoe.run import Kept, Outcome, network_times
 from sim.functionality import Functionality
 from sim.network import NETWORKS

@@ -15,7 +15,8 @@ from protocols.truncate import FAITHFUL
 from secmoe.checkpointed import refuse_tokens, run_checkpoint
 from secmoe.exit import FAILED, SUCCESS
 from secmoe.inputs import output_path, read_params, read_tokens
-from secmoe.layer import ROUTED, LayerRun, activation_name, layer_shape
+from secmoe.layer import LayerRun, activation_name, layer_shape
+from secmoe.names import SECMOE
 from secmoe.progress import Progress
 from secmoe.report import ALL_NETWORKS, print_outcome
 from secmoe.run import LayerInput, private_layer
@@ -29,8 +30,8 @@ Found = tuple[Any, Callable[..., None], bool]  # an outcome, how it is shown, an
 def run(options: argparse.Namespace) -> int:
     """Run, record, print; exit 1 unless the output is what the fixed-point oracle admits. options: of `secmoe run`.
 
-    Of a checkpoint one sparse layer runs. Otherwise, without a layer, the whole model runs, but for plaintext routing,
-    which is a protocol of one layer: then the first.
+    Of a checkpoint one sparse layer runs. Otherwise, without a layer, the whole model runs, but for protocols of
+    one layer, which every one but secmoe is: then the first.
     """
     if options.checkpoint is not None:
         return run_checkpoint(options)
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(options.model)
     config = model.config
     tokens = read_tokens(model, options.text, options.input, options.pad)
-    if options.layer is None and options.protocol == ROUTED:
+    if options.layer is None and options.protocol != SECMOE:
         options.layer = 0
     if options.layer is not None:
         model.moe_weights(options.layer)

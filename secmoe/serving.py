@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.he.noise import EpsilonBudget
-from protocols.he.service import DEFAULT_BUDGET, HeService
+from protocols.he.service import DEFAULT_BUDGET, HeService, query_cost
 from protocols.model.architecture import Model
 from protocols.model.fixed_point import quantise_weights
-from protocols.moe import LayerWeights, query_epsilon
+from protocols.moe import LayerWeights
 from protocols.ot.service import OtService
 from secmoe.conversing import LOOPBACK, converse, front_digest, keep_side, side_path, terms_of
 from secmoe.layer import WEIGHT_NAMES, LayerRun
@@ -136,7 +136,7 @@ class LayerServer:
         run = self._run(terms)
         channel.timeout, served.tokens = self.timeout, run.tokens
         weights = self._prepared(run)
-        self.budget.admit(query_epsilon(weights, run.plan))
+        self.budget.admit(query_cost(weights.responses(run.plan)))
         services = (OtService(), HeService(run.plan.plans, self.budget.remaining))
         if run.tokens not in self._shadows:
             self._shadows[run.tokens] = Session(services, seed=b"", backend=SHAPES)

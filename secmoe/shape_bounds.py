@@ -15,7 +15,6 @@ from proofs.limits.ledger import STATED, budget
 from proofs.limits.plans import Use, admitted, decryption, flooding, plaintext_modulus, squared_norm, uses
 from proofs.limits.ranges import declared_ranges, layer_ranges
 from proofs.limits.security import security
-from protocols.baselines.plaintext_routing import RoutedPlan
 from protocols.encoder import EncoderWeights
 from protocols.entry import Case
 from protocols.he.interface import Addend, Plan
@@ -30,6 +29,8 @@ from protocols.model.tables import Table
 from protocols.moe import LayerPlan
 from protocols.truncate import FAITHFUL
 from secmoe.layer import LayerRun, layer_shape
+from secmoe.layer_protocols import PROTOCOLS, protocol_of
+from secmoe.names import SECMOE
 from secmoe.whole import ModelRun
 
 BUDGET_BITS = -round(math.log2(DEFAULT_BUDGET))
@@ -51,13 +52,14 @@ def shipped_model(run: LayerRun | ModelRun) -> str | None:
 
 
 def _uses(plan: LayerPlan, model: str | None) -> list[Use]:
-    """Every plan of one query; of plaintext routing, whose experts are linear layers, with any admitted weights."""
-    if not isinstance(plan, RoutedPlan):
+    """Every response of one query; of other protocols than SecMoE's with any admitted weights."""
+    if _is_secmoe(plan):
         return uses(plan, model)
-    each = plan.rows
-    up = each * (2 if plan.shape.gated else 1)
-    wanted = ((plan.router, 1), (plan.expert_up, up), (plan.expert_down, each))
-    return [Use(one, rows, admitted(one)) for one, rows in wanted]
+    return [Use(one, rows, admitted(one)) for one, rows in plan.answers]
+
+
+def _is_secmoe(plan: LayerPlan) -> bool:
+    return protocol_of(plan) is PROTOCOLS[SECMOE]
 
 
 def _model_uses(run: ModelRun, model: str | None) -> list[Use]:
@@ -91,7 +93,7 @@ def _used(run: LayerRun | ModelRun, model: str | None) -> list[Use] | None:
 
 def products(plan: LayerPlan, used: list[Use]) -> list[Bound]:
     """Plaintext modulus, decryption and flooding of a layer's very plan."""
-    order = "routed in clear" if isinstance(plan, RoutedPlan) else plan.order
+    order = plan.order if _is_secmoe(plan) else protocol_of(plan).text.name
     shape = f"d={plan.shape.d}, f={plan.shape.f}, E={plan.shape.E}"
     return _products(f"{plan.params.name}, {shape}, {order}", plan.tokens, used)
 
@@ -149,7 +151,7 @@ def case_bounds(case: Case) -> list[Json]:
 def query_charge(run: LayerRun | ModelRun) -> Json | None:
     """What one query of the run takes out of a session's budget, as the load-time check computes it; None where it
     admits no weights. weights: those of the shipped model of the run's name, or any."""
-    model = None if isinstance(run.plan, RoutedPlan) else shipped_model(run)
+    model = shipped_model(run) if isinstance(run, ModelRun) or _is_secmoe(run.plan) else None
     used = _used(run, model)
     if used is None:
         model, used = None, _run_uses(run, None)

@@ -12,16 +12,15 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights
 from protocols.catalog.models import encoder_case
 from protocols.entry import DECLARED, PROVED, Case, Entry, Secret
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import TABLES
-from protocols.moe import LayerPlan, LayerWeights
-from protocols.select import RELU, ExpertWeights
+from protocols.select import RELU
 from protocols.truncate import MODES
-from secmoe.layer import PARAMETER_FIELDS, PROTOCOLS, LayerRun, UnreadableRun, params_from_fields
+from secmoe.layer import PARAMETER_FIELDS, LayerRun, UnreadableRun, params_from_fields
+from secmoe.layer_protocols import PROTOCOLS, PreparedLayer
 from secmoe.whole import SIZES, WHOLE, ModelRun
 from sim.ring import Ring
 from sim.role import SERVER
@@ -114,19 +113,14 @@ def row_of(run: Run) -> tuple[Entry, Case]:
     experts = (up, up, down) if shape.gated else (up, down)
     secrets = (state, state, matrix(shape.E, shape.d), *experts)
     plan = run.plan
-    case = Case(shape_name(run), secrets, {"plan": plan}, plans=plan.plans, prepare=_prepare(plan))
+    case = Case(shape_name(run), secrets, {"plan": plan}, plans=plan.plans, prepare=_prepare(run))
     return Entry(run.declared, (case,), DECLARED if run.declared.realises.leaks_route else PROVED), case
 
 
-def _prepare(plan: LayerPlan) -> Callable[[Callable[[Any, Any], Any], Any], LayerWeights | RoutedWeights]:
-    def build(prepare: Callable[[Any, Any], Any], weights: Any) -> LayerWeights | RoutedWeights:
+def _prepare(run: LayerRun) -> Callable[[Callable[[Any, Any], Any], Any], PreparedLayer]:
+    def build(prepare: Callable[[Any, Any], Any], weights: Any) -> PreparedLayer:
         router, w1, *gate, w2 = weights
-        if isinstance(plan, RoutedPlan):
-            return RoutedWeights.prepare(prepare, plan, MoeWeights(router, w1, gate[0] if gate else None, w2))
-        v = prepare(plan.up, gate[0]) if gate else None
-        return LayerWeights(
-            prepare(plan.router, router), ExpertWeights(prepare(plan.up, w1), v, prepare(plan.down, w2))
-        )
+        return run.kind.weights.prepare(prepare, run.plan, MoeWeights(router, w1, gate[0] if gate else None, w2))
 
     return build
 

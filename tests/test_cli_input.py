@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
 from protocols.model.store import SHIPPED, load_model, save_model
 from secmoe.cli import main
+from secmoe.names import LAYER_PROTOCOLS
 from sim.role import Role
 from tests.small_runs import keep_small
 from transcripts.private import PrivateSide
@@ -251,7 +252,7 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: path.with_suffix(".server").unlink(), "--record-private"),
     (lambda path: os.truncate(path.with_suffix(".client"), 100), "truncated or altered"),
     (lambda path: shutil.copy(path.with_suffix(".client"), path.with_suffix(".server")), "expected the server"),
-    (lambda path: None, "expected a run of secmoe, plaintext-routing, got 'twice'"),
+    (lambda path: None, f"expected a run of {', '.join(LAYER_PROTOCOLS)}, got 'twice'"),
 ]
 
 

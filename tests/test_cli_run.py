@@ -19,7 +19,7 @@ from rich.console import Console
 import secmoe.run
 from protocols.model.oracle import LayerTrace, sparse_moe_layer
 from secmoe.cli import main
-from secmoe.layer import PROTOCOLS
+from secmoe.layer_protocols import PROTOCOLS
 from secmoe.progress import Blocks, Progress
 from sim.message import Message
 from sim.role import CLIENT, SERVER, Role
@@ -64,7 +64,7 @@ def test_json_keys_and_what_they_say(capsys: pytest.CaptureFixture[str]) -> None
     traffic = found["bytes"]
     assert list(traffic) == ["client_to_server", "server_to_client", "setup", "online"]
     assert traffic["client_to_server"] + traffic["server_to_client"] == traffic["setup"] + traffic["online"]
-    leaks = PROTOCOLS["secmoe"].realises
+    leaks = PROTOCOLS["secmoe"].text.realises
     assert found["declared_leakage"] == {"client": list(leaks.leaks_client), "server": list(leaks.leaks_server)}
     assert found["epsilon_bits"] > 30 and found["checked_by"] == []
     assert found["wan_s"] > found["lan_s"] > 0

@@ -19,7 +19,6 @@ from protocols.baselines.plaintext_routing import (
     RoutedPlan,
     RoutedWeights,
     plaintext_routing,
-    query_epsilon,
 )
 from protocols.broken.routed import moe_layer_route_told
 from protocols.catalog import CATALOG
@@ -27,7 +26,7 @@ from protocols.entry import DECLARED
 from protocols.he.ideal import IdealHeService
 from protocols.he.noise import noise_report
 from protocols.he.params import PARAM_SETS
-from protocols.he.service import HeService
+from protocols.he.service import HeService, query_cost
 from protocols.model.config import MoeConfig
 from protocols.model.tables import GELU_MINIMAX
 from protocols.moe import LayerWeights
@@ -150,7 +149,7 @@ def test_epsilon_counts_the_worst_expert_for_every_token() -> None:
     plan = RoutedPlan(GATED, 2, TINY, GELU_MINIMAX)
     weights = RoutedWeights.prepare(HeService(plan.plans).prepare, plan, case.weights)
     per_row = sum(max(w.epsilon for w in m.experts) for m in (weights.w1, weights.v, weights.w2) if m is not None)
-    assert query_epsilon(weights, plan) == pytest.approx(weights.router.epsilon + 2 * per_row)
+    assert query_cost(weights.responses(plan)) == pytest.approx(weights.router.epsilon + 2 * per_row)
 
 
 @pytest.mark.slow
@@ -160,7 +159,7 @@ def test_the_budget_is_charged_no_more_than_it_was_admitted_for() -> None:
     weights = RoutedWeights.prepare(HeService(plan.plans).prepare, plan, case.weights)
     _, session = routed(case, real=True)
     spent = session.endpoints[SERVER].states["he"].budget.total
-    assert 0 < spent <= query_epsilon(weights, plan) * (1 + 1e-9)
+    assert 0 < spent <= query_cost(weights.responses(plan)) * (1 + 1e-9)
 
 
 def test_the_planted_layer_is_correct_and_tells_the_server_the_route() -> None:
@@ -207,7 +206,7 @@ def test_its_bounds_are_those_of_the_products_that_it_makes() -> None:
     rows = ((plan.router, 1), (plan.expert_up, 4), (plan.expert_down, 2))
     want = sum(count * noise_report(one, float(admitted(one) or 0)).epsilon for one, count in rows)
     assert charge["bits"] == pytest.approx(-np.log2(want)) and charge["weights"] == ANY
-    assert any("routed in clear" in bound["subject"] for bound in run_bounds(run))
+    assert any("plaintext_routing" in bound["subject"] for bound in run_bounds(run))
 
 
 @pytest.mark.slow

@@ -24,7 +24,8 @@ from protocols.moe import ORDERS, REASSOCIATED
 from protocols.select import RELU
 from protocols.truncate import FAITHFUL, MODES, ONE_ULP
 from secmoe import shaped
-from secmoe.layer import ROUTED, SECMOE, LayerRun
+from secmoe.layer import LayerRun
+from secmoe.names import ROUTED, SECMOE
 from secmoe.shape_bounds import _model_uses, _run_products, query_charge, run_bounds
 from secmoe.shaped import row_of, shape_name, shape_of, target_of
 from secmoe.whole import ModelRun, arrays_of, words_of

@@ -240,7 +240,7 @@ def flooding(subject: str, used: list[Use]) -> tuple[Bound, Fraction]:
     session = f"admits {queries}" if queries else "is refused at load (QueryBeyondBudget): it admits none"
     comparison = "<=" if good else "must be <="
     hidden = f"E|v| <= {bits(largest)} {comparison} 2^-{params.kappa} F,"
-    experts = [use for use in used if isinstance(use.plan, SelectPlan)] or used[1:2]
+    experts = [use for use in used if isinstance(use.plan, SelectPlan)] or used[:1]
     tokens = max(use.rows * use.plan.n for use in experts)
     statement = (
         f"{hidden} F = {bits(flood(params))}; one query of {tokens} tokens is within {bits(total)}, charged "

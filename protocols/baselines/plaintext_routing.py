@@ -112,14 +112,9 @@ class RoutedWeights:
         w1, w2 = Matrices.prepare(prepare, up, weights.w1), Matrices.prepare(prepare, down, weights.w2)
         return cls(prepare(plan.router, weights.router), w1, v, w2)
 
-    def responses(self, rows: int) -> list[tuple[Any, int]]:
-        """What an engine answers at most for so many selections: (prepared weights, rows)."""
-        return [(self.router, 1), *((m.worst, rows) for m in (self.w1, self.v, self.w2) if m is not None)]
-
-
-def query_epsilon(weights: RoutedWeights, plan: RoutedPlan) -> float:
-    """Statistical distance that one run costs at most: all responses of all tokens. For BFV weights."""
-    return float(sum(w.epsilon * rows for w, rows in weights.responses(plan.tokens * plan.shape.k)))
+    def responses(self, plan: RoutedPlan) -> list[tuple[Any, int]]:
+        """What an engine answers at most in one query: (prepared weights, rows)."""
+        return [(self.router, 1), *((m.worst, plan.rows) for m in (self.w1, self.v, self.w2) if m is not None)]
 
 
 def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: RoutedPlan) -> Cost:
@@ -174,7 +169,7 @@ async def plaintext_routing(
 
 
 def _admit(he: Engine, weights: RoutedWeights, plan: RoutedPlan) -> None:
-    he.admit(weights.responses(plan.tokens * plan.shape.k))
+    he.admit(weights.responses(plan))
 
 
 async def _experts(
