@@ -12,13 +12,11 @@ from protocols.model.config import MoeConfig
 from protocols.model.tables import Table
 from protocols.moe import LITERAL, REASSOCIATED, LayerPlan
 from protocols.pricing.configured import shape_from_config
-from protocols.pricing.operators import LayerProtocol
+from protocols.pricing.operators import SparseProtocol
 from protocols.pricing.shapes import SHAPES, ModelShape
-from protocols.truncate import FAITHFUL
-from secmoe.layer import PROTOCOLS, SECMOE, LayerRun
+from secmoe.layer_protocols import PROTOCOLS, LayerProtocol
 
 ALL = "all"
-LITERALLY = "secmoe-literal"
 MOST_EXPERTS = 1 << 12
 MOST_TOKENS = 1 << 12
 
@@ -60,15 +58,16 @@ def numbers(text: str, what: str, most: int) -> tuple[int, ...]:
     return tuple(map(int, found))
 
 
-def layer_protocols() -> dict[str, LayerProtocol]:
+def sparse_protocols() -> dict[str, SparseProtocol]:
     """By name: what may compute the sparse layers of a model."""
-    found = {SECMOE: _protocol(SECMOE, SECMOE, REASSOCIATED), LITERALLY: _protocol(LITERALLY, SECMOE, LITERAL)}
-    return found | {name: _protocol(name, name, REASSOCIATED) for name in PROTOCOLS if name != SECMOE}
+    found = {name: _protocol(name, kind, REASSOCIATED) for name, kind in PROTOCOLS.items()}
+    literal = {f"{name}-{LITERAL}": kind for name, kind in PROTOCOLS.items() if kind.literal}
+    return found | {name: _protocol(name, kind, LITERAL) for name, kind in literal.items()}
 
 
-def chosen_protocols(text: str) -> list[LayerProtocol]:
+def chosen_protocols(text: str) -> list[SparseProtocol]:
     """Protocols by their names in a list with commas, each once, or all of them. UnknownProtocol."""
-    known = layer_protocols()
+    known = sparse_protocols()
     names = list(known) if text == ALL else text.split(",")
     wrong = [name for name in names if name not in known]
     if wrong or len(set(names)) < len(names):
@@ -76,9 +75,8 @@ def chosen_protocols(text: str) -> list[LayerProtocol]:
     return [known[name] for name in names]
 
 
-def _protocol(name: str, protocol: str, order: str) -> LayerProtocol:
+def _protocol(name: str, kind: LayerProtocol, order: str) -> SparseProtocol:
     def plan(shape: MoeConfig, n: int, params: ParamSet, activation: Table | str) -> LayerPlan:
-        told = activation.name if isinstance(activation, Table) else activation
-        return LayerRun(protocol, name, 0, n, shape, params, told, order, FAITHFUL).plan
+        return kind.plan(shape, n, params, activation, order)
 
-    return LayerProtocol(name, PROTOCOLS[protocol], plan)
+    return SparseProtocol(name, kind.text, plan)

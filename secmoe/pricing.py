@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from protocols.pricing.operators import LayerProtocol, Operators
+from protocols.pricing.operators import SparseProtocol, Operators
 from protocols.pricing.priced import Group, Priced
 from protocols.pricing.shapes import ModelShape
 from secmoe.exit import SUCCESS
@@ -79,7 +79,7 @@ def _group(group: Group) -> Json:
 
 
 def _print(
-    shape: ModelShape, tokens: int, protocols: list[LayerProtocol], priced: list[Priced], network: Network
+    shape: ModelShape, tokens: int, protocols: list[SparseProtocol], priced: list[Priced], network: Network
 ) -> None:
     console = open_console()
     params = priced[0].operators.params

@@ -46,11 +46,11 @@ LayerPlans = Callable[[MoeConfig, int, ParamSet, Table | str], LayerPlan]
 
 
 @dataclass(frozen=True)
-class LayerProtocol:
+class SparseProtocol:
     """A protocol for sparse layers, `(p, x, residual, weights, *, plan)`, and what makes its plan."""
 
     name: str
-    declared: ProtocolDecl[Any]
+    text: ProtocolDecl[Any]
     plan: LayerPlans
 
 
@@ -70,7 +70,7 @@ class Operators:
     shape: ModelShape
     n: int
     params: ParamSet
-    protocol: LayerProtocol
+    protocol: SparseProtocol
     w: int = DIGIT
 
     @property
@@ -119,7 +119,7 @@ class Operators:
     @cached_property
     def layer(self) -> Cost:
         """The whole sparse layer."""
-        return self.protocol.declared.declared(self.states, self.states, None, plan=self.sparse)
+        return self.protocol.text.declared(self.states, self.states, None, plan=self.sparse)
 
     @cached_property
     def parts(self) -> tuple[Cost, Cost, Cost]:
