@@ -11,9 +11,10 @@ from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.own import crossing_plan
 from protocols.he.packing import LinearPlan
 from protocols.he.params import ParamSet
+from protocols.he.work import weights
 from protocols.matmul import check_shapes, local_product, matmul, swapped
 from protocols.sharing import own_share
-from sim.cost import Cost
+from sim.cost import Cost, computed
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
 from sim.role import CLIENT
@@ -61,7 +62,9 @@ class CrossingPlan:
 def _crossing_cost(x: RingArray, y: RingArray, *, plan: CrossingPlan) -> Cost:
     left, right = blank(Spec(x.ring, (plan.rows, plan.n, plan.m))), blank(Spec(y.ring, (plan.rows, plan.r, plan.m)))
     uploads = a2h.declared(left, layout=plan.left.operand("x")) | a2h.declared(right, layout=plan.right.operand("x"))
-    answers = [h2a.declared(None, plan=one, count=rows) for one, rows in plan.answers]
+    answers = [
+        h2a.declared(None, plan=one, count=rows) + computed(weights(one).times(rows - 1)) for one, rows in plan.answers
+    ]  # every row has weights of its own
     return uploads + (answers[0] | answers[1])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from protocols.pricing.operators import SparseProtocol, Operators
+from protocols.pricing.operators import Operators, SparseProtocol
 from protocols.pricing.priced import Group, Priced
 from protocols.pricing.shapes import ModelShape
 from secmoe.exit import SUCCESS

@@ -14,6 +14,7 @@ from typing import Any
 from protocols import functionalities as F
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
+from protocols.he.work import weights as weights_of
 from protocols.linear import linear
 from protocols.model.config import MoeWeights
 from protocols.model.tables import Table
@@ -26,7 +27,7 @@ from protocols.select import activate
 from protocols.sharing import reveal
 from protocols.truncate import truncate
 from sim.concrete import to_words
-from sim.cost import Cost
+from sim.cost import Cost, computed
 from sim.functionality import Functionality
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec, stack
@@ -133,6 +134,8 @@ def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Ro
     expert = reveal.declared(blank(Spec(Ring(1), (n, shape.k, shape.E))))
     expert += a2h.declared(x.reshape(n, 1, shape.d), layout=up.operand("x"))
     expert += (answers | answers if shape.gated else answers) + floor(both)
+    again = weights_of(up).times(both.shape[0]) + weights_of(down)
+    expert += computed(again.times(rows - 1))  # every row has weights of its own
     if isinstance(plan.activation, Table):
         expert += piecewise.declared(hidden, table=plan.activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
     else:
