@@ -147,6 +147,12 @@ def _cost(options: argparse.Namespace) -> int:
     return run_cost(options)
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from secmoe.benching import run_bench
+
+    return run_bench(options)
+
+
 def _audit(options: argparse.Namespace) -> int:
     from secmoe.auditing import run_audit
 
@@ -305,6 +311,15 @@ def _parser() -> argparse.ArgumentParser:
     told = "lan (default), wan, or a JSON file with name, latency_s, bandwidth"
     cost.add_argument("--network", default="lan", metavar="NAME|FILE", help=told)
     cost.add_argument("--params", default="P64s", metavar="NAME|FILE", help="parameter set (default P64s), or .json")
+
+    cost.add_argument("--calibration", metavar="FILE", help="rates of kernels, for times (calibration.json, if there)")
+    cost.add_argument("--plot", metavar="FILE", help="bytes and time as a picture, NAME.svg")
+    cost.add_argument("--html", metavar="FILE", help="write all of it as one offline page, NAME.html")
+
+    bench = command("bench", _bench, "predicted times beside real runs; or what predictions are made of")
+    bench.add_argument("--calibrate", action="store_true", help="measure the kernels of this machine, and keep them")
+    told = "rates of kernels, for --calibrate to write and the others to read (calibration.json)"
+    bench.add_argument("--calibration", metavar="FILE", help=told)
 
     held = command("model", _model, "what a Hugging Face checkpoint holds, and what rounding does to its weights")
     held.add_argument("folder", metavar="DIR", help="with config.json and safetensors")

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from pathlib import Path
 
 from rich.table import Table
 
 from protocols.pricing.operators import Operators, SparseProtocol
-from protocols.pricing.priced import Group, Priced
-from protocols.pricing.shapes import ModelShape
+from protocols.pricing.priced import Priced
+from secmoe.calibration import DEFAULT, Calibration, read_calibration
+from secmoe.cost_plot import checked_plot, plot
 from secmoe.exit import SUCCESS
 from secmoe.inputs import read_params
 from secmoe.networks import read_network
+from secmoe.price_report import MB, Report
 from secmoe.priced_models import MOST_EXPERTS, MOST_TOKENS, chosen_protocols, model_shape, numbers
-from sim.network import Network
+from transcripts.page import checked_page, write_page
 from transcripts.show import open_console
-
-MB = 1e6
-Json = dict[str, Any]
 
 
 def run_cost(options: argparse.Namespace) -> int:
@@ -29,89 +28,72 @@ def run_cost(options: argparse.Namespace) -> int:
     params = read_params(options.params)
     experts = shape.experts if options.experts is None else numbers(options.experts, "experts", MOST_EXPERTS)
     (tokens,) = numbers(str(options.tokens), "tokens", MOST_TOKENS)
-    protocols = chosen_protocols(options.protocol)
+    protocols, calibration = chosen_protocols(options.protocol), _calibration(options.calibration)
+    if options.plot is not None:
+        checked_plot(options.plot)
+    if options.html is not None:
+        checked_page(options.html)
     shapes = [shape.with_experts(E) for E in experts]
     priced = [Priced(Operators(s, tokens, params, protocol)) for protocol in protocols for s in shapes]
     for one in priced:
         _ = one.rows, one.online, one.keys  # what does not fit is refused before anything is printed
+    report = Report(priced, network, calibration)
+    if options.plot is not None:
+        Path(options.plot).write_text(plot(report.title, report.panels), encoding="utf-8")
+    if options.html is not None:
+        write_page(options.html, report.page)
     if options.json:
-        settings = {"model": shape.name, "source": shape.source, "left_out": shape.left_out, "tokens": tokens}
-        told = settings | {"params": params.name, "network": vars(network), "runs": [to_json(one) for one in priced]}
-        print(json.dumps(told))
-        return SUCCESS
-    _print(shape, tokens, protocols, priced, network)
+        print(json.dumps(report.to_json()))
+    else:
+        _print(report, protocols)
     return SUCCESS
 
 
-def to_json(priced: Priced) -> Json:
-    """One query as JSON values: exact figures."""
-    cost, operators = priced.online, priced.operators
-    return {
-        "protocol": operators.protocol.name,
-        "experts": operators.shape.layer.E,
-        "parameters": operators.shape.parameters,
-        "online": {
-            "bytes": cost.nbytes,
-            "client_to_server": cost.c2s,
-            "server_to_client": cost.s2c,
-            "messages": cost.messages,
-            "rounds": cost.rounds,
-            "routing_bytes": priced.routing_nbytes,
-            "extension_bytes": priced.pool.nbytes,
-            "cots": {"client": cost.cot_client, "server": cost.cot_server},
-        },
-        "setup": {"bytes": priced.setup_nbytes, "keys": priced.keys.nbytes},
-        "by_operator": [_group(group) for group in priced.by_operator],
-        "by_layer": [_group(group) for group in priced.by_layer],
-    }
+def _calibration(given: str | None) -> Calibration | None:
+    """The one given, or the one that lies where the measurement puts it, or none."""
+    if given is None and not DEFAULT.exists():
+        return None
+    return read_calibration(DEFAULT if given is None else Path(given))
 
 
-def _group(group: Group) -> Json:
-    return {
-        "name": group.name,
-        "bytes": group.nbytes,
-        "client_to_server": group.total(lambda cost: cost.c2s),
-        "server_to_client": group.total(lambda cost: cost.s2c),
-        "extension_bytes": group.extension,
-        "messages": group.total(lambda cost: cost.messages),
-        "rounds": group.total(lambda cost: cost.rounds),
-    }
-
-
-def _print(
-    shape: ModelShape, tokens: int, protocols: list[SparseProtocol], priced: list[Priced], network: Network
-) -> None:
-    console = open_console()
-    params = priced[0].operators.params
-    told = f"; left out: {shape.left_out}" if shape.left_out else ""
-    console.print(f"{shape.name} ({shape.source}), {tokens} tokens, parameters {params.name}{told}", highlight=False)
-    console.print("table of the embedding public; bytes of both directions, with what makes the correlated OTs (OT)")
-    console.print(_summary(priced))
+def _print(report: Report, protocols: list[SparseProtocol]) -> None:
+    console, told, priced = open_console(), report.settings, report.priced
+    left_out = f"; left out: {told['left_out']}" if told["left_out"] else ""
+    _line(f"{report.title} ({told['source']}), parameters {told['params']}, embedding: public table{left_out}")
+    _line("bytes of both directions; OT: what makes the correlated OTs, in every row with its share")
+    console.print(_summary(report))
+    _line(report.timing)
     for protocol in protocols:
         own = [one for one in priced if one.operators.protocol == protocol]
-        console.print(f"\n{protocol.name}, MB by operator", highlight=False)
+        _line(f"\n{protocol.name}, MB by operator")
         console.print(_by_operator(own))
     if len(priced) == 1:
-        console.print("\nby layer")
+        _line("\nby layer")
         console.print(_by_layer(priced[0]))
+
+
+def _line(text: str) -> None:
+    open_console().print(text, highlight=False, markup=False)
 
 
 def _table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for i, title in enumerate(titles):
-        table.add_column(title, justify="right" if i else "left")
+        table.add_column(title, justify="right" if i else "left", no_wrap=not i)
     return table
 
 
-def _summary(priced: list[Priced]) -> Table:
-    titles = ("parameters", "MB online", "of it routing", "of it OT", "messages", "rounds", "set-up MB, once")
-    table = _table("protocol, experts", *titles)
-    for one in priced:
+def _summary(report: Report) -> Table:
+    titles = ["parameters", "MB online", "of it routing", "of it OT", "messages", "rounds", "set-up MB, once"]
+    timed = ["CPU s, predicted", f"s on {report.network.name}"] if report.calibration is not None else []
+    table = _table("protocol, experts", *titles, *timed)
+    for one in report.priced:
         cost, shape = one.online, one.operators.shape
         megabytes = [f"{n / MB:,.2f}" for n in (cost.nbytes, one.routing_nbytes, one.pool.nbytes)]
         figures = (*megabytes, f"{cost.messages:,}", f"{cost.rounds:,}", f"{one.setup_nbytes / MB:,.2f}")
+        seconds = [f"{t:,.1f}" for t in (report.cpu(one), report.seconds(one)) if t is not None]
         name = f"{one.operators.protocol.name}, {shape.layer.E}"
-        table.add_row(name, f"{shape.parameters / 1e9:,.3f} B", *figures)
+        table.add_row(name, f"{shape.parameters / 1e9:,.3f} B", *figures, *seconds)
     return table
 
 

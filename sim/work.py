@@ -21,6 +21,9 @@ class Work:
             total[kernel] = total.get(kernel, 0) + count
         return Work(total)
 
+    def __sub__(self, part: Work) -> Work:
+        return self + part.times(-1)
+
     def times(self, k: int) -> Work:
         """k copies."""
         return Work({kernel: k * count for kernel, count in self.counts.items()})

@@ -192,4 +192,5 @@ def _rest(whole: Cost, before: Cost, beside: Cost) -> Cost:
         whole.cot_client - before.cot_client - beside.cot_client,
         whole.cot_server - before.cot_server - beside.cot_server,
         ((left, left), (left, left)),
+        whole.work - before.work - beside.work,
     )
