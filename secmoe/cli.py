@@ -153,6 +153,12 @@ def _bench(options: argparse.Namespace) -> int:
     return run_bench(options)
 
 
+def _reproduce(options: argparse.Namespace) -> int:
+    from secmoe.reproducing import run_reproduce
+
+    return run_reproduce(options)
+
+
 def _audit(options: argparse.Namespace) -> int:
     from secmoe.auditing import run_audit
 
@@ -320,6 +326,10 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--calibrate", action="store_true", help="measure the kernels of this machine, and keep them")
     told = "rates of kernels, for --calibrate to write and the others to read (calibration.json)"
     bench.add_argument("--calibration", metavar="FILE", help=told)
+
+    again = command("reproduce", _reproduce, "write the page of published tables beside what this program gives")
+    again.add_argument("folder", nargs="?", default="docs", metavar="DIR", help="an existing folder (default docs)")
+    again.add_argument("--calibration", metavar="FILE", help="rates of kernels, for times (calibration.json, if there)")
 
     held = command("model", _model, "what a Hugging Face checkpoint holds, and what rounding does to its weights")
     held.add_argument("folder", metavar="DIR", help="with config.json and safetensors")
