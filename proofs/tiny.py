@@ -204,6 +204,7 @@ NOT_ENUMERATED = MappingProxyType(
         "next_token": _CALLEES,
         "encoder": _CALLEES,
         "plaintext_routing": _CALLEES,
+        "evaluate_all": _CALLEES,
         "base_ot": "below the interface of oblivious transfer",
         "set_up": "below the interface of oblivious transfer",
         "extend": "below the interface of oblivious transfer",

@@ -11,7 +11,7 @@ from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.own import crossing_plan
 from protocols.he.packing import LinearPlan
 from protocols.he.params import ParamSet
-from protocols.he.work import weights
+from protocols.he.work import apart
 from protocols.matmul import check_shapes, local_product, matmul, swapped
 from protocols.sharing import own_share
 from sim.cost import Cost, computed
@@ -62,9 +62,7 @@ class CrossingPlan:
 def _crossing_cost(x: RingArray, y: RingArray, *, plan: CrossingPlan) -> Cost:
     left, right = blank(Spec(x.ring, (plan.rows, plan.n, plan.m))), blank(Spec(y.ring, (plan.rows, plan.r, plan.m)))
     uploads = a2h.declared(left, layout=plan.left.operand("x")) | a2h.declared(right, layout=plan.right.operand("x"))
-    answers = [
-        h2a.declared(None, plan=one, count=rows) + computed(weights(one).times(rows - 1)) for one, rows in plan.answers
-    ]  # every row has weights of its own
+    answers = [h2a.declared(None, plan=one, count=rows) + computed(apart(one, rows)) for one, rows in plan.answers]
     return uploads + (answers[0] | answers[1])
 
 

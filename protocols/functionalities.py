@@ -88,6 +88,11 @@ def _floor_shift(x: Ints, *, f: int, **_: Any) -> Ints:
     return x >> np.int64(f)
 
 
+def _rectified_floor(x: Ints, keep: Ints | None = None, *, f: int, **_: Any) -> Ints:
+    y: Ints = np.maximum(x, 0) >> np.int64(f)
+    return y if keep is None else keep * y
+
+
 def _floor_shift_one_ulp(x_client: Ints, x_server: Ints, *, f: int, l: int = 64, **_: Any) -> Ints:
     """A function of the SHARES: the client's is offset by 2^(l-1), which leaves its low f bits alone."""
     mask = np.int64((1 << f) - 1)
@@ -276,6 +281,7 @@ RELU = Functionality("ReLU", _relu)
 FLOOR_SHIFT_ONE_ULP = Functionality("floor of x / 2^f, less the carry of the shares", _floor_shift_one_ulp)
 LOOK_UP = Functionality("look-up in the sender's table", _look_up)
 FLOOR_SHIFT = Functionality("floor of x / 2^f", _floor_shift)
+RECTIFIED_FLOOR = Functionality("floor of x / 2^f where it is positive, else zero", _rectified_floor)
 EXPONENTIAL = Functionality("exponential of non-positive numbers", exp_fixed)
 RECIPROCAL = Functionality("reciprocal", reciprocal_fixed)
 PIECEWISE = Functionality("piecewise polynomial", _piecewise)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-SECMOE, ROUTED = "secmoe", "plaintext-routing"
+SECMOE, ROUTED, ALL = "secmoe", "plaintext-routing", "evaluate-all"
 LAYER_PROTOCOLS: Mapping[str, str] = MappingProxyType(
     {
         SECMOE: "select one expert, then compute it",
         ROUTED: "the route is opened, which LEAKS it to both parties",
+        ALL: "evaluate every expert, then select",
     }
 )

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.crossing import CrossingPlan, crossing
 from protocols.he import bfv, client, merging, ring_q, server
 from protocols.he.engine import FmaEngine, NumpyEngine
@@ -20,9 +19,11 @@ from protocols.he.service import HeService
 from protocols.he.work import KERNELS
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
-from protocols.moe import LITERAL, REASSOCIATED, LayerPlan, LayerWeights, moe_layer
+from protocols.moe import LITERAL, REASSOCIATED
 from protocols.ot.service import OtService
 from protocols.select import RELU, select_product
+from secmoe.layer_protocols import PROTOCOLS
+from secmoe.names import SECMOE
 from sim.concrete import from_words
 from sim.party import ProtocolDecl
 from sim.ring import Ring
@@ -168,17 +169,16 @@ def test_a_product_of_shares(counted: Counts) -> None:
     check(counted, crossing, HeService(plan.plans), [(2, 3, 16), (2, 16, 5)], [], plan=plan)
 
 
-@pytest.mark.parametrize("order", [REASSOCIATED, LITERAL, "plaintext routing"])
-def test_a_whole_layer(counted: Counts, order: str) -> None:
-    """Gated, top-2, several tokens: uploads are shared, and so are weights."""
-    routed = order == "plaintext routing"
+@pytest.mark.parametrize("name", [*PROTOCOLS, LITERAL])
+def test_a_whole_layer(counted: Counts, name: str) -> None:
+    """Every layer protocol there is: gated, top-2, several tokens, so that uploads and weights are shared."""
+    kind, order = PROTOCOLS[SECMOE if name == LITERAL else name], LITERAL if name == LITERAL else REASSOCIATED
     shape, rng = MoeConfig(16, 24, 4, 2), np.random.Generator(np.random.SFC64(1))
-    kind, weights = (RoutedPlan, RoutedWeights) if routed else (LayerPlan, LayerWeights)
-    plan = kind(shape, 3, INSECURE_TEST, RELU, REASSOCIATED if routed else order)
+    plan = kind.plan(shape, 3, INSECURE_TEST, RELU, order)
     service = HeService(plan.plans)
     matrices = MoeWeights(small(rng, 4, 16), small(rng, 4, 24, 16), small(rng, 4, 24, 16), small(rng, 4, 16, 24))
-    prepared = weights.prepare(service.prepare, plan, matrices)
-    check(counted, plaintext_routing if routed else moe_layer, service, [(3, 16), (3, 16)], [prepared], plan=plan)
+    prepared = kind.weights.prepare(service.prepare, plan, matrices)
+    check(counted, kind.text, service, [(3, 16), (3, 16)], [prepared], plan=plan)
 
 
 def test_work_adds_up_and_is_no_part_of_equality() -> None:

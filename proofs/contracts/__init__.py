@@ -7,7 +7,7 @@ written as the sign of a difference: where the difference could wrap, a demand e
 
 from __future__ import annotations
 
-from proofs.contracts import blocks, norms
+from proofs.contracts import blocks, norms, rivals
 from proofs.contracts.attention import (
     attention,
     cross_attention,
@@ -82,5 +82,7 @@ CONTRACTS: dict[str, Contract] = {
     "decoder_block": Contract(blocks.decoder_block, blocks.decoder_block_range),
     "next_token": Contract(blocks.next_token, blocks.next_token_range),
     "plaintext_routing": Contract(moe),
+    "rectify": Contract(rivals.rectified),
+    "evaluate_all": Contract(rivals.evaluate_all),
 }
 ONE_ULP_CONTRACT = Contract(one_ulp)

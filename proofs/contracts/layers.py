@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -66,14 +66,26 @@ def hidden_range(t: RingArray, x: RingArray, *weights: Any, **public: Any) -> li
     return piecewise_range(h)
 
 
-def moe(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:
+def mixture(
+    x: RingArray, residual: RingArray, router: RingArray, plan: Any, experts: Callable[[RingArray], RingArray]
+) -> RingArray:
+    """residual + sum_j p_j y_j, with y (n, k, d) what `experts` makes of the one-hot rows (n, k, E)."""
     a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
     logits = floor_shift(linear(x, router), a.s)
     winners, hot = top_k(logits, k=shape.k, l=l)
     p = probabilities(logits, winners, s=a.s, l=l, renormalise=shape.renormalise)
-    y = select_then_compute(hot.cast(x.ring), x, *experts, arithmetic=a, activation=plan.activation)
+    y = experts(hot)
     mixed = (p.reshape(*p.shape, 1).broadcast(*y.shape) * y).sum(1)
     return residual + floor_shift(mixed, a.s)
+
+
+def moe(x: RingArray, residual: RingArray, router: RingArray, *weights: RingArray, plan: Any) -> RingArray:
+    def experts(hot: RingArray) -> RingArray:
+        return select_then_compute(
+            hot.cast(x.ring), x, *weights, arithmetic=plan.arithmetic, activation=plan.activation
+        )
+
+    return mixture(x, residual, router, plan, experts)
 
 
 def choose(index: RingArray, table: RingArray, *, n_choices: int, **_: Any) -> RingArray:

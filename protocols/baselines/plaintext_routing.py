@@ -6,23 +6,22 @@ takes. It is judged LEAK (DECLARED), never green. The states and the output stay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
+from protocols.baselines.mixing import mixture, mixture_cost
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
-from protocols.he.work import weights as weights_of
-from protocols.linear import linear
+from protocols.he.work import apart
 from protocols.model.config import MoeWeights
 from protocols.model.tables import Table
 from protocols.moe import LayerPlan, Prepare
 from protocols.nonlinear import relu
 from protocols.polynomial import piecewise
 from protocols.products import mul
-from protocols.routing import probabilities, top_k
 from protocols.select import activate
 from protocols.sharing import reveal
 from protocols.truncate import truncate
@@ -119,9 +118,8 @@ class RoutedWeights:
 
 
 def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: RoutedPlan) -> Cost:
-    shape, a, n, ring, l = plan.shape, plan.arithmetic, plan.tokens, plan.ring, plan.params.ring_bits
+    shape, a, n, ring = plan.shape, plan.arithmetic, plan.tokens, plan.ring
     rows = n * shape.k
-    logits, winners = blank(Spec(ring, (n, shape.E))), blank(Spec(ring, (n, shape.k)))
     hidden = blank(Spec(ring, (rows, 1, shape.f)))
     wide = blank(Spec(ring, (n, shape.k, shape.d)))
     up, down = plan.expert_up, plan.expert_down
@@ -134,8 +132,7 @@ def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Ro
     expert = reveal.declared(blank(Spec(Ring(1), (n, shape.k, shape.E))))
     expert += a2h.declared(x.reshape(n, 1, shape.d), layout=up.operand("x"))
     expert += (answers | answers if shape.gated else answers) + floor(both)
-    again = weights_of(up).times(both.shape[0]) + weights_of(down)
-    expert += computed(again.times(rows - 1))  # every row has weights of its own
+    expert += computed(apart(up, rows).times(both.shape[0]) + apart(down, rows))
     if isinstance(plan.activation, Table):
         expert += piecewise.declared(hidden, table=plan.activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
     else:
@@ -143,9 +140,7 @@ def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Ro
     if shape.gated:
         expert += mul.declared(hidden, hidden) + floor(hidden)
     expert += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=rows) + floor(wide)
-    probability = probabilities.declared(logits, winners, s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w)
-    cost = linear.declared(x, None, plan=plan.router) + floor(logits) + top_k.declared(logits, k=shape.k, l=l, w=a.w)
-    return cost + (probability | expert) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, w=a.w)
+    return mixture_cost(plan, expert)
 
 
 @protocol(realises=ROUTED_IN_CLEAR, cost=_routed_cost)
@@ -157,18 +152,14 @@ async def plaintext_routing(
     x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
     Returns (n, d): the same words as `moe_layer`.
     """
-    a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
     if weights is not None:
         p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
-    products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
-    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
-    winners, hot = await top_k(p, logits, k=shape.k, l=l, w=a.w)
-    prob, y = await p.gather(
-        probabilities(p, logits, winners, s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w),
-        p.scoped("experts", _experts, hot, x, weights, plan),
-    )
-    mixed = (await mul(p, prob.reshape(*prob.shape, 1).broadcast(*y.shape), y)).sum(1)
-    return residual + await truncate(p, mixed, f=a.s, w=a.w)
+    router = None if weights is None else weights.router
+
+    def experts(hot: RingArray) -> Awaitable[RingArray]:
+        return p.scoped("experts", _experts, hot, x, weights, plan)
+
+    return await mixture(p, x, residual, router, plan=plan, experts=experts)
 
 
 def _admit(he: Engine, weights: RoutedWeights, plan: RoutedPlan) -> None:

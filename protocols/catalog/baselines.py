@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
-from protocols.catalog.examples import R64
+from protocols.catalog.examples import R8, R32, R64, bit, word
 from protocols.catalog.layers import LINEAR_PLAN, expert_secrets, layer_plan, matrix, state
 from protocols.entry import ASSUMED, BOUNDED, DECLARED, Case, Entry, Values
+from protocols.feed_forward import rectify
 from protocols.he.interface import a2h, h2a
 from protocols.model.config import MoeWeights
-from protocols.moe import REASSOCIATED
+from protocols.moe import REASSOCIATED, LayerPlan
 from protocols.ot.base import base_cost, base_ot
 from protocols.ot.service import extend, extend_cost, set_up
 from protocols.ot.softspoken import BASE_OTS
@@ -20,24 +22,35 @@ from sim.role import CLIENT
 from sim.shapes import blank
 
 
-def _routed_case(name: str, k: int, gated: bool) -> Case:
-    like = layer_plan(k, gated, REASSOCIATED)
-    plan = RoutedPlan(like.shape, like.tokens, like.params, like.activation)
+def layer_cases(kind: type[LayerPlan], weights_of: Any) -> tuple[Case, ...]:
+    """The calls of a protocol of one layer: its plan, and how its weights are prepared."""
+    named = (("gated GeLU, top-1", 1, True), ("ReLU, top-2 renormalised", 2, False))
+    return tuple(_layer_case(*of, kind, weights_of) for of in named)
 
-    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> RoutedWeights:
+
+def _layer_case(name: str, k: int, gated: bool, kind: type[LayerPlan], weights_of: Any) -> Case:
+    like = layer_plan(k, gated, REASSOCIATED)
+    plan = kind(like.shape, like.tokens, like.params, like.activation)
+
+    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> Any:
         router, w1, *gate, w2 = weights
-        return RoutedWeights.prepare(prepare, plan, MoeWeights(router, w1, gate[0] if gate else None, w2))
+        return weights_of.prepare(prepare, plan, MoeWeights(router, w1, gate[0] if gate else None, w2))
 
     secrets = (state(2, 4), state(2, 4), matrix(3, 4), *expert_secrets(gated))
     return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=build)
 
 
 BASELINES: tuple[Entry, ...] = (
+    Entry(plaintext_routing, layer_cases(RoutedPlan, RoutedWeights), DECLARED),
     Entry(
-        plaintext_routing,
-        (_routed_case("gated GeLU, top-1", 1, True), _routed_case("ReLU, top-2 renormalised", 2, False)),
-        DECLARED,
+        rectify,
+        (
+            Case("64 by 18", (word(4),), {"f": 18}),
+            Case("32 by 12, kept twice, w = 2", (word(4, ring=R32), bit(2, 4)), {"f": 12, "w": 2}),
+            Case("8 by 3", (word(4, ring=R8),), {"f": 3, "w": 3}),
+        ),
     ),
+    Entry(evaluate_all, layer_cases(EvaluateAllPlan, EveryExpert)),
 )
 INTERFACES: tuple[Entry, ...] = (
     Entry(base_ot, (), ASSUMED, price=base_cost(CLIENT, n=BASE_OTS)),

@@ -1,0 +1,46 @@
+"""Contracts of the protocols that evaluate every expert: the layer of `layers.moe`, its selection moved behind them.
+
+The functionality is the same one; that the sum over experts behind a one-hot row is the selected expert is what random
+lanes hold the two forms together by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from proofs.contracts.functions import piecewise
+from proofs.contracts.layers import linear, mixture
+from proofs.contracts.words import floor_shift, non_negative, spread, times
+from protocols.select import RELU
+from sim.ring import RingArray, stack
+
+
+def rectified(x: RingArray, keep: RingArray | None = None, *, f: int, **_: Any) -> RingArray:
+    y = times(non_negative(x), floor_shift(x, f))
+    return y if keep is None else times(keep, spread(y, keep.shape))
+
+
+def hidden(products: Sequence[RingArray], activation: Any, s: int) -> RingArray:
+    """act(h) * v of W1 x and V x, or act(h) of W1 x alone, none of them floored."""
+    h, *gate = products
+    g = rectified(h, f=s) if activation == RELU else piecewise(floor_shift(h, s), table=activation, s=s)
+    for v in gate:
+        g = floor_shift(g * floor_shift(v, s), s)
+    return g
+
+
+def evaluate_all(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:
+    """experts: W1, W2, or W1, V, W2, each (E, rows, columns)."""
+    *first, w2 = experts
+    s, E = plan.arithmetic.s, w2.shape[0]
+
+    def every(hot: RingArray) -> RingArray:
+        g = hidden([stack(*(linear(x, w[e]) for e in range(E))) for w in first], plan.activation, s)
+        y = stack(*(linear(g[e], w2[e]) for e in range(E)), axis=1)
+        n, k, d = *hot.shape[:2], y.shape[2]
+        wide = (n, k, E, d)
+        picked = times(hot.reshape(n, k, E, 1).broadcast(*wide), y.reshape(n, 1, E, d).broadcast(*wide))
+        return floor_shift(picked.sum(2), s)
+
+    return mixture(x, residual, router, plan, every)

@@ -1,0 +1,82 @@
+"""Rivals that evaluate every expert: SecMoE's own words, at their declared price, and no word of the route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocols.he.ideal import IdealHeService
+from protocols.he.params import PARAM_SETS
+from protocols.model.config import MoeConfig
+from protocols.model.tables import GELU_MINIMAX
+from protocols.ot.ideal import IdealOtService
+from secmoe.layer_protocols import PROTOCOLS
+from secmoe.names import ALL
+from sim.ring import Spec
+from sim.shapes import blank
+from sim.world import Execution, Session
+from tests.test_moe import Layer, layer
+from tests.test_plaintext_routing import execute, output
+
+RIVALS = [ALL]
+TINY = PARAM_SETS["P64tiny"]
+GATED = MoeConfig(d=4, f=8, E=3)
+TWO = MoeConfig(d=3, f=5, E=5, k=2, gated=False, activation="relu", renormalise=True)
+
+
+def run(name: str, case: Layer, real: bool = False) -> Execution:
+    kind = PROTOCOLS[name]
+    plan = kind.plan(case.plan.shape, case.plan.tokens, case.plan.params, case.plan.activation)
+    return execute(case, kind.text, plan, kind.weights.prepare, real)[0]
+
+
+@pytest.mark.parametrize("name", RIVALS)
+@settings(max_examples=3)
+@given(
+    st.integers(2, 5), st.booleans(), st.sampled_from(["gelu", "relu"]), st.integers(1, 2), st.integers(1, 3),
+    st.integers(0, 2**32),
+)  # fmt: skip
+def test_the_output_is_the_oracles(name: str, E: int, gated: bool, kind: Any, k: int, tokens: int, seed: int) -> None:
+    shape = MoeConfig(d=3, f=4, E=E, k=k, gated=gated, activation=kind)
+    case = layer(shape, tokens, GELU_MINIMAX if kind == "gelu" else "relu", seed)
+    assert np.array_equal(output(run(name, case)), case.trace().output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RIVALS)
+def test_on_real_cryptography_as_well(name: str) -> None:
+    case = layer(TWO, 2, "relu", 5)
+    assert np.array_equal(output(run(name, case, real=True)), case.trace().output)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_ties_go_to_the_lower_expert(name: str) -> None:
+    case = layer(TWO, 3, "relu", 1)
+    case.weights.router[:] = case.weights.router[0]
+    assert np.array_equal(output(run(name, case)), case.trace().output)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize(("shape", "activation"), [(GATED, GELU_MINIMAX), (TWO, "relu")])
+def test_the_declared_cost_is_the_cost(name: str, tokens: int, shape: MoeConfig, activation: Any) -> None:
+    kind = PROTOCOLS[name]
+    plan = kind.plan(shape, tokens, TINY, activation)
+    x = blank(Spec(plan.ring, (tokens, shape.d)))
+    session = Session((IdealOtService(), IdealHeService(plan.plans)), hybrid=True)
+    counted = session.price(kind.text, [x, x, None], [x, x, None], plan=plan).cost
+    assert counted.row() == kind.text.declared(x, x, None, plan=plan).row()
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_no_message_depends_on_the_route(name: str) -> None:
+    """Other routes, the same labels, order and lengths; and nothing is opened."""
+    logs = []
+    for seed in (1, 2):
+        execution = run(name, layer(GATED, 2, GELU_MINIMAX, seed))
+        logs.append([(m.label, m.sender, m.nbytes) for m in execution.messages])
+    assert logs[0] == logs[1] and not any("reveal" in label for label, *_ in logs[0])
