@@ -174,6 +174,11 @@ class Party:
         """This party's state of a session service, such as "ot" or "he"."""
         return self.endpoint.service(name)
 
+    @property
+    def stocks(self) -> dict[str, int]:
+        """How much of each pooled resource earlier runs of the session have left; services keep it up to date."""
+        return self.endpoint.stocks
+
     def reserve(self, word: str, resource: str, n: int) -> int:
         """Reserve n items of a pooled resource under this label; the offset of the slice in the run's pool."""
         return self.endpoint.reserve(self.label(word), resource, n)

@@ -52,7 +52,10 @@ Body = Callable[..., Coroutine[Any, Any, Any]]
 
 @dataclass(eq=False)
 class Endpoint:
-    """What one party holds for the length of a session: its tape, its service states, its reservations."""
+    """What one party holds for the length of a session: its tape, its service states, its reservations.
+
+    stocks: how much of each pooled resource earlier runs have left, where a service makes more than a run needs.
+    """
 
     role: Role
     backend: Backend
@@ -63,6 +66,7 @@ class Endpoint:
     forms: Mapping[Body, Body] = field(default_factory=dict)
     plan: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)
+    stocks: dict[str, int] = field(default_factory=dict)
 
     def body(self, proto: ProtocolDecl[Any]) -> Body:
         """What runs when a protocol is called: itself, its ideal form, or the form that this world has for it."""
@@ -216,10 +220,11 @@ class Session:
         priced, _ = self._priced(proto, client, server, public)
         shadow, prefix = self._shadow, f"r{self._runs + 1}"
         blanks = {CLIENT: [_blank(v) for v in client], SERVER: [_blank(v) for v in server]}
-        key = prefix, _key(proto, blanks, public)
-        if key not in shadow._forecasts or key[1] is None:
+        stocks = next(iter(self.endpoints.values())).stocks
+        key = prefix, tuple(sorted(stocks.items())), _key(proto, blanks, public)
+        if key not in shadow._forecasts or key[2] is None:
             for endpoint in shadow.endpoints.values():
-                endpoint.plan, endpoint.totals = {}, {}
+                endpoint.plan, endpoint.totals, endpoint.stocks = {}, {}, dict(stocks)
             mains = {role: shadow._provisioned(_main(proto, blanks[role], public), priced.reserved) for role in blanks}
             shadow._forecasts[key] = shadow._execute(prefix, mains, priced.reserved).messages
         return shadow._forecasts[key]

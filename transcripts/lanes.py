@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from protocols.he.interface import Addend, Plan
 from protocols.he.packing import Layout, LinearPlan, SelectPlan
+from protocols.ot.amounts import Making, making
 from protocols.ot.chosen import bit_triples, choose, correlate_wide
 from protocols.ot.ragged import correlate_ragged
+from protocols.ot.service import CotSlice, OtState, Pool, carry_out, extend
 from protocols.ot.softspoken import extension_bits
 from sim.concrete import CONCRETE
 from sim.message import Message
@@ -40,11 +42,13 @@ class Lanes(Batch):
     """The lanes of one run of a text. Its draws below the interfaces are in the ledger `draws` as bytes.
 
     slices: (resource, label) -> (first COT of a lane's own pool, number, leading axes that the lanes come after).
+    apart: resource -> COTs of a lane, for pools that every lane has made by itself, one lane after the other.
     """
 
     def __init__(self, lanes: int) -> None:
         super().__init__(lanes)
         self.slices: dict[tuple[str, str], tuple[int, int, int]] = {}
+        self.apart: dict[str, int] = {}
         self._drawn: dict[tuple[str, str], bytes] = {}
 
     def bytes(self, tape: Tape, label: str, n: int, lane: int) -> bytes:
@@ -215,6 +219,11 @@ class _Tall(Party):
         self._lanes.slices[resource, self.label(word)] = place
         return offset
 
+    def service(self, name: str) -> Any:
+        """The state of "ot", of which a slice has every lane's own COTs in the order of the arrays."""
+        found = super().service(name)
+        return _LaneCots(found, self._lanes, max(len(self._ladder), 1)) if name == "ot" else found
+
     def _by_lane(self, flat: RingArray) -> RingArray:
         parts = np.split(flat.value, self._ends(flat.size))
         words = np.concatenate([part.reshape(self._lanes.lanes, -1) for part in parts], axis=1)
@@ -229,6 +238,60 @@ class _Tall(Party):
         """Where the segments of all rings but the last one end, in a message of so many bits."""
         widths = np.array([ring.l for ring in self._ladder])
         return np.cumsum(widths)[:-1] * (size // int(widths.sum()))
+
+
+@dataclass(frozen=True)
+class _LaneCots:
+    """COTs of a session whose lanes are an axis of the arrays, after `outer` segments."""
+
+    state: OtState
+    lanes: Lanes
+    outer: int
+
+    def take(self, receiver: Role, offset: int, n: int) -> CotSlice:
+        cots, pool = self.state.take(receiver, offset, n), self.state.pools[receiver]
+        each = self.lanes.apart.get(f"cot.{receiver.value}")
+        if each is None or pool is None:
+            return cots
+        lanes = self.lanes.lanes
+        own = np.arange(offset // lanes, (offset + n) // lanes).reshape(self.outer, 1, -1)
+        at = (own + each * np.arange(lanes).reshape(1, lanes, 1)).reshape(-1)
+        return replace(cots, keys=pool.keys[at], choices=pool.choices[at] if len(pool.choices) else pool.choices)
+
+
+async def _extend(p: Party, receiver: Role, pool: Pool, *, n: int, start: int = 0) -> int:
+    """Every lane makes its COTs as the first run of a session does; nothing stays for later runs."""
+    lanes = p.backend
+    if not isinstance(lanes, Lanes):
+        raise TypeError(f"expected runs side by side, got the {lanes.name} interpretation")
+    plan, resource = making(n // lanes.lanes, start), f"cot.{receiver.value}"
+    if plan.plain:
+        lanes.apart.pop(resource, None)
+        return await carry_out(p, receiver, pool, Making(n, 0, n, ()))  # for all lanes at once: see `by_lane`
+    lanes.apart[resource] = plan.n
+    pools = [pool.beside() for _ in range(lanes.lanes)]
+    for own in pools:
+        own.begin(plan)
+    soft = BlobSpec(EXTENSION, extension_bits(plan.soft) // 8)
+    trees = [(f"trees-{i}", BlobSpec("trees", preset.nbytes)) for i, preset in enumerate(plan.iterations)]
+    if p.role is receiver:
+        p.send("d", _strings(soft, [own.request(plan.soft) for own in pools]))
+        each = [list((await p.recv(word, spec)).data) for word, spec in trees]
+        for own, messages in zip(pools, zip(*each, strict=True), strict=True):
+            for preset, (_, spec), data in zip(plan.iterations, trees, messages, strict=True):
+                own.take_trees(Blob(spec, data), preset)
+            own.open(plan.n)
+    else:
+        d: Blob = await p.recv("d", soft)
+        rows = []
+        for own, data in zip(pools, d.data, strict=True):
+            own.answer(Blob(soft, data), plan.soft)
+            rows.append([own.send_trees(preset) for preset in plan.iterations])
+            own.open(plan.n)
+        for (word, spec), strings in zip(trees, zip(*rows, strict=True), strict=True):
+            p.send(word, _strings(spec, strings))
+    pool.join(pools)
+    return 0
 
 
 async def _choose(
@@ -268,6 +331,7 @@ FORMS: Mapping[Body, Body] = {
     correlate_wide.run: _correlate_wide,
     correlate_ragged.run: _correlate_ragged,
     bit_triples.run: _bit_triples,
+    extend.run: _extend,
 }
 
 
@@ -283,6 +347,8 @@ def _split_extension(message: Message, lanes: Lanes) -> Message:
     """A lane's part: of every plane the bits of its own COTs, in the order of an ordinary run."""
     content = message.content
     if not isinstance(content, Blob) or message.spec != BlobSpec(EXTENSION, message.nbytes):
+        return message
+    if isinstance(content.data, Strings):  # every lane has made its own
         return message
     resource = f"cot.{message.sender.value}"
     slices = [place for (of, _), place in lanes.slices.items() if of == resource]

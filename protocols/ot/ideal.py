@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from protocols.ot.amounts import making
 from protocols.ot.base import POINT_BYTES
-from protocols.ot.service import NONCE, NONCE_WORDS, OtState
+from protocols.ot.service import NONCE, NONCE_WORDS, OtState, provision
 from protocols.ot.softspoken import BASE_OTS, TREE_BYTES, extension_bits
 from sim.party import IdealStep, Party
 from sim.ring import Z2, Ring, RingArray, Shape, Spec
@@ -149,6 +150,15 @@ async def _set_up(p: Party, receiver: Role) -> None:
     await _message(p, receiver, "sums", BlobSpec("tree sums", TREE_BYTES))
 
 
+async def _extend(p: Party, receiver: Role, n: int, start: int) -> int:
+    plan = making(n, start)
+    if plan.soft:
+        await _message(p, receiver, "d", BlobSpec("cot", extension_bits(plan.soft) // 8))
+    for number, preset in enumerate(plan.iterations):
+        await _message(p, receiver.peer, f"trees-{number}", BlobSpec("trees", preset.nbytes))
+    return plan.left
+
+
 class IdealOtService:
     """Session service in place of the real one: its messages with their labels and sizes, no keys, empty pools."""
 
@@ -164,10 +174,4 @@ class IdealOtService:
 
     async def provision(self, p: Party, state: OtState, amounts: Mapping[str, int]) -> None:
         """The extension messages, without content: the functionality draws what it needs."""
-        sizes = {role: amounts.get(f"cot.{role.value}", 0) for role in (CLIENT, SERVER)}
-        calls = [
-            p.scoped("extend", _message, role, "d", BlobSpec("cot", extension_bits(n) // 8))
-            for role, n in sizes.items()
-            if n
-        ]
-        await p.gather(*calls)
+        await provision(p, amounts, lambda role, n, start: p.scoped("extend", _extend, role, n, start))

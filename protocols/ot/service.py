@@ -2,19 +2,25 @@
 
 A direction is named by its receiver, as are the pooled resources `cot.client` and `cot.server`. The state counts the
 COTs of a direction over the whole session; that count is the hash tweak, so no tweak ever repeats under one Delta.
+Few COTs come from SoftSpoken, many from Ferret: `making` decides by public counts. What Ferret makes beyond a run stays
+for the next one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from protocols.ot.aes import KEY_BYTES, TweakableHash, derive
+from protocols.ot.amounts import Making, Preset, making
 from protocols.ot.base import base_cost, base_ot
+from protocols.ot.ferret import Iteration, mark, mark_delta, marks
 from protocols.ot.functionalities import COT
 from protocols.ot.kernels import U64, Bits
 from protocols.ot.softspoken import (
@@ -29,7 +35,7 @@ from protocols.ot.softspoken import (
     grow_trees,
 )
 from sim.concrete import to_words
-from sim.cost import FREE, Cost, message, swap, together
+from sim.cost import FREE, Cost, message, sequence, swap, together
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray
 from sim.role import CLIENT, SERVER, Role
@@ -52,11 +58,16 @@ class WrongEnd(ValueError):
     """A message for the COT sender's end of a direction came to the receiver's."""
 
 
+class StockMismatch(RuntimeError):
+    """The COTs that are left of earlier runs are not as many as the protocol was told."""
+
+
 class Pool:
-    """One party's end of one direction: the streams that make COTs, this run's pool, the session's count of COTs.
+    """One party's end of one direction: the streams that make COTs, this run's pool, what is left for later runs.
 
     keys: t at the receiver, q at the sender, (n, 2) words. choices: the receiver's random bits, else None. delta: the
-    sender's (2,) words, else None.
+    sender's (2,) words, else None; marked (see `ferret.mark`) in a run that has COTs of Ferret. stock: marked keys that
+    no run has used.
     """
 
     def __init__(self, pads: TweakableHash, streams: LeafStreams, delta: bytes | None) -> None:
@@ -65,24 +76,87 @@ class Pool:
         self.keys: U64 = np.empty((0, 2), np.uint64)
         self.choices: Bits = np.empty(0, np.uint8)
         self.first = 0
+        self.stock: U64 = np.empty((0, 2), np.uint64)
+        self._delta = self.delta
         self._streams = streams
+        self._numbers = count()  # of the iterations of Ferret, each once
+        self._made: U64 = self.stock
+        self._size = 0
+        self._plain = True
         self._taken: Bits = np.empty(0, np.uint8)
 
-    def _open(self, keys: U64, choices: Bits) -> None:
+    def begin(self, plan: Making) -> None:
+        """Make room for the COTs of a run, and drop those of the one before. Raises StockMismatch."""
+        if len(self.stock) != plan.start:
+            raise StockMismatch(f"COT pool: expected {plan.start} COTs of earlier runs, there are {len(self.stock)}")
         self.first += len(self.keys)
-        self.keys, self.choices, self._taken = keys, choices, np.zeros(len(keys), np.uint8)
+        self.stock = self._made = self.stock.copy()  # no more a part of the keys, which are not needed any longer
+        self.keys, self.choices = np.empty((0, 2), np.uint64), np.empty(0, np.uint8)
+        self._plain, self._size = plan.plain, plan.start
+        self.delta = self._delta
+        if not plan.plain:
+            self.delta = None if self._delta is None else mark_delta(self._delta)
+            self._made = np.empty((plan.total, 2), np.uint64)
+            self._made[: plan.start] = self.stock
 
     def request(self, n: int) -> bytes:
-        """Receiver: make n COTs; gives the extension message."""
+        """Receiver: n COTs by SoftSpoken; gives the extension message."""
         d, choices, keys = extend_receiver(self._streams, n)
-        self._open(keys, choices)
+        self._append(keys, choices)
         return d
 
     def answer(self, d: Blob, n: int) -> None:
-        """Sender: make n COTs from the receiver's message."""
-        if self.delta is None:
+        """Sender: n COTs by SoftSpoken from the receiver's message."""
+        if self._delta is None:
             raise WrongEnd("OT extension: expected the COT sender's end of a direction, got the receiver's")
-        self._open(extend_sender(self._streams, self.delta.tobytes(), d.data, n), self.choices)
+        self._append(extend_sender(self._streams, self._delta.tobytes(), d.data, n), None)
+
+    def _append(self, keys: U64, choices: Bits | None) -> None:
+        if self._plain:
+            self._made, self.choices = keys, self.choices if choices is None else choices
+        else:
+            mark(keys, choices)
+            self._made[self._size : self._size + len(keys)] = keys
+        self._size += len(keys)
+
+    def send_trees(self, preset: Preset) -> bytes:
+        """Sender: an iteration of Ferret; gives its message."""
+        if self.delta is None:
+            raise WrongEnd("Ferret: expected the COT sender's end of a direction, got the receiver's")
+        iteration, reserve, out = self._iterate(preset)
+        return iteration.sender(self.delta, reserve, out)
+
+    def take_trees(self, message: Blob, preset: Preset) -> None:
+        """Receiver: an iteration of Ferret, from the sender's message."""
+        iteration, reserve, out = self._iterate(preset)
+        iteration.receiver(reserve, message.data, out)
+
+    def _iterate(self, preset: Preset) -> tuple[Iteration, U64, U64]:
+        """The next iteration, the reserve that it consumes, and the place of what it makes."""
+        iteration = Iteration(self.hash.pi.key, next(self._numbers), preset)
+        start = self._size - preset.reserve
+        reserve = self._made[start : self._size].copy()
+        self._size = start + preset.outputs
+        return iteration, reserve, self._made[start : self._size]
+
+    def open(self, n: int) -> None:
+        """The first n COTs made become the run's pool, the others the stock."""
+        self.keys, self.stock = self._made[:n], self._made[n : self._size]
+        if self._delta is None and not self._plain:
+            self.choices = marks(self.keys)
+        self._made, self._taken = self.stock, np.zeros(n, np.uint8)
+
+    def beside(self) -> Pool:
+        """A pool that draws on the same streams and numbers of iterations, for COTs of its own."""
+        return copy(self)
+
+    def join(self, pools: Sequence[Pool]) -> None:
+        """The pools of runs side by side become this one, one after the other; what they have in stock is dropped."""
+        self.delta = pools[0].delta
+        self.first += len(self.keys)
+        self.keys = np.concatenate([pool.keys for pool in pools])
+        self.choices = np.concatenate([pool.choices for pool in pools])
+        self._taken = np.zeros(len(self.keys), np.uint8)
 
     def take(self, offset: int, n: int) -> CotSlice:
         """COTs offset .. offset + n - 1 of this run's pool, once. Raises PoolExceeded, PoolReuse."""
@@ -135,14 +209,20 @@ class OtState:
         return pool.take(offset, n)
 
 
-def extend_cost(receiver: Role, *, n: int) -> Cost:
-    return message(receiver, extension_bits(n))
+def extend_cost(receiver: Role, *, n: int, start: int = 0) -> Cost:
+    """n COTs in one direction, where `start` are left of earlier runs: at most one message of the receiver's, then one
+    of the sender's for every iteration of Ferret."""
+    plan = making(n, start)
+    soft = message(receiver, extension_bits(plan.soft)) if plan.soft else FREE
+    return sequence(soft, *[message(receiver.peer, 8 * preset.nbytes) for preset in plan.iterations])
 
 
-def provision_cost(amounts: Mapping[str, int]) -> Cost:
-    """Set-up traffic of a run's pools."""
-    sizes = {role: amounts.get(f"cot.{role.value}", 0) for role in Role}
-    return together(*[extend_cost(role, n=n) if n else FREE for role, n in sizes.items()])
+def provision_cost(amounts: Mapping[str, int], stocks: Mapping[str, int] | None = None) -> Cost:
+    """Traffic of a run's pools. stocks: what earlier runs of the session left, by resource."""
+    names = [(role, f"cot.{role.value}") for role in Role]
+    stocks = stocks or {}
+    sizes = [(role, amounts.get(name, 0), stocks.get(name, 0)) for role, name in names]
+    return together(*[extend_cost(role, n=n, start=start) for role, n, start in sizes if n])
 
 
 def setup_cost() -> Cost:
@@ -151,19 +231,38 @@ def setup_cost() -> Cost:
     return swap(NONCE_WORDS * NONCE.l) + together(*each)
 
 
-def _extend_cost(receiver: Role, pool: object, *, n: int) -> Cost:
-    return extend_cost(receiver, n=n)
+def _extend_cost(receiver: Role, pool: object, *, n: int, start: int = 0) -> Cost:
+    return extend_cost(receiver, n=n, start=start)
 
 
-@protocol(realises=COT, cites="[Roy22]", cost=_extend_cost)
-async def extend(p: Party, receiver: Role, pool: Pool | None, *, n: int) -> None:
-    """n random COTs into the pool, on top of a set-up direction; replaces what is left in it."""
-    spec = BlobSpec("cot", extension_bits(n) // 8)
-    if p.role is receiver:
-        p.send("d", p.compute(spec, _request, pool, n))
-    else:
-        d: Blob = await p.recv("d", spec)
-        p.local(_answer, pool, d, n)
+@protocol(realises=COT, cites="[Roy22, Ferret, HalfTree]", cost=_extend_cost)
+async def extend(p: Party, receiver: Role, pool: Pool | None, *, n: int, start: int = 0) -> int:
+    """n random COTs into the pool, on top of a set-up direction; replaces what the run before has left of its own.
+
+    start: COTs that earlier runs left in stock. Gives what is in stock afterwards. Raises StockMismatch.
+    """
+    return await carry_out(p, receiver, pool, making(n, start))
+
+
+async def carry_out(p: Party, receiver: Role, pool: Pool | None, plan: Making) -> int:
+    """The messages of a plan; gives what is in stock afterwards."""
+    p.local(_begin, pool, plan)
+    if plan.soft:
+        spec = BlobSpec("cot", extension_bits(plan.soft) // 8)
+        if p.role is receiver:
+            p.send("d", p.compute(spec, _request, pool, plan.soft))
+        else:
+            d: Blob = await p.recv("d", spec)
+            p.local(_answer, pool, d, plan.soft)
+    for number, preset in enumerate(plan.iterations):
+        word, spec = f"trees-{number}", BlobSpec("trees", preset.nbytes)
+        if p.role is receiver:
+            sums: Blob = await p.recv(word, spec)
+            p.local(_take_trees, pool, sums, preset)
+        else:
+            p.send(word, p.compute(spec, _send_trees, pool, preset))
+    p.local(_open, pool, plan.n)
+    return plan.left
 
 
 def _direction_cost(receiver: Role, session: object) -> Cost:
@@ -200,9 +299,18 @@ class OtService:
         return OtState(dict(zip((CLIENT, SERVER), pools, strict=True)))
 
     async def provision(self, p: Party, state: OtState, amounts: Mapping[str, int]) -> None:
-        """The run's pools: exactly amounts["cot.client"] and amounts["cot.server"] COTs, one message each."""
-        sizes = {role: amounts.get(f"cot.{role.value}", 0) for role in (CLIENT, SERVER)}
-        await p.gather(*[extend(p, role, state.pools[role], n=n) for role, n in sizes.items() if n])
+        """The run's pools: exactly amounts["cot.client"] and amounts["cot.server"] COTs, side by side."""
+        await provision(p, amounts, lambda role, n, start: extend(p, role, state.pools[role], n=n, start=start))
+
+
+async def provision(
+    p: Party, amounts: Mapping[str, int], extended: Callable[[Role, int, int], Coroutine[Any, Any, int]]
+) -> None:
+    """Both directions of a run's pools by extended(receiver, n, start), and the new stocks."""
+    wanted = [(role, f"cot.{role.value}") for role in (CLIENT, SERVER) if amounts.get(f"cot.{role.value}", 0)]
+    left = await p.gather(*[extended(role, amounts[name], p.stocks.get(name, 0)) for role, name in wanted])
+    for (_, name), n in zip(wanted, left, strict=True):
+        p.stocks[name] = n
 
 
 def _session_id(role: Role, mine: RingArray, theirs: RingArray) -> bytes:
@@ -229,12 +337,28 @@ def _sender_pool(session: bytes, receiver: Role, delta: bytes, keys: Bits, sums:
     return Pool(_hash(session, receiver, "pads"), LeafStreams(prg, leaves, delta), delta)
 
 
+def _begin(pool: Pool, plan: Making) -> None:
+    pool.begin(plan)
+
+
 def _request(pool: Pool, n: int) -> bytes:
     return pool.request(n)
 
 
 def _answer(pool: Pool, d: Blob, n: int) -> None:
     pool.answer(d, n)
+
+
+def _send_trees(pool: Pool, preset: Preset) -> bytes:
+    return pool.send_trees(preset)
+
+
+def _take_trees(pool: Pool, sums: Blob, preset: Preset) -> None:
+    pool.take_trees(sums, preset)
+
+
+def _open(pool: Pool, n: int) -> None:
+    pool.open(n)
 
 
 def slice_of(p: Party, word: str, receiver: Role, n: int) -> Any:
