@@ -47,8 +47,7 @@ def run_bench(options: argparse.Namespace) -> int:
 
 def compared(name: str, subject: Subject, calibration: Calibration) -> Json:
     """Prediction and the median of real runs, in CPU seconds of both parties and virtual seconds on a LAN."""
-    session = subject.session()
-    runs = [subject.run(session) for _ in range(RUNS)]
+    runs = [subject.run(subject.session()) for _ in range(RUNS)]  # each without what another has left
     cpu = statistics.median(sum(run.cpu(role) for role in Role) for run in runs)
     lan = statistics.median(run.time(LAN) for run in runs)
     cost = subject.cost

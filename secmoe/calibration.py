@@ -17,7 +17,7 @@ from typing import Any
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.ot.work_kinds import KINDS
 from secmoe.timing_he import kernel_rates
-from secmoe.timing_ot import BYTE, COT, MESSAGE, share_rates
+from secmoe.timing_ot import BYTE, MESSAGE, share_rates
 from secmoe.version import program_version
 from sim.cost import Cost
 from sim.network import Network
@@ -48,8 +48,7 @@ class Calibration:
 
     def cpu(self, cost: Cost) -> float:
         """Predicted CPU seconds of both parties. NotCalibrated where a kernel was not measured."""
-        counts = {MESSAGE: cost.messages, BYTE: cost.nbytes, COT: cost.cot_client + cost.cot_server}
-        counts |= cost.work.counts
+        counts = {MESSAGE: cost.messages, BYTE: cost.nbytes, **cost.work.counts}
         missing = [kernel for kernel, count in counts.items() if count and kernel not in self.nanoseconds]
         if missing:
             raise NotCalibrated(

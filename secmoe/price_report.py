@@ -108,21 +108,23 @@ class Report:
             Panel(f"{timed}, on {self.network.name}, by operator", "s", self._bars(self._row_seconds)),
         ]
 
-    def _bars(self, value: Callable[[PricedRow], float]) -> tuple[Bar, ...]:
+    def _bars(self, value: Callable[[Priced, PricedRow], float]) -> tuple[Bar, ...]:
         return tuple(
             Bar(
                 one.operators.protocol.name,
                 one.operators.shape.layer.E,
-                tuple((group.name, sum(map(value, group.rows))) for group in one.by_operator),
+                tuple((group.name, sum(value(one, row) for row in group.rows)) for group in one.by_operator),
             )
             for one in self.priced
         )
 
-    def _row_seconds(self, priced: PricedRow) -> float:
-        """Of one operator; probabilities share the rounds of what is beside them."""
+    def _row_seconds(self, query: Priced, priced: PricedRow) -> float:
+        """Of one operator, with its share of the pool; probabilities share the rounds of what is beside them."""
         row: Row = priced.row
-        rounds = 0 if row.operator == PROBABILITIES else row.cost.rounds
-        cpu = 0.0 if self.calibration is None else self.calibration.cpu(row.cost)
+        rounds, cpu = 0 if row.operator == PROBABILITIES else row.cost.rounds, 0.0
+        if self.calibration is not None:
+            share = priced.extension / max(query.pool.nbytes, 1)
+            cpu = self.calibration.cpu(row.cost) + share * self.calibration.cpu(query.pool)
         return cpu + rounds * self.network.latency_s + 8 * priced.nbytes / self.network.bandwidth
 
     @property
@@ -136,5 +138,6 @@ class Report:
         return render("cost", figures | {"picture": picture, "runs": self.to_json()["runs"], "verdicts": []})
 
 
-def _megabytes(row: PricedRow) -> float:
+def _megabytes(query: Priced, row: PricedRow) -> float:
+    """Whatever the query."""
     return row.nbytes / MB

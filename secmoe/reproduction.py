@@ -93,9 +93,10 @@ class Reproduction:
             f"fractional bits, {TOKENS} input tokens, top-1, nodes of 64 virtual processors, offline and online "
             "together; Iron and BumbleBee as that paper measured them. Ours: parameters "
             f"{PARAMS.name} (N = {PARAMS.n}, kappa = {PARAMS.kappa}), the same ring and fraction, {TOKENS} tokens "
-            f"through the encoder and {TOKENS} through the decoder, the table of the embedding public, the next token as "
-            "the answer, the closed forms of the protocols (tests hold them against the wire, byte for byte), with the "
-            "extension of correlated OTs; keys and base OTs, once per session, apart.\n\n"
+            f"through the encoder and {TOKENS} through the decoder, the table of the embedding public, the next token "
+            "as the answer, the closed forms of the protocols (tests hold them against the wire, byte for byte), with "
+            "the extension of correlated OTs, in one pool for the query; keys and base OTs, once per session, apart."
+            "\n\n"
             f"`{LARGE}`: {shape.source}, {_billions(shape.with_experts(MOST).parameters)} parameters with {MOST} "
             f"experts. `{SMALL}`: {small.source}."
         )

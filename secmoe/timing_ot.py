@@ -5,6 +5,7 @@ Each figure is the slope of a small protocol between one element and many, less 
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,20 +17,23 @@ from protocols.compare import drelu
 from protocols.convert import b2a
 from protocols.matmul import matmul
 from protocols.nonlinear import exp
-from protocols.ot.service import OtService
+from protocols.ot.amounts import B10, B11, B12
+from protocols.ot.functionalities import COT
+from protocols.ot.service import OtService, provision_cost, slice_of
 from protocols.ot.work_kinds import CHOSEN, CORRELATED, ROW_WORDS, ROWS, TRIPLE_BITS, TRIPLES
 from protocols.products import mul
 from protocols.sharing import reveal
 from protocols.truncate import truncate
 from sim.concrete import from_words
-from sim.party import ProtocolDecl
+from sim.party import Party, ProtocolDecl, protocol
 from sim.ring import Ring, RingArray, Shape
 from sim.role import CLIENT, SERVER, Role
 from sim.world import Session
 
 RING = Ring(64)
-MESSAGE, BYTE, COT = "message", "byte", "COT"
-REPEATS = 5
+MESSAGE, BYTE = "message", "byte"
+REPEATS, TIMES = 5, 3
+SOFTLY = 100_000  # COTs that SoftSpoken makes
 FRACTION = 18
 ONE, MANY = 1, 1 << 12
 RIGHT = 64  # right factors of a wide conjunction
@@ -38,11 +42,10 @@ WORDS = 1 << 18
 
 @dataclass(frozen=True)
 class Timed:
-    """One protocol at one size: counts of what is priced, and nanoseconds. making: of the correlated OTs."""
+    """One protocol at one size: counts of what is priced, and nanoseconds, without the making of correlated OTs."""
 
     counts: dict[str, int]
     using: float
-    making: float
 
     def rest(self, rates: dict[str, float]) -> float:
         """Nanoseconds that these rates do not explain."""
@@ -68,8 +71,7 @@ class _Bench:
         pool = f"{run.prefix}/pool"
         making = 1e9 * sum(t for (_, scope), t in run.cpu_by_scope.items() if scope.startswith(pool))
         whole = 1e9 * (run.cpu(CLIENT) + run.cpu(SERVER))
-        counts = {MESSAGE: cost.messages, BYTE: cost.nbytes, COT: cost.cot_client + cost.cot_server}
-        return Timed({**counts, **cost.work.counts}, whole - making, making)
+        return Timed({MESSAGE: cost.messages, BYTE: cost.nbytes, **cost.work.counts}, whole - making)
 
 
 def share_rates() -> dict[str, float]:
@@ -95,10 +97,30 @@ def share_rates() -> dict[str, float]:
         (ROW_WORDS, lambda: bench.timed(matmul, [(RING, (8, 16)), (RING, (16, RIGHT))])),
         (CHOSEN, lambda: bench.timed(drelu, narrow)),
     ]
-    large = []
     for kernel, run in gadgets:
         timed = run()
-        large.append(timed)
         rates[kernel] = max(timed.rest(rates), 0.0) / timed.counts[kernel]
-    rates[COT] = sum(t.making for t in large) / sum(t.counts[COT] for t in large)
+    return rates | _making_rates()
+
+
+@protocol(realises=COT)
+async def _taking(p: Party, *, n: int) -> None:
+    """Takes n COTs, and does nothing with them."""
+    slice_of(p, "cots", CLIENT, n)
+
+
+def _making_rates() -> dict[str, float]:
+    """Nanoseconds of making correlated OTs, in sessions of their own: what a size adds to those below it."""
+    rates: dict[str, float] = {}
+    for n in (SOFTLY, *(preset.net * 9 // 10 for preset in (B10, B11, B12))):
+        counts = provision_cost({"cot.client": n}).work.counts
+        new = [kernel for kernel in counts if kernel not in rates]
+        if len(new) != 1:
+            continue  # made of what is known, or of two unknowns
+        spent = []
+        for _ in range(TIMES):
+            run = Session([OtService()]).run(_taking, [], [], n=n)
+            spent.append(1e9 * (run.cpu(CLIENT) + run.cpu(SERVER)))
+        known = sum(rates.get(kernel, 0.0) * count for kernel, count in counts.items())
+        rates[new[0]] = max(statistics.median(spent) - known, 0.0) / counts[new[0]]
     return rates

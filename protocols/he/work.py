@@ -50,8 +50,8 @@ def weights(plan: Plan) -> Work:
 
 
 def apart(plan: Plan, rows: int, operands: int = 0) -> Work:
-    """What `answer` and `weights` of so many rows leave out where every row has weights of its own, less what they count
-    too often where only so many operands (0: as many as rows) are switched for all of them."""
+    """What `answer` and `weights` of so many rows leave out where every row has weights of its own, less what they
+    count too often where only so many operands (0: as many as rows) are switched for all of them."""
     shared = rows - operands if operands else 0
     return weights(plan).times(rows - 1) - _named(plan.params, switch=shared * plan.operand("x").count)
 

@@ -6,4 +6,10 @@ ROWS = "row COT"  # correlated OTs of a ladder, each with a row of words
 ROW_WORDS = "row word"
 TRIPLES = "bit triple"  # left factors
 TRIPLE_BITS = "bit triple right"  # right factors
-KINDS = (CHOSEN, CORRELATED, ROWS, ROW_WORDS, TRIPLES, TRIPLE_BITS)
+SOFT = "COT, SoftSpoken"
+KINDS = (SOFT, CHOSEN, CORRELATED, ROWS, ROW_WORDS, TRIPLES, TRIPLE_BITS)
+
+
+def iteration(preset: str) -> str:
+    """One iteration of Ferret, whatever becomes of its COTs."""
+    return f"Ferret iteration {preset}"

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from protocols.he.packing import KeySet, key_set
 from protocols.ot.service import provision_cost, setup_cost
-from protocols.pricing.operators import OF_ROUTING, Operators, Row
+from protocols.pricing.operators import OF_ROUTING, OPERATORS, Operators, Row
 from sim.cost import Cost
 from sim.role import CLIENT, Role
 
@@ -80,7 +80,8 @@ class Priced:
 
     @property
     def by_operator(self) -> list[Group]:
-        return _groups(self.rows, lambda row: row.operator)
+        """In the order of OPERATORS."""
+        return sorted(_groups(self.rows, lambda row: row.operator), key=lambda group: OPERATORS.index(group.name))
 
     @property
     def by_layer(self) -> list[Group]:
