@@ -205,6 +205,7 @@ NOT_ENUMERATED = MappingProxyType(
         "encoder": _CALLEES,
         "plaintext_routing": _CALLEES,
         "evaluate_all": _CALLEES,
+        "evaluate_concatenated": _CALLEES,
         "base_ot": "below the interface of oblivious transfer",
         "set_up": "below the interface of oblivious transfer",
         "extend": "below the interface of oblivious transfer",

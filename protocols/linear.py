@@ -25,10 +25,11 @@ async def linear(p: Party, x: RingArray, weights: Any, *, plan: LinearPlan) -> R
     """
     he: Engine = p.service("he")
     ct_x = await a2h(p, x.reshape(1, *x.shape), layout=plan.operand("x"))
-    products = p.local(_product, he, plan, weights, ct_x) if ct_x is not None else None
+    products = p.local(multiplied, he, plan, weights, ct_x) if ct_x is not None else None
     y = await h2a(p, products, plan=plan, count=1)
     return y[0]
 
 
-def _product(he: Engine, plan: LinearPlan, weights: Any, ct_x: list[Any]) -> list[Any]:
+def multiplied(he: Engine, plan: LinearPlan, weights: Any, ct_x: list[Any]) -> list[Any]:
+    """Server: the prepared weights times every row of an upload."""
     return he.apply(plan, weights, he.linear(plan, ct_x))

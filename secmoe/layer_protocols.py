@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
 from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.model.config import MoeWeights
 from protocols.moe import LayerPlan, LayerWeights, Prepare, moe_layer, moe_layer_one_ulp
-from secmoe.names import ALL, ROUTED, SECMOE
+from secmoe.names import ALL, CAT, ROUTED, SECMOE
 from sim.party import ProtocolDecl
 
 
@@ -49,6 +50,7 @@ PROTOCOLS: Mapping[str, LayerProtocol] = MappingProxyType(
         SECMOE: LayerProtocol(moe_layer, LayerPlan, LayerWeights, moe_layer_one_ulp, literal=True),
         ROUTED: LayerProtocol(plaintext_routing, RoutedPlan, RoutedWeights),
         ALL: LayerProtocol(evaluate_all, EvaluateAllPlan, EveryExpert),
+        CAT: LayerProtocol(evaluate_concatenated, ConcatenatedPlan, ConcatenatedWeights),
     }
 )
 

@@ -105,6 +105,8 @@ REQUESTS = {
     "linear, two ciphertexts": Request(LinearPlan(TINY, 3, 64, 64)),
     "linear, three responses": Request(LinearPlan(TINY, 1, 512, 40)),
     "linear, packed": Request(LinearPlan(INSECURE_TEST, 3, 16, 20)),
+    "linear, columns split": Request(LinearPlan(INSECURE_TEST, 3, 300, 20, 2, 1, 64)),
+    "linear, columns split, not packed": Request(LinearPlan(INSECURE_TEST, 3, 20, 9, 3, 1, 16, False)),
     **{
         f"select {order}, E = {E}": Request(SelectPlan(TINY, order, E, 4, 8), rows=2, seed=E)
         for order in "RL"

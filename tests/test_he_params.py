@@ -1,6 +1,7 @@
 """Parameter sets: security caps, primes, and the byte counts that plans promise."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,6 +165,30 @@ def test_layouts_with_more_tokens_do_not_collide(params: ParamSet, n: int, d: in
     assert shortest.operand("x").nbytes + shortest.response_nbytes <= plan.operand("x").nbytes + plan.response_nbytes
 
 
+@given(
+    st.sampled_from(ALL), st.integers(1, 12), st.integers(1, 400), st.integers(1, 100), st.booleans(), st.data()
+)  # fmt: skip
+def test_layouts_of_split_columns_do_not_collide(
+    params: ParamSet, n: int, d: int, f: int, packed: bool, data: st.DataObject
+) -> None:
+    split = data.draw(st.integers(1, d))
+    most = min(n, params.n // (1 << (split - 1).bit_length()))
+    plan = LinearPlan(params, n, d, f, data.draw(st.integers(0, most)), 1, split, packed)
+    _check_layouts(plan, ("x",))
+    assert plan.response_nbytes == sum(params.response_nbytes(places.size) for places in plan.response_positions)
+    assert plan.responses == len(plan.response_positions) and (packed or plan.b == 0)
+    uploads, answers = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
+
+    def price(of: LinearPlan) -> int:
+        return uploads * of.operand("x").nbytes + answers * of.response_nbytes
+
+    best = LinearPlan.cheapest(params, n, d, f, packed=packed, uploads=uploads, answers=answers)
+    _check_layouts(best, ("x",))
+    whole = 1 << (split - 1).bit_length()  # a split that is no power of two wastes room
+    rounded = replace(plan, split=whole if whole < d else 0, tokens=plan.per_ciphertext)
+    assert best.packed is packed and price(best) <= price(rounded)
+
+
 def _check_layouts(plan: Plan, operands: tuple[str, ...]) -> None:
     for word in operands:
         layout = plan.operand(word)
@@ -194,6 +219,8 @@ def _check_layouts(plan: Plan, operands: tuple[str, ...]) -> None:
         (lambda: SelectPlan(PARAM_SETS["P64s"], "X", 8, 8, 8), "expected order R or L"),
         (lambda: SelectPlan(PARAM_SETS["P64s"], "R", 0, 8, 8), "positive sizes"),
         (lambda: LinearPlan(PARAM_SETS["P64s"], 0, 8, 8), "positive sizes"),
+        (lambda: LinearPlan(PARAM_SETS["P64s"], 1, 8, 8, 0, 1, 9), "expected 0 to 8 columns"),
+        (lambda: LinearPlan(PARAM_SETS["P64s"], 1, 8, 8, 0, 2, 4), "no digits beside"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(make: object, words: str) -> None:

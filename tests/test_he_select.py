@@ -71,6 +71,8 @@ SELECT += [SelectPlan(INSECURE_TEST, order, *shape) for shape in GROUPS for orde
 LINEAR = [LinearPlan(INSECURE_TEST, *shape) for shape in [(1, 1, 1), (3, 8, 4), (5, 12, 30), (9, 3, 5), (2, 200, 300)]]
 MORE_TOKENS = [(7, 12, 30, 7), (5, 30, 40, 3), (9, 60, 20, 4), (6, 8, 300, 5)]
 LINEAR += [LinearPlan(INSECURE_TEST, *shape) for shape in MORE_TOKENS]
+SPLIT = [(5, 30, 40, 3, 1, 8), (4, 300, 20, 4, 1, 64), (3, 20, 12, 2, 1, 16, False), (2, 9, 5, 0, 1, 1, False)]
+LINEAR += [LinearPlan(INSECURE_TEST, *shape) for shape in SPLIT]
 TINY = [
     SelectPlan(P64TINY, "R", 8, 32, 64),
     SelectPlan(P64TINY, "L", 3, 20, 10),

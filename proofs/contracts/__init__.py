@@ -84,5 +84,6 @@ CONTRACTS: dict[str, Contract] = {
     "plaintext_routing": Contract(moe),
     "rectify": Contract(rivals.rectified),
     "evaluate_all": Contract(rivals.evaluate_all),
+    "evaluate_concatenated": Contract(rivals.evaluate_concatenated),
 }
 ONE_ULP_CONTRACT = Contract(one_ulp)

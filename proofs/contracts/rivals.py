@@ -44,3 +44,21 @@ def evaluate_all(x: RingArray, residual: RingArray, router: RingArray, *experts:
         return floor_shift(picked.sum(2), s)
 
     return mixture(x, residual, router, plan, every)
+
+
+def evaluate_concatenated(
+    x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any
+) -> RingArray:
+    """As `evaluate_all`; the one-hot masks the hidden words instead of the outputs."""
+    *first, w2 = experts
+    s, (E, d, f) = plan.arithmetic.s, w2.shape
+
+    def every(hot: RingArray) -> RingArray:
+        n, k, _ = hot.shape
+        g = hidden([linear(x, w.reshape(E * f, -1)) for w in first], plan.activation, s)
+        keep = hot.transpose(1, 0, 2).reshape(k, n, E, 1).broadcast(k, n, E, f).reshape(k, n, E * f)
+        masked = times(keep, spread(g, keep.shape))
+        y = linear(masked.reshape(k * n, E * f), w2.transpose(1, 0, 2).reshape(d, E * f)).reshape(k, n, d)
+        return floor_shift(y, s).transpose(1, 0, 2)
+
+    return mixture(x, residual, router, plan, every)

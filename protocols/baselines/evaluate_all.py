@@ -33,13 +33,16 @@ from sim.shapes import blank
 class EvaluateAllPlan(LayerPlan):
     """The public parameters of a layer that evaluates its experts one by one, side by side."""
 
+    packed = True
+
     @cached_property
     def expert_up(self) -> LinearPlan:
-        return LinearPlan.fewest_bytes(self.params, self.tokens, self.shape.d, self.shape.f)
+        shape, answers = self.shape, self.shape.E * (2 if self.shape.gated else 1)
+        return LinearPlan.cheapest(self.params, self.tokens, shape.d, shape.f, packed=self.packed, answers=answers)
 
     @cached_property
     def expert_down(self) -> LinearPlan:
-        return LinearPlan.fewest_bytes(self.params, self.tokens, self.shape.f, self.shape.d)
+        return LinearPlan.cheapest(self.params, self.tokens, self.shape.f, self.shape.d, packed=self.packed)
 
     @property
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
 from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.catalog.examples import R8, R32, R64, bit, word
@@ -51,6 +52,7 @@ BASELINES: tuple[Entry, ...] = (
         ),
     ),
     Entry(evaluate_all, layer_cases(EvaluateAllPlan, EveryExpert)),
+    Entry(evaluate_concatenated, layer_cases(ConcatenatedPlan, ConcatenatedWeights)),
 )
 INTERFACES: tuple[Entry, ...] = (
     Entry(base_ot, (), ASSUMED, price=base_cost(CLIENT, n=BASE_OTS)),

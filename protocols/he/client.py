@@ -30,8 +30,7 @@ def check_share(share: Shares, shape: tuple[int, ...], what: str) -> None:
 def placed(layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> tuple[Ints, Floats]:
     """The exponents that one ciphertext of a share uses, all distinct, and the residues [limbs, exponents] there."""
     positions = layout.positions(ciphertext)
-    first = ciphertext * layout.per_ciphertext
-    values = share.reshape(layout.tokens, -1)[first: first + positions.shape[0]]
+    values = share.reshape(layout.tokens, -1)[layout.held(ciphertext)]
     words = np.concatenate([values << np.uint64(layout.digit_bits * i) for i in range(layout.digits)], axis=1)
     return positions.reshape(-1), encode(words.reshape(-1), layout.scale, basis)
 

@@ -24,6 +24,8 @@ class Layout:
     shape: shape of the share. scale: words are encoded at q0 / 2^scale. Entry j of token k sits at exponent
     offsets[k mod per_ciphertext] + (j mod chunk) * stride + (j div chunk) * step of ciphertext k div per_ciphertext.
     digits: how often the words of a token go up, one after the other, each time multiplied by 2^digit_bits more.
+    split: so many columns to a ciphertext, 0 for all: a token's ciphertexts follow each other, column by column as
+    above in each.
     """
 
     params: ParamSet
@@ -35,6 +37,7 @@ class Layout:
     offsets: tuple[int, ...] = (0,)
     digits: int = 1
     digit_bits: int = 0
+    split: int = 0
 
     @property
     def per_ciphertext(self) -> int:
@@ -49,18 +52,34 @@ class Layout:
     @property
     def count(self) -> int:
         """Number of ciphertexts."""
-        return -(-self.tokens // self.per_ciphertext)
+        return -(-self.tokens // self.per_ciphertext) * self.pieces
+
+    @property
+    def pieces(self) -> int:
+        """Ciphertexts of one token."""
+        return -(-self.shape[-1] // self.split) if self.split else 1
 
     @property
     def nbytes(self) -> int:
         """Bytes of the upload."""
         return self.count * self.params.ciphertext_nbytes()
 
+    def held(self, ciphertext: int) -> tuple[slice, slice]:
+        """The tokens and the columns of the share that one ciphertext holds."""
+        group, piece = divmod(ciphertext, self.pieces)
+        first, low = group * self.per_ciphertext, piece * self.split
+        return (
+            slice(first, min(first + self.per_ciphertext, self.tokens)),
+            slice(low, min(low + self.split, self.shape[-1]) if self.split else self.shape[-1]),
+        )
+
     def positions(self, ciphertext: int) -> Ints:
-        """Exponents [tokens held, digits * length] of the entries held by one ciphertext."""
-        held = min(self.per_ciphertext, self.tokens - ciphertext * self.per_ciphertext)
-        places, j = np.array(self.offsets[:held])[:, None], np.arange(self.shape[-1] * self.digits)[None, :]
-        return places + j % self.chunk * self.stride + j // self.chunk * self.step
+        """Exponents [tokens held, digits * columns held] of the entries held by one ciphertext."""
+        tokens, columns = self.held(ciphertext)
+        width = (columns.stop - columns.start) * self.digits
+        places, j = np.array(self.offsets[: tokens.stop - tokens.start])[:, None], np.arange(width)[None, :]
+        exponents: Ints = places + j % self.chunk * self.stride + j // self.chunk * self.step
+        return exponents
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ class LinearPlan(Plan):
     tokens: how many to a ciphertext; 0: as many as fit with all their outputs, so that nothing need be packed. More of
     them leave room for fewer outputs of each, in more blocks: merged where there are Galois keys, else more responses.
     digits: W is words of the server's own (see `protocols.he.own`), in so many digits of digit_bits each.
+    split: so many columns to a ciphertext, 0 for all of them: the server adds up their products, and more outputs find
+    room in a response. packed: merge output blocks; without it every block is a response of its own, as in [Iron].
     """
 
     params: ParamSet
@@ -29,10 +31,15 @@ class LinearPlan(Plan):
     f: int
     tokens: int = 0
     digits: int = 1
+    split: int = 0
+    packed: bool = True
 
     def __post_init__(self) -> None:
         if min(self.n, self.d, self.f) < 1:
             raise ShapeDoesNotFit(f"linear plan: expected positive sizes, came n={self.n}, d={self.d}, f={self.f}")
+        if not 0 <= self.split <= self.d or (self.split and self.digits > 1):
+            raise ShapeDoesNotFit(f"linear plan: expected 0 to {self.d} columns to a ciphertext, and no digits beside "
+                                  f"them, came split={self.split}, digits={self.digits}")
         if not 0 <= self.tokens <= min(self.n, max(1, self.params.n // self.spacing)):
             raise ShapeDoesNotFit(f"linear plan: {self.params.name} holds {self.params.n // self.spacing} of {self.n} "
                                   f"tokens of {self.d} words in a ciphertext, came tokens={self.tokens}")
@@ -51,7 +58,7 @@ class LinearPlan(Plan):
     @property
     def spacing(self) -> int:
         """G: distance of neighbouring outputs."""
-        return next_pow2(self.columns)
+        return next_pow2(self.split or self.columns)
 
     @property
     def columns(self) -> int:
@@ -69,6 +76,31 @@ class LinearPlan(Plan):
         most = min(n, max(1, params.n // next_pow2(d * digits)))
         plans = [cls(params, n, d, f, tokens, digits) for tokens in range(most + 1)]
         return min(plans, key=lambda plan: (plan.operand("x").nbytes + plan.response_nbytes, plan.blocks))
+
+    @classmethod
+    def cheapest(
+        cls, params: ParamSet, n: int, d: int, f: int, *, packed: bool = True, uploads: int = 1, answers: int = 1
+    ) -> "LinearPlan":
+        """The plan, of all splits, with the fewest bytes of so many uploads and answers of this shape; of equals the
+        one with the fewest products of a ciphertext and a weight polynomial."""
+        splits = [1 << k for k in range(params.n.bit_length()) if 1 << k < d] + [0] * (next_pow2(d) <= params.n)
+        plans = [
+            cls(params, n, d, f, tokens, 1, split, packed)
+            for split in splits
+            for tokens in range(1, min(n, max(1, params.n // next_pow2(split or d))) + 1)
+        ]
+        nbytes = [uploads * plan.operand("x").nbytes + answers * plan.response_nbytes for plan in plans]
+        return min(zip(nbytes, plans, strict=True), key=lambda pair: (pair[0], pair[1].products))[1]
+
+    @property
+    def products(self) -> int:
+        """Products of a ciphertext and a weight polynomial."""
+        return self.operand("x").count * self.blocks
+
+    @property
+    def group(self) -> int:
+        """Blocks merged into one response."""
+        return super().group if self.packed else 1
 
     @property
     def n_out(self) -> int:
@@ -97,11 +129,13 @@ class LinearPlan(Plan):
             raise ValueError(f"operand of a linear plan: expected 'x', came {word!r}")
         scale = self.params.ring_bits + self.b
         width = self.digit_bits if self.digits > 1 else 0
-        return Layout(self.params, (self.n, self.d), scale, self.columns, 1, 0, self.places, self.digits, width)
+        chunk = self.split or self.columns
+        return Layout(self.params, (self.n, self.d), scale, chunk, 1, 0, self.places, self.digits, width, self.split)
 
     def chunks(self) -> list[Chunk]:
-        """The one weight chunk."""
-        return [Chunk(slice(0, 1), slice(0, self.columns))]
+        """A weight chunk for each ciphertext of a token."""
+        step = self.split or self.columns
+        return [Chunk(slice(0, 1), slice(low, min(low + step, self.columns))) for low in range(0, self.columns, step)]
 
 
 @dataclass(frozen=True)

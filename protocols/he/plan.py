@@ -16,6 +16,12 @@ from protocols.he.ntt import Ints, bit_reverse
 from protocols.he.params import ParamSet
 
 
+def _parts(total: int, most: int) -> list[tuple[int, int]]:
+    """total in parts of at most `most`: (size, number of parts)."""
+    full, rest = divmod(total, most)
+    return [(most, full)] * bool(full) + [(rest, 1)] * bool(rest)
+
+
 class Plan(ABC):
     """What both parties need to know of a product with the server's weights [experts, f, d].
 
@@ -132,12 +138,17 @@ class Plan(ABC):
     @property
     def responses(self) -> int:
         """Number of response ciphertexts."""
-        return len(self.response_positions)
+        return sum(count for _, count in self._response_sizes())
 
-    @property
+    @cached_property
     def response_nbytes(self) -> int:
         """Bytes of the answer for all n tokens."""
-        return sum(self.params.response_nbytes(places.size) for places in self.response_positions)
+        return sum(self.params.response_nbytes(size) * count for size, count in self._response_sizes())
+
+    def _response_sizes(self) -> list[tuple[int, int]]:
+        """How many outputs the responses carry: (outputs, responses), without their positions."""
+        uploads, answers = _parts(self.n, len(self.places)), _parts(self.f, self.group * self.n_out)
+        return [(held * rows, many * count) for held, many in uploads for rows, count in answers]
 
     def _row_positions(self) -> tuple[Ints, ...]:
         """Exponents of the outputs, in order of their rows, for each response ciphertext of one token.

@@ -183,11 +183,17 @@ class ServerKeys:
         return parts
 
     def linear(self, plan: LinearPlan, x: Operand) -> Product:
-        """The uploads of a linear layer, switched to q1."""
+        """The uploads of a linear layer, switched to q1: a unit for all ciphertexts of the same tokens."""
         if x.layout != plan.operand("x"):
             raise ShapeMismatch(f"operand x: expected layout {plan.operand('x')}, came {x.layout}")
-        ring = self.ring
-        return Product(tuple(ring.drop(ring.forward(part, ring.q0), ring.q0, ring.q1)[None] for part in x.parts))
+        ring, pieces = self.ring, x.layout.pieces
+        units = []
+        for first in range(0, x.layout.count, pieces):
+            unit = empty(pieces, 2, ring.q1.size, ring.n)
+            for piece, part in zip(unit, x.parts[first : first + pieces], strict=True):
+                piece[...] = ring.drop(ring.forward(part, ring.q0), ring.q0, ring.q1)
+            units.append(unit)
+        return Product(tuple(units))
 
     def apply(self, plan: Plan, weights: Weights, products: Sequence[Product]) -> list[Result]:
         """Multiply every product by the weights and merge the output blocks. Weight polynomials are transformed once
