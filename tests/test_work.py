@@ -154,11 +154,19 @@ def test_a_selected_product(counted: Counts, params: ParamSet, order: str, E: in
 
 
 @pytest.mark.parametrize(
-    ("params", "n", "d", "f", "tokens"),
-    [(INSECURE_TEST, 5, 60, 300, 1), (INSECURE_TEST, 5, 16, 9, 3), (INSECURE_TEST, 2, 4, 3, 0), (TINY, 3, 64, 400, 1)],
+    "plan",
+    [
+        LinearPlan(INSECURE_TEST, 5, 60, 300, 1),
+        LinearPlan(INSECURE_TEST, 5, 16, 9, 3),
+        LinearPlan(INSECURE_TEST, 2, 4, 3),
+        LinearPlan(INSECURE_TEST, 3, 60, 40, 2, split=16),  # a token in several ciphertexts
+        LinearPlan(INSECURE_TEST, 3, 60, 40, 1, packed=False),
+        LinearPlan(TINY, 3, 64, 400, 1),
+    ],
+    ids=str,
 )
-def test_a_linear_layer(counted: Counts, params: ParamSet, n: int, d: int, f: int, tokens: int) -> None:
-    plan = LinearPlan(params, n, d, f, tokens)
+def test_a_linear_layer(counted: Counts, plan: LinearPlan) -> None:
+    n, d, f = plan.n, plan.d, plan.f
     service = HeService([plan])
     prepared = service.prepare(plan, small(np.random.Generator(np.random.SFC64(1)), f, d))
     check(counted, linear, service, [(n, d)], [prepared], plan=plan)

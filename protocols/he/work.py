@@ -58,7 +58,8 @@ def apart(plan: Plan, rows: int, operands: int = 0) -> Work:
 
 def answer(plan: Plan, rows: int) -> Work:
     """Of the rest of `Engine.apply` for so many rows, of `Engine.linear` before it, of responses and decryption."""
-    units, blocks = rows * plan.operand("x").count, plan.blocks
+    layout, blocks = plan.operand("x"), plan.blocks
+    units = rows * layout.count // layout.pieces
     products = units * blocks * len(plan.chunks())
     if plan.order == "L":
         limbs = 2 * len(plan.params.q_bits)
@@ -67,7 +68,7 @@ def answer(plan: Plan, rows: int) -> Work:
     else:
         work = _named(plan.params, multiply=products)
     if isinstance(plan, LinearPlan):
-        work += _named(plan.params, switch=units)
+        work += _named(plan.params, switch=rows * layout.count)
     answers, outputs = rows * plan.responses, rows * plan.n * plan.f
     work += _named(plan.params, respond=answers, output=outputs, decrypt=answers)
     return work + (_packing(plan, units) if plan.b else NOTHING)

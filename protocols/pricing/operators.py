@@ -22,6 +22,7 @@ from protocols.model.config import MoeConfig
 from protocols.model.tables import DEFAULT_TABLES, Table
 from protocols.moe import LayerPlan
 from protocols.norms import rms_norm
+from protocols.pricing.dense import DensePlan
 from protocols.pricing.shapes import SPARSE, ModelShape
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
@@ -106,6 +107,8 @@ class Operators:
         blocks = (*self.shape.encoder, *self.shape.decoder)
         if SPARSE in blocks:
             found += self.sparse.plans
+        for dense in self._dense.values():
+            found += [dense.up, dense.down]
         return tuple(found)
 
     @cached_property
@@ -168,8 +171,19 @@ class Operators:
             yield NORMS, self.norm
             yield CROSS, self._cross
         yield NORMS, self.norm
-        if width == SPARSE:
-            yield SPARSE_LAYER, self.layer
+        if width != SPARSE:
+            yield DENSE, self._dense[width].cost
+            return
+        yield SPARSE_LAYER, self.layer
+        if self.shape.shared:
+            yield SHARED, self._dense[self.shape.shared].cost
+
+    @cached_property
+    def _dense(self) -> dict[int, DensePlan]:
+        """By hidden width."""
+        shape, widths = self.shape.layer, {*self.shape.encoder, *self.shape.decoder, self.shape.shared} - {SPARSE}
+        kinds = (shape.gated, self.activation, self.w)
+        return {f: DensePlan(self.params, self.n, shape.d, f, *kinds) for f in sorted(widths)}
 
     @cached_property
     def _attention(self) -> dict[bool, Cost]:
