@@ -12,7 +12,7 @@ READY := .venv/.ready-$(shell cat requirements.lock pyproject.toml | cksum | cut
 
 COMPILED := .venv/.compiled
 
-.PHONY: help run test check lint types nightly bench golden pages docs lock clean
+.PHONY: help run test check lint types nightly bench reproduce golden pages docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make check    the quick gate: lint, types and the quick tests"
 	@echo "make nightly  the long campaigns"
 	@echo "make bench    the measured figures of the README"
+	@echo "make reproduce  published tables beside ours, in docs/reproduction.md (measures the kernels first)"
 	@echo "make golden   record anew what every protocol puts on the wire"
 	@echo "make pages    the pages in a real browser (needs Debian's chromium)"
 	@echo "make docs     the reference pages, in ./site"
@@ -62,6 +63,10 @@ nightly: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pytest -m bench tests/benchmarks
+
+reproduce: $(COMPILED)
+	$(BIN)/secmoe bench --calibrate
+	$(BIN)/secmoe reproduce docs
 
 golden: $(READY)
 	$(BIN)/python -m tests.golden_runs

@@ -12,9 +12,10 @@ from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.own import crossing_plan
 from protocols.he.packing import LinearPlan, ShapeDoesNotFit
 from protocols.he.params import ParamSet
+from protocols.he.work import apart
 from protocols.matmul import check_shapes, local_product, matmul, swapped
 from protocols.sharing import own_share
-from sim.cost import Cost
+from sim.cost import Cost, computed
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
 from sim.role import CLIENT
@@ -95,7 +96,7 @@ def met_cost(theirs: RingArray, plan: LinearPlan) -> Cost:
     """Of `met`."""
     rows = theirs.shape[0] // plan.parts
     upload = a2h.declared(blank(Spec(theirs.ring, (rows, plan.n, plan.d))), layout=plan.operand("x"))
-    return upload + h2a.declared(None, plan=plan, count=rows)
+    return upload + h2a.declared(None, plan=plan, count=rows) + computed(apart(plan, rows))
 
 
 async def met(p: Party, theirs: RingArray, own: RingArray, *, plan: LinearPlan) -> RingArray:
@@ -106,7 +107,7 @@ async def met(p: Party, theirs: RingArray, own: RingArray, *, plan: LinearPlan) 
     mine = own_share(p, CLIENT, upload if p.role is CLIENT else None, upload.spec)
     ct = await a2h(p, mine, layout=plan.operand("x"))
     products = None if ct is None else p.local(_products, he, plan, ct, own)
-    return _apart(await h2a(p, products, plan=plan, count=upload.shape[0]), plan.parts)
+    return _separate(await h2a(p, products, plan=plan, count=upload.shape[0]), plan.parts)
 
 
 def _beside(x: RingArray, parts: int) -> RingArray:
@@ -115,7 +116,7 @@ def _beside(x: RingArray, parts: int) -> RingArray:
     return x.reshape(rows // parts, parts, n, m).transpose(0, 2, 1, 3).reshape(rows // parts, n, parts * m)
 
 
-def _apart(x: RingArray, parts: int) -> RingArray:
+def _separate(x: RingArray, parts: int) -> RingArray:
     """The inverse of `_beside`."""
     rows, n, m = x.shape
     return x.reshape(rows, n, parts, m // parts).transpose(0, 2, 1, 3).reshape(rows * parts, n, m // parts)

@@ -14,12 +14,13 @@ from protocols import functionalities as F
 from protocols.compare import DIGIT
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import Layout, SelectPlan
+from protocols.he.work import tensor
 from protocols.model.tables import Table
 from protocols.nonlinear import relu
 from protocols.polynomial import CHEAPEST, piecewise
 from protocols.products import mul
 from protocols.truncate import FAITHFUL, truncate
-from sim.cost import Cost
+from sim.cost import Cost, computed
 from sim.party import Party, protocol
 from sim.ring import RingArray, Spec, stack
 from sim.shapes import blank
@@ -53,7 +54,7 @@ class ExpertWeights:
 def _select_cost(t: RingArray, x: RingArray, weights: object, *, plan: SelectPlan) -> Cost:
     t, x = _rows(t, plan.operand("t")), _rows(x, plan.operand("x"))
     uploads = a2h.declared(t, layout=plan.operand("t")) | a2h.declared(x, layout=plan.operand("x"))
-    return uploads + h2a.declared(None, plan=plan, count=t.shape[0])
+    return uploads + computed(tensor(plan, t.shape[0])) + h2a.declared(None, plan=plan, count=t.shape[0])
 
 
 @protocol(realises=F.SELECTED_PRODUCT, cites="[SecMoE] Protocol 1, steps 4-7", cost=_select_cost)
@@ -111,7 +112,7 @@ def _expert_cost(
 
     cost = a2h.declared(flat_t, layout=up.operand("t")) | a2h.declared(x, layout=up.operand("x"))
     responses = h2a.declared(None, plan=up, count=rows)
-    cost = cost + (responses | responses if gated else responses) + floor(both)
+    cost += computed(tensor(up, rows)) + (responses | responses if gated else responses) + floor(both)
     if isinstance(activation, Table):
         cost += piecewise.declared(hidden, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
     else:
@@ -121,7 +122,7 @@ def _expert_cost(
     upload = a2h.declared(hidden, layout=down.operand("x"))
     if up.operand("t") != down.operand("t"):
         upload = upload | a2h.declared(flat_t, layout=down.operand("t"))
-    return cost + upload + h2a.declared(None, plan=down, count=rows) + floor(out)
+    return cost + upload + computed(tensor(down, rows)) + h2a.declared(None, plan=down, count=rows) + floor(out)
 
 
 @protocol(realises=F.SELECTED_EXPERT, cites="[SecMoE] Protocol 1", cost=_expert_cost)

@@ -141,6 +141,24 @@ def _catalog(options: argparse.Namespace) -> int:
     return catalog(options)
 
 
+def _cost(options: argparse.Namespace) -> int:
+    from secmoe.pricing import run_cost
+
+    return run_cost(options)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from secmoe.benching import run_bench
+
+    return run_bench(options)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from secmoe.reproducing import run_reproduce
+
+    return run_reproduce(options)
+
+
 def _audit(options: argparse.Namespace) -> int:
     from secmoe.auditing import run_audit
 
@@ -288,6 +306,30 @@ def _parser() -> argparse.ArgumentParser:
     foreign.add_argument("--root", action="append", default=[], metavar="KEY=RANK", help=root)
 
     command("catalog", _catalog, "list every protocol")
+
+    cost = command("cost", _cost, "what a private query costs at full model size, by operator and layer")
+    told = "switch-base (default), moe-small, mixtral-8x7b, olmoe, deepseekmoe, or a checkpoint's folder or config.json"
+    cost.add_argument("--model", default="switch-base", metavar="NAME|PATH", help=told)
+    cost.add_argument("--experts", metavar="LIST", help="numbers of experts, such as 16,32,64,128 (the model's own)")
+    cost.add_argument("--tokens", type=_natural, default=8, metavar="N", help="length of each stream (default 8)")
+    told = "how sparse layers run: names with commas, or all (default secmoe)"
+    cost.add_argument("--protocol", default="secmoe", metavar="LIST", help=told)
+    told = "lan (default), wan, or a JSON file with name, latency_s, bandwidth"
+    cost.add_argument("--network", default="lan", metavar="NAME|FILE", help=told)
+    cost.add_argument("--params", default="P64s", metavar="NAME|FILE", help="parameter set (default P64s), or .json")
+
+    cost.add_argument("--calibration", metavar="FILE", help="rates of kernels, for times (calibration.json, if there)")
+    cost.add_argument("--plot", metavar="FILE", help="bytes and time as a picture, NAME.svg")
+    cost.add_argument("--html", metavar="FILE", help="write all of it as one offline page, NAME.html")
+
+    bench = command("bench", _bench, "predicted times beside real runs; or what predictions are made of")
+    bench.add_argument("--calibrate", action="store_true", help="measure the kernels of this machine, and keep them")
+    told = "rates of kernels, for --calibrate to write and the others to read (calibration.json)"
+    bench.add_argument("--calibration", metavar="FILE", help=told)
+
+    again = command("reproduce", _reproduce, "write the page of published tables beside what this program gives")
+    again.add_argument("folder", nargs="?", default="docs", metavar="DIR", help="an existing folder (default docs)")
+    again.add_argument("--calibration", metavar="FILE", help="rates of kernels, for times (calibration.json, if there)")
 
     held = command("model", _model, "what a Hugging Face checkpoint holds, and what rounding does to its weights")
     held.add_argument("folder", metavar="DIR", help="with config.json and safetensors")

@@ -10,10 +10,11 @@ b (elementwise maximum), `rounds` the largest entry.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 from sim.role import CLIENT, SERVER, Role
+from sim.work import NOTHING, Work
 
 NEVER = -math.inf
 Clock = tuple[tuple[float, float], tuple[float, float]]
@@ -25,7 +26,8 @@ class Cost:
     """Exact cost of a protocol.
 
     c2s, s2c: bytes from client to server and back. messages: number in both directions.
-    cot_client, cot_server: correlated OTs whose receiver is the client, the server.
+    cot_client, cot_server: correlated OTs whose receiver is the client, the server. work: what is computed meanwhile,
+    as counts of kernels; two costs are equal whatever their work, which no wire shows.
     """
 
     c2s: int = 0
@@ -34,6 +36,7 @@ class Cost:
     cot_client: int = 0
     cot_server: int = 0
     clock: Clock = IDENTITY
+    work: Work = field(default=NOTHING, compare=False, repr=False)
 
     @property
     def rounds(self) -> int:
@@ -51,6 +54,7 @@ class Cost:
             self.cot_client + other.cot_client,
             self.cot_server + other.cot_server,
             clock,
+            self.work + other.work,
         )
 
     def __add__(self, then: Cost) -> Cost:
@@ -108,3 +112,8 @@ def swap(bits: int) -> Cost:
 def cots(receiver: Role, n: int) -> Cost:
     """n correlated OTs from the pool; no communication."""
     return Cost(cot_client=n) if receiver is CLIENT else Cost(cot_server=n)
+
+
+def computed(work: Work) -> Cost:
+    """Local work; no communication."""
+    return Cost(work=work)

@@ -19,10 +19,11 @@ from protocols.convert import mux
 from protocols.feed_forward import hidden_cost, hidden_units
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
+from protocols.he.work import apart
 from protocols.model.config import MoeWeights
 from protocols.moe import LayerPlan, Prepare
 from protocols.truncate import truncate
-from sim.cost import Cost
+from sim.cost import Cost, computed
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec, stack
 from sim.shapes import blank
@@ -89,6 +90,7 @@ def _evaluate_all_cost(x: RingArray, residual: RingArray, weights: object, *, pl
     cost += (answers | answers if shape.gated else answers) + hidden_cost(
         products, None, activation=plan.activation, a=a
     )
+    cost += computed(apart(up, shape.E, 1).times(products.shape[0]) + apart(down, shape.E))
     cost += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=shape.E)
     cost += mux.declared(blank(Spec(Ring(1), wide.shape)), wide)
     cost += truncate.declared(blank(Spec(ring, (n, shape.k, shape.d))), f=a.s, mode=a.mode, w=a.w)

@@ -15,6 +15,7 @@ from protocols import functionalities as F
 from protocols.baselines.mixing import mixture, mixture_cost
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
+from protocols.he.work import apart
 from protocols.model.config import MoeWeights
 from protocols.model.tables import Table
 from protocols.moe import LayerPlan, Prepare
@@ -25,7 +26,7 @@ from protocols.select import activate
 from protocols.sharing import reveal
 from protocols.truncate import truncate
 from sim.concrete import to_words
-from sim.cost import Cost
+from sim.cost import Cost, computed
 from sim.functionality import Functionality
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec, stack
@@ -131,6 +132,7 @@ def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Ro
     expert = reveal.declared(blank(Spec(Ring(1), (n, shape.k, shape.E))))
     expert += a2h.declared(x.reshape(n, 1, shape.d), layout=up.operand("x"))
     expert += (answers | answers if shape.gated else answers) + floor(both)
+    expert += computed(apart(up, rows).times(both.shape[0]) + apart(down, rows))
     if isinstance(plan.activation, Table):
         expert += piecewise.declared(hidden, table=plan.activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
     else:

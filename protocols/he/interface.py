@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from protocols import functionalities as F
+from protocols.he import work
 from protocols.he.packing import Layout, LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
-from sim.cost import Cost, message
+from sim.cost import Cost, computed, message
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Shape, Spec
 from sim.role import CLIENT, SERVER
@@ -72,7 +73,7 @@ def _upload(x: RingArray, layout: Layout) -> BlobSpec:
 
 
 def _a2h_cost(x: RingArray, *, layout: Layout) -> Cost:
-    return message(CLIENT, 8 * _upload(x, layout).nbytes)
+    return message(CLIENT, 8 * _upload(x, layout).nbytes) + computed(work.upload(layout, x.shape[0]))
 
 
 @protocol(realises=F.ENCRYPTION, cites="[SecMoE] Protocol 1, steps 4 and 6", cost=_a2h_cost)
@@ -92,7 +93,8 @@ async def a2h(p: Party, x: RingArray, *, layout: Layout) -> list[Any] | None:
 
 
 def _h2a_cost(rows: object, *, plan: Plan, count: int) -> Cost:
-    return message(SERVER, 8 * count * plan.response_nbytes)
+    answered = work.answer(plan, count) + work.weights(plan)
+    return message(SERVER, 8 * count * plan.response_nbytes) + computed(answered)
 
 
 @protocol(realises=F.DECRYPTION, cites="[SecMoE] Protocol 1, steps 7 and 9", cost=_h2a_cost)

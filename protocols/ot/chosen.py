@@ -11,15 +11,16 @@ import math
 
 import numpy as np
 
-from protocols.ot import ideal
+from protocols.ot import ideal, work_kinds
 from protocols.ot.functionalities import BIT_TRIPLES, CHOOSE, CORRELATE
 from protocols.ot.kernels import U64, Bits, mask_tables, stream_fields, unmask_choices
 from protocols.ot.service import CotSlice, slice_of
 from sim.concrete import CONCRETE, to_words
-from sim.cost import Cost, cots, message
+from sim.cost import Cost, computed, cots, message
 from sim.party import Party, protocol
 from sim.ring import Z2, Ring, RingArray, Shape, Spec, stack
 from sim.role import CLIENT, SERVER, Role
+from sim.work import Work
 
 MAX_CHOICES = 256
 BLOCK_BITS = 128
@@ -56,7 +57,8 @@ def _z2(bits: Bits, shape: Shape) -> RingArray:
 def choose_cost(receiver: Role, *, shape: Shape, n_choices: int, width: int) -> Cost:
     """log2 N COTs and bits up, (N - 1) width bits down per OT."""
     n, w = math.prod(shape), n_choices.bit_length() - 1
-    return cots(receiver, n * w) + message(receiver, n * w) + message(receiver.peer, n * (n_choices - 1) * width)
+    work = computed(Work({work_kinds.CHOSEN: n * n_choices * width}))
+    return work + cots(receiver, n * w) + message(receiver, n * w) + message(receiver.peer, n * (n_choices - 1) * width)
 
 
 def _choose_cost(receiver: Role, index: object, table: object, *, shape: Shape, n_choices: int, width: int) -> Cost:
@@ -147,7 +149,8 @@ def _unmask(pool: CotSlice, blocks: int, index: RingArray, masked: RingArray) ->
 def correlate_cost(receiver: Role, *, shape: Shape, rings: tuple[Ring, ...]) -> Cost:
     """One COT, 1 bit up and the sum of the ring widths down per OT."""
     n = math.prod(shape)
-    return cots(receiver, n) + message(receiver, n) + message(receiver.peer, n * sum(ring.l for ring in rings))
+    work = computed(Work({work_kinds.CORRELATED: n}))
+    return work + cots(receiver, n) + message(receiver, n) + message(receiver.peer, n * sum(ring.l for ring in rings))
 
 
 def _wide_cost(receiver: Role, bits: object, deltas: object, *, shape: Shape, rings: tuple[Ring, ...]) -> Cost:
@@ -265,7 +268,9 @@ def _pack(bits: Bits) -> U64:
 
 def bit_triples_cost(*, shape: Shape, right: int) -> Cost:
     """One COT per direction and triple; no communication."""
-    return cots(CLIENT, math.prod(shape)) + cots(SERVER, math.prod(shape))
+    n = math.prod(shape)
+    work = computed(Work({work_kinds.TRIPLES: n, work_kinds.TRIPLE_BITS: n * right}))
+    return work + cots(CLIENT, n) + cots(SERVER, n)
 
 
 @protocol(realises=BIT_TRIPLES, cites="[ALSZ13, CrypTFlow2]", cost=bit_triples_cost, ideal=ideal.bit_triples)

@@ -11,16 +11,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from protocols.ot import ideal
+from protocols.ot import ideal, work_kinds
 from protocols.ot.chosen import OperandMismatch, _checked, _random_choices, _unpack
 from protocols.ot.functionalities import CORRELATE
 from protocols.ot.kernels import U64, Bits, stream_fields
 from protocols.ot.service import CotSlice, slice_of
 from sim.concrete import CONCRETE, to_words
-from sim.cost import Cost, cots, message
+from sim.cost import Cost, computed, cots, message
 from sim.party import Party, protocol
 from sim.ring import Z2, Ring, RingArray, Shape, Spec
 from sim.role import Role
+from sim.work import Work
 
 
 def _ragged_cost(
@@ -28,7 +29,8 @@ def _ragged_cost(
 ) -> Cost:
     n, m = math.prod(shape), len(rings)
     down = message(receiver.peer, n * math.prod(row) * sum(ring.l for ring in rings))
-    return cots(receiver, n * m) + message(receiver, n * m) + down
+    work = computed(Work({work_kinds.ROWS: n * m, work_kinds.ROW_WORDS: n * m * math.prod(row)}))
+    return work + cots(receiver, n * m) + message(receiver, n * m) + down
 
 
 @protocol(realises=CORRELATE, cites="[ALSZ13, Gilboa]", cost=_ragged_cost, ideal=ideal.correlate_ragged)

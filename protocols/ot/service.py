@@ -34,12 +34,14 @@ from protocols.ot.softspoken import (
     grow_punctured,
     grow_trees,
 )
+from protocols.ot.work_kinds import SOFT, iteration
 from sim.concrete import to_words
-from sim.cost import FREE, Cost, message, sequence, swap, together
+from sim.cost import FREE, Cost, computed, message, sequence, swap, together
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray
 from sim.role import CLIENT, SERVER, Role
 from sim.wire import Blob, BlobSpec
+from sim.work import Work
 
 NONCE = Ring(64)
 NONCE_WORDS = 2
@@ -213,8 +215,12 @@ def extend_cost(receiver: Role, *, n: int, start: int = 0) -> Cost:
     """n COTs in one direction, where `start` are left of earlier runs: at most one message of the receiver's, then one
     of the sender's for every iteration of Ferret."""
     plan = making(n, start)
-    soft = message(receiver, extension_bits(plan.soft)) if plan.soft else FREE
-    return sequence(soft, *[message(receiver.peer, 8 * preset.nbytes) for preset in plan.iterations])
+    soft = message(receiver, extension_bits(plan.soft)) + computed(Work({SOFT: plan.soft})) if plan.soft else FREE
+    trees = [
+        message(receiver.peer, 8 * preset.nbytes) + computed(Work({iteration(preset.name): 1}))
+        for preset in plan.iterations
+    ]
+    return sequence(soft, *trees)
 
 
 def provision_cost(amounts: Mapping[str, int], stocks: Mapping[str, int] | None = None) -> Cost:

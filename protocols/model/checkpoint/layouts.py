@@ -80,15 +80,15 @@ def _switch(fields: Fields) -> Iterator[SparseLayer]:
     if fields.get("router_bias") or fields.get("is_gated_act"):
         raise CheckpointConfig("expected router_bias and is_gated_act to be false, got true: no such layer is built")
     shape = MoeConfig(
-        _size(fields, "d_model"),
-        _size(fields, "d_ff"),
-        _size(fields, "num_experts"),
+        size(fields, "d_model"),
+        size(fields, "d_ff"),
+        size(fields, "num_experts"),
         gated=False,
         activation=_activation(fields, "dense_act_fn"),
     )
-    epsilon, capacity = _epsilon(fields, "layer_norm_epsilon"), _size(fields, "expert_capacity")
+    epsilon, capacity = _epsilon(fields, "layer_norm_epsilon"), size(fields, "expert_capacity")
     for side, layers, sublayer in (("encoder", "num_layers", 1), ("decoder", "num_decoder_layers", 2)):
-        count = _size(fields, layers, MOST_LAYERS)
+        count = size(fields, layers, MOST_LAYERS)
         step = _step(fields, f"{side}_sparse_step", f"num_sparse_{side}_layers", count)
         for i in range(count):
             if i % step == 1 or step == 1:
@@ -104,8 +104,8 @@ def _switch(fields: Fields) -> Iterator[SparseLayer]:
 def _step(fields: Fields, name: str, sparse: str, count: int) -> int:
     """Every how many blocks a sparse one comes; a file may name the number of sparse ones only."""
     if name in fields:
-        return _size(fields, name)
-    return count // _size(fields, sparse, count)
+        return size(fields, name)
+    return count // size(fields, sparse, count)
 
 
 def _decoder_only(
@@ -113,17 +113,17 @@ def _decoder_only(
 ) -> Iterator[SparseLayer]:
     """Blocks `model.layers.I`, gated experts behind `post_attention_layernorm`. norm_key: the field that says whether
     probabilities are divided by their sum; None: they are."""
-    k = _size(fields, "num_experts_per_tok")
+    k = size(fields, "num_experts_per_tok")
     shape = MoeConfig(
-        _size(fields, "hidden_size"),
-        _size(fields, width),
-        _size(fields, count),
+        size(fields, "hidden_size"),
+        size(fields, width),
+        size(fields, count),
         k,
         activation=_activation(fields, "hidden_act"),
         renormalise=norm_key is None or _flag(fields, norm_key),
     )
     epsilon = _epsilon(fields, "rms_norm_eps")
-    for i in range(_size(fields, "num_hidden_layers", MOST_LAYERS)):
+    for i in range(size(fields, "num_hidden_layers", MOST_LAYERS)):
         place = f"model.layers.{i}"
         norm = f"{place}.post_attention_layernorm.weight"
         yield SparseLayer(place, shape, f"{place}.{part}.", router, experts, norm, epsilon)
@@ -146,8 +146,8 @@ def _olmoe(fields: Fields) -> Iterator[SparseLayer]:
 
 
 def _qwen2_moe(fields: Fields) -> Iterator[SparseLayer]:
-    step, dense = _size(fields, "decoder_sparse_step"), fields.get("mlp_only_layers") or []
-    shared = _size(fields, "shared_expert_intermediate_size")
+    step, dense = size(fields, "decoder_sparse_step"), fields.get("mlp_only_layers") or []
+    shared = size(fields, "shared_expert_intermediate_size")
     if not isinstance(dense, list):
         raise CheckpointConfig(f"expected a list of layers for mlp_only_layers, got {shortened(dense)}: correct it")
     layers = _decoder_only(
@@ -163,7 +163,8 @@ FAMILIES: Mapping[str, Callable[[Fields], Iterator[SparseLayer]]] = MappingProxy
 )
 
 
-def _size(fields: Fields, name: str, most: int = MOST) -> int:
+def size(fields: Fields, name: str, most: int = MOST) -> int:
+    """A whole number from 1 in a configuration. CheckpointConfig."""
     value = fields.get(name)
     if type(value) is not int or not 1 <= value <= most:
         told = f"expected a whole number from 1 to {most} for {name}, got {shortened(value)}"

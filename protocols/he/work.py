@@ -1,0 +1,91 @@
+"""How often the kernels of the homomorphic layer run: closed forms on plans, beside the engine that runs them.
+
+A count is named after its parameter set and kernel. Server: `absorb` an upload; `transform` one limb; `expand` one node of an oblivious expansion; `rescale`, `lift` and `product` of the tensor
+product; `polynomial` of weights (and each `weight` placed in it), transformed once for all units; `multiply` one with
+one unit; `raise`, `merge`, `lower` of the packing; `respond` one ciphertext (and each `output` hidden in it). Client:
+`encrypt` one upload, `decrypt` one response. `wide`: at q0, as operands of tensor products, and selected weights of the
+literal order, have it.
+"""
+
+from __future__ import annotations
+
+from protocols.he.packing import Layout, LinearPlan, Plan, SelectPlan
+from protocols.he.params import ParamSet
+from sim.work import NOTHING, Work
+
+KERNELS = (
+    "encrypt", "absorb", "encrypt wide", "absorb wide", "transform", "expand", "rescale", "lift", "product",
+    "polynomial", "weight", "multiply", "polynomial wide", "multiply wide", "raise", "merge", "lower", "respond",
+    "output", "decrypt",
+)  # fmt: skip
+
+
+def _named(params: ParamSet, **counts: int) -> Work:
+    return Work({f"{params.name} {kernel.replace('_', ' ')}": count for kernel, count in counts.items() if count})
+
+
+def upload(layout: Layout, rows: int) -> Work:
+    """Of so many operands of this layout, from the client's share to the server's ciphertexts."""
+    count = rows * layout.count
+    if layout.switched:
+        return _named(layout.params, encrypt=count, absorb=count)
+    return _named(layout.params, encrypt_wide=count, absorb_wide=count)
+
+
+def tensor(plan: SelectPlan, rows: int) -> Work:
+    """Of `Engine.tensor`: selector times vector, row by row."""
+    units, limbs, chunks = rows * plan.operand("x").count, 2 * len(plan.params.q_bits), plan.chunk_count
+    nodes = sum(min(1 << level, chunks) for level in range(plan.a))
+    if plan.order == "L":
+        return _named(plan.params, rescale=units, transform=units * limbs, expand=units * nodes)
+    work = _named(plan.params, rescale=units, lift=units * chunks, product=units * chunks)
+    if plan.a == 0:
+        return work
+    return work + _named(plan.params, transform=units * limbs * (1 + chunks), expand=units * nodes)
+
+
+def weights(plan: Plan) -> Work:
+    """Of making the weight polynomials of a plan, once for all units of one call of `Engine.apply`."""
+    polynomials, placed = plan.blocks * len(plan.chunks()), plan.experts * plan.f * plan.columns
+    if plan.order == "L":
+        return _named(plan.params, polynomial_wide=polynomials, weight=placed)
+    return _named(plan.params, polynomial=polynomials, weight=placed)
+
+
+def apart(plan: Plan, rows: int, operands: int = 0) -> Work:
+    """What `answer` and `weights` of so many rows leave out where every row has weights of its own, less what they
+    count too often where only so many operands (0: as many as rows) are transformed for all of them."""
+    shared = (rows - operands) * _limbs(plan) if operands else 0
+    return weights(plan).times(rows - 1) - _named(plan.params, transform=shared)
+
+
+def _limbs(plan: Plan) -> int:
+    """Of the uploads of one operand of a linear layer."""
+    return 2 * plan.params.kept * plan.operand("x").count
+
+
+def answer(plan: Plan, rows: int) -> Work:
+    """Of the rest of `Engine.apply` for so many rows, of `Engine.linear` before it, of responses and decryption."""
+    layout, blocks = plan.operand("x"), plan.blocks
+    units = rows * layout.count // layout.pieces
+    products = units * blocks * len(plan.chunks())
+    if plan.order == "L":
+        limbs = 2 * len(plan.params.q_bits)
+        work = _named(plan.params, multiply_wide=products, transform=units * blocks * limbs)
+        work += _named(plan.params, lift=units * blocks, product=units * blocks)
+    else:
+        work = _named(plan.params, multiply=products)
+    if isinstance(plan, LinearPlan):
+        work += _named(plan.params, transform=rows * _limbs(plan))
+    answers, outputs = rows * plan.responses, rows * plan.n * plan.f
+    work += _named(plan.params, respond=answers, output=outputs, decrypt=answers)
+    return work + (_packing(plan, units) if plan.b else NOTHING)
+
+
+def _packing(plan: Plan, units: int) -> Work:
+    groups = [min(plan.group, plan.blocks - first) for first in range(0, plan.blocks, plan.group)]
+    merges = sum(-(-count >> level) for count in groups for level in range(1, plan.b + 1))
+    raised = units * plan.blocks
+    return Work({f"{plan.params.name} raise": raised}) + _named(
+        plan.params, merge=units * merges, lower=units * len(groups)
+    )

@@ -1,0 +1,86 @@
+"""`secmoe bench`: what the kernels take on this machine, and how well that predicts whole runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from secmoe.benchmarks import SUBJECTS, Subject
+from secmoe.calibration import DEFAULT, Calibration, measure, read_calibration, waiting
+from secmoe.exit import SUCCESS
+from secmoe.result_file import write_whole
+from sim.network import LAN
+from sim.role import Role
+from transcripts.show import open_console
+
+RUNS = 3
+PERCENT = 100
+Json = dict[str, Any]
+
+
+def run_bench(options: argparse.Namespace) -> int:
+    """With --calibrate: measure the kernels and keep them. Without: predict whole runs, and run them."""
+    path = DEFAULT if options.calibration is None else Path(options.calibration)
+    if options.calibrate:
+        found = measure()
+        write_whole(path, json.dumps(found.to_json(), indent=1) + "\n")
+        if options.json:
+            print(json.dumps(found.to_json() | {"file": str(path)}))
+        else:
+            console = open_console()
+            console.print(_rates(found))
+            console.print(f"{found.machine}, {found.made} UTC; kept in {path}", highlight=False)
+        return SUCCESS
+    calibration = read_calibration(path)
+    rows = [compared(subject.name, subject.subject(), calibration) for subject in SUBJECTS]
+    if options.json:
+        print(json.dumps({"calibration": calibration.to_json(), "runs": rows}))
+    else:
+        open_console().print(_table(rows))
+    return SUCCESS
+
+
+def compared(name: str, subject: Subject, calibration: Calibration) -> Json:
+    """Prediction and the median of real runs, in CPU seconds of both parties and virtual seconds on a LAN."""
+    runs = [subject.run(subject.session()) for _ in range(RUNS)]  # each without what another has left
+    cpu = statistics.median(sum(run.cpu(role) for role in Role) for run in runs)
+    lan = statistics.median(run.time(LAN) for run in runs)
+    cost = subject.cost
+    predicted = calibration.cpu(cost)
+    return {
+        "name": name,
+        "bytes": runs[0].cost.nbytes,
+        "priced_bytes": cost.nbytes,
+        "cpu_s": cpu,
+        "predicted_cpu_s": predicted,
+        "error": predicted / cpu - 1,
+        "lan_s": lan,
+        "predicted_lan_s": predicted + waiting(cost, LAN),
+        "lan_error": (predicted + waiting(cost, LAN)) / lan - 1,
+    }
+
+
+def _rates(calibration: Calibration) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("kernel")
+    table.add_column("us", justify="right")
+    for kernel, rate in calibration.nanoseconds.items():
+        table.add_row(kernel, f"{rate / 1e3:,.3f}")
+    return table
+
+
+def _table(rows: list[Json]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("d, f, experts, tokens")
+    for title in ("MB", "CPU s", "predicted", "error", "LAN s", "predicted", "error"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        seconds = (f"{row['cpu_s']:.2f}", f"{row['predicted_cpu_s']:.2f}", f"{PERCENT * row['error']:+.0f}%")
+        lan = (f"{row['lan_s']:.2f}", f"{row['predicted_lan_s']:.2f}", f"{PERCENT * row['lan_error']:+.0f}%")
+        table.add_row(row["name"], f"{row['bytes'] / 1e6:.2f}", *seconds, *lan)
+    return table

@@ -1,0 +1,159 @@
+"""Nanoseconds of the kernels of the homomorphic layer, each measured alone on its own operands.
+
+Kernels are those of `protocols.he.work`. Operands are drawn fresh and take turns, so that a kernel finds them where a
+real product has them: beyond the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import cycle
+
+import numpy as np
+
+from protocols.he.bfv import Multiplier, automorphism
+from protocols.he.buffers import empty
+from protocols.he.client import ClientKeys
+from protocols.he.merging import Packer
+from protocols.he.ntt import Floats
+from protocols.he.packing import LinearPlan, SelectPlan, key_set
+from protocols.he.params import ParamSet
+from protocols.he.ring_q import Basis, Ring
+from protocols.he.selection import selection
+from protocols.he.server import ServerKeys
+
+Rates = dict[str, float]
+REPEATS = 9
+TURNS = 8  # operands that take turns
+POLYNOMIALS = 6  # of weights in one call
+FEW, MANY = 8, 4096  # outputs of a response
+UNITS = 2
+
+
+def measured(call: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Median CPU nanoseconds of a call, after one that is not counted."""
+    call()
+    spent = []
+    for _ in range(repeats):
+        start = time.process_time_ns()
+        call()
+        spent.append(time.process_time_ns() - start)
+    return float(statistics.median(spent))
+
+
+def kernel_rates(params: ParamSet) -> Rates:
+    """Nanoseconds of every kernel that a set has, by the names of `protocols.he.work`."""
+    return {f"{params.name} {kernel}": rate for kernel, rate in _Bench(params).rates()}
+
+
+class _Bench:
+    """Keys of one session and operands of the set's sizes."""
+
+    def __init__(self, params: ParamSet) -> None:
+        self.params, self.rng = params, np.random.Generator(np.random.SFC64(7))
+        wide = params.galois
+        self.select: SelectPlan = selection(params, "R", 8, *((512, 1024) if wide else (64, 64)), 1)
+        self.linear = LinearPlan(params, 1, 64, 64)
+        keys = key_set(params, [self.select, self.linear])
+        self.client = ClientKeys.generate(keys, lambda _, n: os.urandom(n))
+        self.server = ServerKeys.from_bytes(keys, self.client.public_bytes)
+        self.ring: Ring = self.server.ring
+
+    def random(self, basis: Basis, *shape: int) -> Floats:
+        """Residues [*shape, limbs, N]."""
+        primes = np.array(basis.primes, dtype=np.float64)[:, None]
+        return np.floor(self.rng.random((*shape, basis.size, self.ring.n)) * primes)
+
+    def rates(self) -> Iterator[tuple[str, float]]:
+        yield from self._uploads()
+        yield from self._tensor()
+        for suffix, basis in (("", self.ring.q1), (" wide", self.ring.q0)):
+            yield from self._weights(suffix, basis)
+        if self.select.b:
+            yield from self._packing()
+        yield from self._responses()
+
+    def _uploads(self) -> Iterator[tuple[str, float]]:
+        ring = self.ring
+        for suffix, layout in (("", self.linear.operand("x")), (" wide", self.select.operand("x"))):
+            share = self.rng.integers(0, 2**64, layout.shape, dtype=np.uint64)
+            data = self.client.encrypt(layout, share, lambda _, n: os.urandom(n))
+            yield f"encrypt{suffix}", measured(partial(self.client.encrypt, layout, share, lambda _, n: os.urandom(n)))
+            yield f"absorb{suffix}", measured(partial(self.server.absorb, layout, data, share))
+        parts = cycle(self.random(ring.q0, TURNS, 2))
+        yield "transform", measured(lambda: ring.forward(next(parts), ring.q0)) / (2 * ring.q0.size)
+
+    def _tensor(self) -> Iterator[tuple[str, float]]:
+        ring, engine, server = self.ring, self.ring.engine, self.server
+        parts = cycle(self.random(ring.q0, TURNS, 2))
+        assert server.relinearisation is not None  # a select plan needs it
+        multiplier = Multiplier(ring, self.select.operand("t").scale, server.relinearisation)
+        yield "rescale", measured(lambda: multiplier.rescaled(next(parts)))
+        yield "lift", measured(lambda: multiplier.lifted(next(parts)))
+        lifted, factor = cycle([multiplier.lifted(next(parts)) for _ in range(3)]), multiplier.rescaled(next(parts))
+        yield "product", measured(lambda: multiplier.product(next(lifted), factor))
+        if not self.select.a:
+            return
+        element, basis = self.select.expansion_elements[0], ring.q0
+
+        def expand() -> None:
+            ciphertext, key = next(parts), server.expansion[element]
+            moved = automorphism(ring, ciphertext, element, key, basis, ring.q0p)
+            engine.add(ciphertext, moved, basis.limbs)
+            odd = engine.subtract_scale(ciphertext, moved, np.ones(basis.size), basis.limbs)
+            engine.multiply(odd, ring.monomial(-1, basis), basis.limbs)
+
+        yield "expand", measured(expand)
+
+    def _weights(self, suffix: str, basis: Basis) -> Iterator[tuple[str, float]]:
+        engine, plan = self.ring.engine, self.select
+        polynomials = empty(POLYNOMIALS, self.ring.n)
+        shape = (plan.experts, min(plan.n_out, plan.f), min(plan.chunk, plan.d))
+        values = self.rng.integers(-(1 << 18), 1 << 18, (TURNS, *shape))
+        turns, one = cycle(values), np.ones((1, 1, 1), np.int64)
+
+        def place(weights: np.ndarray) -> None:
+            engine.place_weights(polynomials[0], weights, plan.stride, plan.spacing, 1)
+
+        def transform(units: int) -> None:
+            totals = [np.zeros((2, basis.size, self.ring.n)) for _ in range(units)]
+            engine.weight_products(totals, polynomials, operands[:units], basis.limbs)
+
+        operands = [self.random(basis, POLYNOMIALS, 2) for _ in range(UNITS)]
+        empty_place = measured(lambda: place(one))
+        full = measured(lambda: place(next(turns)))
+        alone, several = measured(lambda: transform(0)), measured(lambda: transform(UNITS))
+        if not suffix:
+            yield "weight", max(full - empty_place, 0.0) / values[0].size
+        yield f"polynomial{suffix}", empty_place + alone / POLYNOMIALS
+        yield f"multiply{suffix}", (several - alone) / (UNITS * POLYNOMIALS)
+
+    def _packing(self) -> Iterator[tuple[str, float]]:
+        packer = Packer(self.ring, self.select, self.server.packing)
+        ciphertexts = cycle(self.random(self.ring.q1, TURNS, 2))
+        yield "raise", measured(lambda: packer.raised(next(ciphertexts)))
+        raised = cycle([packer.raised(next(ciphertexts)) for _ in range(TURNS)])
+        yield "merge", measured(lambda: packer.merge(0, next(raised), next(raised)))
+        yield "lower", measured(lambda: packer.lowered(next(raised)))
+
+    def _responses(self) -> Iterator[tuple[str, float]]:
+        ring, part = self.ring, self.random(self.ring.q1, 2)
+        masks = self.rng.integers(0, 2**64, MANY, dtype=np.uint64)
+
+        def respond(count: int) -> bytes:
+            places = np.arange(count)
+            return self.server._respond_one(ring, part, count, places, masks[:count], 0, lambda _, n: os.urandom(n))
+
+        few, many = measured(lambda: respond(FEW)), measured(lambda: respond(MANY))
+        each = max(many - few, 0.0) / (MANY - FEW)
+        yield "output", each
+        yield "respond", max(few - FEW * each, 0.0)
+        data = os.urandom(0)
+        places = self.linear.response_positions[0]
+        words = np.zeros(places.size, np.uint64)
+        data = self.server._respond_one(ring, part, places.size, places, words, 0, lambda _, n: os.urandom(n))
+        yield "decrypt", measured(lambda: self.client.decrypt(self.linear, data))
