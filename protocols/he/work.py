@@ -1,10 +1,10 @@
 """How often the kernels of the homomorphic layer run: closed forms on plans, beside the engine that runs them.
 
-A count is named after its parameter set and kernel. Server: `absorb` an upload; `transform` one limb; `expand` one node of an oblivious expansion; `rescale`, `lift` and `product` of the tensor
-product; `polynomial` of weights (and each `weight` placed in it), transformed once for all units; `multiply` one with
-one unit; `raise`, `merge`, `lower` of the packing; `respond` one ciphertext (and each `output` hidden in it). Client:
-`encrypt` one upload, `decrypt` one response. `wide`: at q0, as operands of tensor products, and selected weights of the
-literal order, have it.
+A count is named after its parameter set and kernel. Server: `absorb` an upload; `transform` one limb; `expand` one node
+of an oblivious expansion; `rescale`, `lift` and `product` of the tensor product; `polynomial` of weights (and each
+`weight` placed in it), transformed once for all units; `multiply` one with one unit; `raise`, `merge`, `lower` of the
+packing; `respond` one ciphertext (and each `output` hidden in it). Client: `encrypt` one upload, `decrypt` one
+response. `wide`: at q0, as operands of tensor products, and selected weights of the literal order, have it.
 """
 
 from __future__ import annotations
