@@ -22,6 +22,7 @@ from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.he.selection import selection
 from protocols.moe import LayerPlan
+from protocols.row_products import RowPlan
 from secmoe.result_file import Json
 from transcripts.finding import LEAK, NO_LEAK, NOTHING_TESTED, Finding
 from transcripts.sessions import LATTICE, examine
@@ -31,7 +32,9 @@ from transcripts.verdicts import Suspect, Verdict
 
 RUNS = 2  # of a session on the same inputs, and as many on others: what repeats shows in two
 DEFAULT_SET = "P64s"
-COMPOSED = LayerPlan | EmbeddingPlan | AttentionPlan | CrossingPlan | BlockPlan | NextTokenPlan | EncoderPlan
+COMPOSED = (
+    LayerPlan | EmbeddingPlan | AttentionPlan | CrossingPlan | RowPlan | BlockPlan | NextTokenPlan | EncoderPlan
+)
 
 
 @dataclass(frozen=True)
@@ -113,13 +116,15 @@ def moved(case: Case, params: ParamSet) -> Case:
     whole = [name for name, value in public.items() if isinstance(value, COMPOSED)]
     parts = {old: new for name in whole for old, new in zip(case.public[name].plans, public[name].plans, strict=False)}
 
-    def prepare(prepare: Callable[[Any, Any], Any], weights: Any) -> Any:
-        if case.prepare is None:
-            return None
-        return case.prepare(lambda plan, matrix: prepare(parts.get(plan, there(plan)), matrix), weights)
-
     plans = tuple(parts.get(plan, there(plan)) for plan in case.plans)
-    return replace(case, plans=plans, public=public, prepare=prepare)
+    build = case.prepare
+    if build is None:
+        return replace(case, plans=plans, public=public)
+
+    def prepared(prepare: Callable[[Any, Any], Any], weights: Any) -> Any:
+        return build(lambda plan, matrix: prepare(parts.get(plan, there(plan)), matrix), weights)
+
+    return replace(case, plans=plans, public=public, prepare=prepared)
 
 
 def with_session(verdict: Verdict, examination: Examination | None) -> Verdict:

@@ -93,6 +93,12 @@ def test_a_session_at_the_default_set_is_quiet_and_sees_a_missing_encryption_of_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("protocol", "case"), [("crossing", "two of 2 by 3"), ("row_squares", "2 rows of 4")])
+def test_a_session_without_weights(protocol: str, case: str) -> None:
+    found = examined(Target(protocol, case), "words of both parties", False)
+    assert found is not None and not found.leaks and found.params == DEFAULT_SET
+
+
 @pytest.mark.parametrize(("target", "responses"), [("one-hot", 2), ("rows", 0), ("two heads", 4)])
 def test_a_session_of_a_block_with_words_that_the_server_adds(target: str, responses: int) -> None:
     """A public table leaves a plan without any product; products of several tokens have their outputs out of order."""
