@@ -55,7 +55,7 @@ def test_a_leak_of_the_session_is_a_leak_of_the_verdict() -> None:
 
 @pytest.mark.parametrize("entry", [e for e in CATALOG if any(c.plans for c in e.cases)], ids=lambda e: e.name)
 def test_every_homomorphic_row_can_be_moved_to_the_default_set(entry: Any) -> None:
-    for case in entry.cases:
+    for case in (case for case in entry.cases if case.plans):
         there = moved(case, PARAM_SETS[DEFAULT_SET])
         assert {plan.params.name for plan in there.plans} == {DEFAULT_SET}
         public = there.public.get("plan")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocols.he.interface import Plan
-from protocols.he.own import signed_digits
 from protocols.he.packing import Layout, LinearPlan
 from sim.concrete import to_words
 from sim.message import Message
@@ -100,7 +99,7 @@ class Watch:
 
     def own(self, plan: LinearPlan, y: RingArray) -> Any:
         made = self._engine.own(plan, y)
-        self._weights.append((made, signed_digits(plan, to_words(y)), True))
+        self._weights.append((made, made.values, True))
         return made
 
     def apply(self, plan: Plan, weights: Any, rows: Sequence[Noted]) -> list[Noted]:

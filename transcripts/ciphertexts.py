@@ -61,8 +61,7 @@ class Homomorphic:
         return self.params.primes[first : first + len(self.params.response_bits)]
 
     def _uploads(self, content: bytes) -> Iterator[dict[str, Any]]:
-        """At q0 or at q1, whichever the length is a multiple of."""
-        switched = len(content) % self.params.ciphertext_nbytes() > 0
+        switched = self.params.switched_upload(len(content))
         size, primes = self.params.ciphertext_nbytes(switched), self._q1 if switched else self._q0
         for start in range(0, len(content) - size + 1, size):
             yield self._seeded(content, start, "ciphertext", primes)

@@ -141,6 +141,10 @@ class ParamSet:
         """Bytes of one seeded upload at q0, or at q1."""
         return 32 + self.n * (self.q1_bits if switched else self.q0_bits) // 8
 
+    def switched_upload(self, nbytes: int) -> bool:
+        """Whether a message of so many bytes holds uploads at q1: those at q0 have other lengths, up to thousands."""
+        return nbytes % self.ciphertext_nbytes() > 0
+
     def response_nbytes(self, outputs: int) -> int:
         """Bytes of one response with that many output coefficients."""
         return -(-(self.n + outputs) * self.response_total_bits // 8)

@@ -112,13 +112,14 @@ class Evidence:
         return [upload for run in self.runs for upload in self._uploads(run)]
 
     def _uploads(self, run: Run) -> Iterator[Upload]:
-        n, layout = self.ring.n, self.plan.operand("x")
-        basis, size = self.ring.upload(layout), layout.each_nbytes
+        ring, params = self.ring, self.plan.params
         for message in _of_kind(run.messages, "ciphertexts"):
             data = message.payload or b""
+            switched = params.switched_upload(len(data))
+            basis, size = ring.q1 if switched else ring.q0, params.ciphertext_nbytes(switched)
             for start in range(0, len(data), size):
                 seed, body = data[start : start + SEED_NBYTES], data[start + SEED_NBYTES : start + size]
-                c0 = np.stack(unpack(body, basis.primes, (n,) * basis.size))
+                c0 = np.stack(unpack(body, basis.primes, (ring.n,) * basis.size))
                 yield Upload(f"{message.label}[{start // size}]", seed, c0, basis)
 
     @cached_property
