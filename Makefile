@@ -14,6 +14,11 @@ READY := .venv/.ready-$(shell cat requirements.lock pyproject.toml | cksum | cut
 
 COMPILED := .venv/.compiled
 
+# Modules are compiled once, too: the tests start a hundred processes. Not beside the sources, whatever the caller's shell
+# says of that.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+
 .PHONY: help run test check lint types nightly bench golden pages docs lock clean
 .DEFAULT_GOAL := help
 
