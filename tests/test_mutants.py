@@ -40,9 +40,6 @@ LISTED: dict[str, str] = {
         "compares a digit's width with a number of digits: fewer digits share a transfer, which costs more, in the "
         "closed form as well; digits of different widths still never share one"
     ),
-    "nonlinear.exp: send the operand: above << -shift -> above": (
-        "that branch is taken with shift = 0 only: the guard bits are at most as many as the squarings"
-    ),
     "nonlinear.reciprocal: swap two arguments: mul(p, c, guess) -> mul(p, guess, c)": _COMMUTES,
     "nonlinear.reciprocal: swap two arguments: mul(p, guess, plus(p, error, one)) -> "
     "mul(p, plus(p, error, one), guess)": _COMMUTES,
