@@ -3,6 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= 2
 SUITE := tests --ignore tests/benchmarks
+# A worker keeps the tests of a file together, with what they share, and takes from another when it is done.
+SPREAD := -n $(WORKERS) --dist worksteal
 # Reaches the command through the environment, so that the shell reads nothing in it; make itself takes $$ for $.
 export TEXT ?= Free entry in a weekly competition, text WIN now
 
@@ -11,6 +13,11 @@ BIN := .venv/bin
 READY := .venv/.ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
 COMPILED := .venv/.compiled
+
+# Modules are compiled once, too: the tests start a hundred processes. Not beside the sources, whatever the caller's shell
+# says of that.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 .PHONY: help run test check lint types nightly bench reproduce golden pages docs lock clean
 .DEFAULT_GOAL := help
@@ -53,10 +60,10 @@ types: $(READY)
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not pages" -n $(WORKERS)
+	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not pages" $(SPREAD)
 
 check: lint types
-	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not slow and not bench and not pages" -n $(WORKERS)
+	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not slow and not bench and not pages" $(SPREAD)
 
 nightly: $(READY)
 	$(BIN)/python -m pytest $(SUITE) -m nightly

@@ -62,10 +62,9 @@ async def exp(
         above = await truncate_known_sign(p, above, f=0, into=narrow)
     above = above.cast(narrow)
     shift = F.EXP_SQUARINGS - (scale - s)
-    if shift > 0:
-        u = plus(p, await truncate_known_sign(p, above, f=shift, mode=mode, w=w), floor >> shift)
-    else:
-        u = plus(p, above << -shift, floor << -shift)
+    if shift > 0:  # never below 0: there are at most as many guard bits as squarings
+        above = await truncate_known_sign(p, above, f=shift, mode=mode, w=w)
+    u = plus(p, above, floor >> shift)
     half_square = await truncate_known_sign(p, await square(p, u), f=scale + 1, mode=mode, w=w)
     v = plus(p, u + half_square, 1 << scale)
     for rest in reversed(range(F.EXP_SQUARINGS)):

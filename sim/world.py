@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sim.concrete import CONCRETE
 from sim.cost import Cost
@@ -25,6 +25,7 @@ from sim.shapes import SHAPES, blank
 from sim.tape import Tape, derive_key
 
 FUNCTIONALITY = "functionality"
+REMEMBERED = 256  # prices, and forecasts, that a session keeps
 
 
 class ReservationError(RuntimeError):
@@ -144,6 +145,7 @@ class Execution:
 
 
 Peer = Mapping[Role, Source]
+T = TypeVar("T")
 Priced = tuple[Execution, dict[tuple[str, str], tuple[int, int]]]
 
 
@@ -226,7 +228,7 @@ class Session:
             for endpoint in shadow.endpoints.values():
                 endpoint.plan, endpoint.totals, endpoint.stocks = {}, {}, dict(stocks)
             mains = {role: shadow._provisioned(_main(proto, blanks[role], public), priced.reserved) for role in blanks}
-            shadow._forecasts[key] = shadow._execute(prefix, mains, priced.reserved).messages
+            return _remembered(shadow._forecasts, key, shadow._execute(prefix, mains, priced.reserved).messages)
         return shadow._forecasts[key]
 
     def _priced(
@@ -238,7 +240,7 @@ class Session:
             return self._shadow._run_shapes(proto, blanks, public)
         prices = self._shadow._prices
         if key not in prices:
-            prices[key] = self._shadow._run_shapes(proto, blanks, public)
+            return _remembered(prices, key, self._shadow._run_shapes(proto, blanks, public))
         return prices[key]
 
     def _run_shapes(
@@ -321,6 +323,14 @@ class Session:
     def _ideal_draw(self, label: str, word: str, ring: Ring, shape: Shape) -> RingArray:
         value = self.backend.draw(Spec(ring, shape), self._functionality, f"{label}/{word}")
         return RingArray(self.backend, ring, shape, value)
+
+
+def _remembered(known: dict[Any, T], key: Any, value: T) -> T:
+    """The value, which is known from now on; of too many the oldest is forgotten."""
+    known[key] = value
+    if len(known) > REMEMBERED:
+        known.pop(next(iter(known)), None)
+    return value
 
 
 def _key(proto: ProtocolDecl[Any], blanks: Mapping[Role, Sequence[Any]], public: dict[str, Any]) -> Any:

@@ -30,6 +30,7 @@ __all__ = [
     "agree",
     "flatten",
     "inputs",
+    "nightly",
     "rows",
     "services",
     "session",
@@ -48,10 +49,30 @@ HEAVY = {
     "softmax",
     "layer_norm",
     "rms_norm",
+    "attention",
+    "cross_attention",
 }
 # What these are made of has rows of its own, and tests/test_blocks.py holds them against the oracle: their property,
 # isolation and certificate are nightly work.
 NIGHTLY = {"block", "decoder_block"}  # seconds each, and their parts have rows of their own
+# So are these cases: another case of the same protocol runs the same lines of text (in the same ring, or with the same
+# sizes in another). What they send and cost, and that they are proved correct, is checked by `make test` all the same.
+NIGHTLY_CASES = {
+    ("exp", "32"),  # 34 into 64, and 64
+    ("exp", "64 into 52"),  # 34 into 64
+    ("reciprocal", "32, to 128"),  # 64, to 8
+    ("piecewise", "gelu-published, mux"),  # gelu-published, cheapest; gelu-minimax, mux
+    ("piecewise", "gelu-minimax, cheapest"),  # the same two
+    ("top_k", "E = 8, k = 1"),  # E = 13: a tournament with byes, too
+    ("probabilities", "E = 4, k = 2"),  # E = 4, k = 2, renormalised; E = 5, k = 1
+    ("softmax", "64, 3 of them"),  # 64, causal
+    ("softmax", "34 into 64, 2 of them"),  # 64, causal; exp: 34 into 64
+    ("layer_norm", "32, 3 words"),  # 64, 4 words; rsqrt: 36
+    ("rms_norm", "32, 3 words"),  # 64, 4 words
+    ("attention", "two heads"),  # rotary, grouped: two heads, too; cross_attention: no mask, either
+    ("encoder", "logits"),  # class
+    ("plaintext_routing", "ReLU, top-2 renormalised"),  # the layer of moe_layer's second case
+}
 # `make check` runs the first case of these; `make test` every case of every protocol.
 QUICK = {"b2a", "drelu", "linear", "mul", "mux", "one_hot", "reveal", "truncate"}
 
@@ -92,9 +113,14 @@ def agree(
     return execution
 
 
+def nightly(entry: Entry, case: Case) -> bool:
+    """Whether what this row shows is shown by others, in less time."""
+    return entry.name in NIGHTLY or (entry.name, case.name) in NIGHTLY_CASES
+
+
 def row_marks(entry: Entry, case: Case, *, all_quick: bool = False) -> list[Any]:
     """Slow, but for the first case of a few protocols; nightly where a run takes seconds and the parts have rows."""
-    if entry.name in NIGHTLY and not all_quick:
+    if nightly(entry, case) and not all_quick:
         return [pytest.mark.nightly]
     return [] if all_quick or (entry.name in QUICK and case is entry.cases[0]) else [pytest.mark.slow]
 

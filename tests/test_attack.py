@@ -310,7 +310,7 @@ def test_questions_split_by_item_and_ask_known_tokens_only() -> None:
 
 @pytest.fixture(scope="module")
 def report(tiny: str) -> Iterator[Report]:
-    yield run(Plan(tiny, 20, 20, ITEMS - 20, 4, "1"), Bench())
+    yield run(Plan(tiny, 20, 20, 60, 2, "1"), Bench())
 
 
 @pytest.mark.slow
@@ -320,7 +320,7 @@ def test_the_whole_attack_on_the_small_model(report: Report) -> None:
     for name in ("plaintext-routing", "planted"):
         assert rows[name, "label", HYBRID].holds and rows[name, "token", HYBRID].holds
     assert rows["secmoe", "label", HYBRID].holds and rows["secmoe", "token", HYBRID].holds
-    assert report.constant["label"].accuracy < 0.75 and report.unseen == ITEMS - 20
+    assert report.constant["label"].accuracy < 0.75 and report.unseen == report.plan.runs == 60
 
 
 def test_what_is_scored_chose_nothing_and_goes_by_the_seed() -> None:

@@ -41,7 +41,7 @@ from sim.ring import Ring
 from sim.role import CLIENT, SERVER, Role
 from sim.tape import Tape, TapeReuse
 from sim.world import Endpoint, Execution, ReservationError, Session
-from tests.harness import HEAVY, adjusted, inputs, services
+from tests.harness import HEAVY, adjusted, inputs, nightly, services
 
 R64 = Ring(64)
 SAMPLERS = ((protocols.he.bfv, "ternary"), (protocols.he.bfv, "error"), (protocols.he.server, "ternary"),
@@ -128,14 +128,15 @@ def _arguments(case: Case) -> tuple[list[Any], list[Any]]:
 
 ROWS = [(entry, case) for entry in CATALOG for case in entry.cases if entry.name not in HEAVY]
 LARGE = [(entry, case) for entry in CATALOG for case in entry.cases if entry.name in HEAVY]
+CHOSEN = {"small": ROWS, "one large of a kind": [row for row in LARGE if not nightly(*row)], "all large": LARGE}
 
 
 @cache
-def _logged(large: bool = False) -> dict[tuple[Plan, ...], Log]:
+def _logged(which: str = "small") -> dict[tuple[Plan, ...], Log]:
     """One session per set of plans, with all of its cases, twice the first: runs of a session share nothing."""
-    logs: dict[tuple[Plan, ...], Log] = {}
-    for plans in dict.fromkeys(case.plans for _, case in (LARGE if large else ROWS)):
-        chosen = [(entry, case) for entry, case in (LARGE if large else ROWS) if case.plans == plans]
+    rows, logs = CHOSEN[which], dict[tuple[Plan, ...], Log]()
+    for plans in dict.fromkeys(case.plans for _, case in rows):
+        chosen = [(entry, case) for entry, case in rows if case.plans == plans]
         prepared = [(entry, case, _arguments(case)) for entry, case in (*chosen, chosen[0])]
         needed = services(plans)
         log = logs[plans] = Log()
@@ -206,9 +207,15 @@ def test_randomness_of_real_runs_is_used_once() -> None:
         _check_encryption(log, bool(plans))
 
 
-@pytest.mark.slow
-def test_randomness_of_large_real_runs_is_used_once() -> None:
-    for plans, log in _logged(True).items():
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param("one large of a kind", marks=pytest.mark.slow),
+        pytest.param("all large", marks=pytest.mark.nightly),
+    ],
+)
+def test_randomness_of_large_real_runs_is_used_once(which: str) -> None:
+    for plans, log in _logged(which).items():
         _check_draws(log)
         _check_transfers(log)
         _check_encryption(log, bool(plans))

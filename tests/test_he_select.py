@@ -118,8 +118,15 @@ def test_requests_are_exact(plan: Plan, seed: int, edge: bool) -> None:
 
 @pytest.mark.slow
 @given(st.sampled_from([*SELECT, *LINEAR]), seeds, st.booleans())
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 def test_many_requests_are_exact(plan: Plan, seed: int, edge: bool) -> None:
+    run(plan, seed, admitted_bits(plan), edge)
+
+
+@pytest.mark.nightly
+@given(st.sampled_from([*SELECT, *LINEAR]), seeds, st.booleans())
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
+def test_very_many_requests_are_exact(plan: Plan, seed: int, edge: bool) -> None:
     run(plan, seed, admitted_bits(plan), edge)
 
 

@@ -43,7 +43,7 @@ def test_the_quick_ledger_holds_and_is_complete() -> None:
             assert float(row.verdict.removeprefix("BOUNDED(2^-").removesuffix(")")) > 80, row
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # the quick one, and what tests/test_limits_approximation.py has row by row
 def test_the_whole_ledger_holds() -> None:
     rows = list(limits())
     check(rows)

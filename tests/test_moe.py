@@ -150,13 +150,13 @@ def layers(draw: st.DrawFn) -> Layer:
 
 
 @pytest.mark.slow
-@settings(max_examples=5)
+@settings(max_examples=10)
 @given(layers())
 def test_any_layer_equals_the_oracle(case: Layer) -> None:
     check(case)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # more of the same
 @settings(max_examples=40)
 @given(layers())
 def test_many_layers_equal_the_oracle(case: Layer) -> None:
@@ -310,7 +310,7 @@ def test_bytes_at_real_size_do_not_depend_on_the_number_of_experts(order: str) -
     assert len({priced(E, order, 1, run=E in SOME).row() for E in range(2, 129)}) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # what the test before does of some numbers and for both orders
 def test_the_closed_form_holds_for_every_number_of_experts() -> None:
     assert len({priced(E, REASSOCIATED, 1).row() for E in range(2, 129)}) == 1
 

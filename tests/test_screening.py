@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from transcripts import screening
 from transcripts.extraction import METADATA, Key
 from transcripts.screening import best, f_statistics
 
@@ -58,3 +59,21 @@ def test_constant_and_repeated_columns_are_not_chosen() -> None:
     found = f_statistics({ONE: part}, truth, np.zeros(40, np.int64), np.ones(40, bool))
     assert found[ONE][0] == 0
     assert best(found, {ONE: part}, np.ones(40, bool), 4) == [(ONE, 1), (ONE, 3)]
+
+
+def test_columns_have_the_same_statistics_alone_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one key or of many, in one go or in several, and in the order of the keys."""
+    rng = np.random.default_rng(6)
+    truth, stratum, training = rng.integers(0, 3, 60), rng.integers(0, 2, 60), rng.random(60) < 0.8
+    columns: dict[Key, NDArray[Any]] = {
+        ("received", f"layer/{i}", "bits"): rng.integers(-128, 128, (60, width)).astype(np.int8)
+        for i, width in enumerate((1, 5, 0, 2, 130, 1))
+    }
+    columns[METADATA, "", ""] = rng.normal(1e6, 2.0, (60, 2))
+    together = f_statistics(columns, truth, stratum, training)
+    alone = {key: f_statistics({key: part}, truth, stratum, training)[key] for key, part in columns.items()}
+    monkeypatch.setattr(screening, "AT_ONCE", 60 * 6)
+    for found in (together, f_statistics(columns, truth, stratum, training)):
+        assert list(found) == list(columns)
+        for key, values in found.items():
+            assert values.shape == columns[key].shape[1:] and values == pytest.approx(alone[key], rel=1e-12)

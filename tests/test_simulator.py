@@ -80,8 +80,9 @@ def own_draws(simulator: Simulator, role: Role) -> dict[str, RingArray]:
 @pytest.mark.parametrize(("entry", "case"), ROWS)
 def test_simulated_views_have_the_labels_order_sizes_and_ranges_of_a_run(entry: Entry, case: Case) -> None:
     execution, named = hybrid_run(entry, case)
+    run = trace_case(entry, case)
     for role in Role:
-        simulator = Simulator(certificate(entry, case, role))
+        simulator = Simulator(certificate(entry, case, role, run))
         view = simulator.sample(named[role], own_draws(simulator, role), Tape(derive_key(None, "s"), "simulator"))
         messages = [entry_ for entry_ in view if entry_.is_message]
         real = execution.view(role)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim import world
 from sim.concrete import CONCRETE, from_words, to_words
 from sim.driver import Deadlock
 from sim.functionality import Functionality
@@ -289,6 +290,23 @@ def test_a_price_depends_on_shapes_and_public_arguments() -> None:
     wide = from_words(Ring(16), [1, 2])
     assert session.price(masked, [wide], [wide], times=2).cost.nbytes == 16
     assert session.run(masked, [X], [Y], times=2).cost.row() == a.cost.row()
+
+
+def test_a_session_forgets_the_oldest_prices_and_forecasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "REMEMBERED", 3)
+    session = Session()
+    first = session.price(masked, [X], [Y], times=1)
+    for times in (2, 3):
+        session.price(masked, [X], [Y], times=times)
+    assert session.price(masked, [X], [Y], times=1) is first
+    last = session.price(masked, [X], [Y], times=4)
+    again = session.price(masked, [X], [Y], times=1)
+    assert again is not first and again.cost.row() == first.cost.row()
+    assert session.price(masked, [X], [Y], times=4) is last
+    for _ in range(5):  # a forecast is of one run: its number is in every label
+        told = session.forecast(masked, [X], [Y], times=1)
+        assert [m.label for m in told] == [m.label for m in session.run(masked, [X], [Y], times=1).messages]
+    assert len(session._shadow._forecasts) == len(session._shadow._prices) == 3
 
 
 def test_a_price_leaves_no_trace_in_the_session() -> None:

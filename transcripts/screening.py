@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Rows = Mapping[Key, NDArray[Any]]
+AT_ONCE = 1 << 22  # bytes of a view whose statistics are computed in one go
 LOOKED_AT = 8  # times the wanted number: how far down the ranking repetitions are skipped
 
 
@@ -31,18 +32,37 @@ def f_statistics(columns: Rows, truth: Ints, stratum: Ints, training: Mask) -> d
     of_stratum = np.searchsorted(new_cell, new_stratum)
     between_freedom, within_freedom = max(len(count) - len(strata), 1), max(len(rows) - len(count), 1)
     found: dict[Key, Floats] = {}
-    for key, part in columns.items():
+    for keys in _together(columns):
         # Sums of bytes and of their squares are exact in integers; of sizes only the differences count.
-        some = part[rows]
-        x: NDArray[Any] = some.astype(np.int32) if part.dtype == np.int8 else some.astype(np.float64) - some[0]
+        some = np.concatenate([columns[key][rows] for key in keys], axis=1)
+        x: NDArray[Any] = some.astype(np.int32) if some.dtype == np.int8 else some.astype(np.float64) - some[0]
         sums = np.add.reduceat(x, new_cell, axis=0).astype(np.float64)
         level = (np.add.reduceat(sums, of_stratum, axis=0) ** 2 / strata[:, None]).sum(0)
         total = np.square(x).sum(0).astype(np.float64) - level
         between = (sums**2 / count[:, None]).sum(0) - level
         moving = total > 1e-9 * (level + 1)
         within = np.maximum(total - between, 1e-9 * np.maximum(total, 1e-9))
-        found[key] = np.where(moving, (between / between_freedom) / (within / within_freedom), 0.0)
-    return found
+        values = np.where(moving, (between / between_freedom) / (within / within_freedom), 0.0)
+        ends = np.cumsum([columns[key].shape[1] for key in keys])
+        found |= zip(keys, np.split(values, ends[:-1]), strict=True)
+    return {key: found[key] for key in columns}
+
+
+def _together(columns: Rows) -> Iterator[list[Key]]:
+    """Keys whose columns are bytes, as many as fit: most have a few columns, and thousands of calls would add up."""
+    group: list[Key] = []
+    size = 0
+    for key, part in columns.items():
+        if part.dtype != np.int8:
+            yield [key]
+            continue
+        if group and size + part.size > AT_ONCE:
+            yield group
+            group, size = [], 0
+        group.append(key)
+        size += part.size
+    if group:
+        yield group
 
 
 def _starts(values: Ints) -> Ints:

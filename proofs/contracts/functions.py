@@ -24,7 +24,7 @@ def exp(x: RingArray, *, s: int, l: int, into: Ring | None = None, **_: Any) -> 
     above, narrow = times(inside, x - floor), product_ring(scale)
     above = floor_shift(above, 0, narrow) if narrow.l > x.ring.l else above.cast(narrow)
     shift = F.EXP_SQUARINGS - (scale - s)
-    u = (above << -shift) + (floor << -shift) if shift <= 0 else floor_shift(above, shift) + (floor >> shift)
+    u = floor_shift(above, shift) + (floor >> shift)
     v = u + floor_shift(u * u, scale + 1) + (1 << scale)
     for _round in range(F.EXP_SQUARINGS - 1):
         v = floor_shift(v * v, scale)

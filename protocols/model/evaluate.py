@@ -100,10 +100,12 @@ def fixed_figures(model: Model) -> dict[str, Any]:
     share of tokens and layers that take the same expert as in float64."""
     held_out, values = held_out_of(model), {}
     tokens = [model.tokens_from_item(i) for i in range(len(held_out))]
+    plain = [model.forward(item) for item in tokens]
     for fp in RINGS:
-        pairs = [(model.forward(item), model.forward(item, fixed_moe(model, fp))) for item in tokens]
-        predicted = np.array([fixed.logits.argmax() for _, fixed in pairs])
-        same = np.concatenate([(plain.routes == fixed.routes).ravel() for plain, fixed in pairs])
+        exact = fixed_moe(model, fp)
+        fixed = [model.forward(item, exact) for item in tokens]
+        predicted = np.array([trace.logits.argmax() for trace in fixed])
+        same = np.concatenate([(one.routes == other.routes).ravel() for one, other in zip(plain, fixed, strict=True)])
         values[f"accuracy_l{fp.l}_s{fp.s}"] = float((predicted == held_out.labels).mean())
         values[f"route_agreement_l{fp.l}_s{fp.s}"] = float(same.mean())
     return values
