@@ -9,20 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.ot import ferret
+from protocols.ot import aesni, ferret
 from protocols.ot.aes import Permutation
 from protocols.ot.amounts import Making, making
 from protocols.ot.ferret import Iteration, mark, mark_delta, marks
 from protocols.ot.functionalities import COT
 from protocols.ot.kernels import U64, Bits
 from protocols.ot.lpn import B10, B11, InsecureLpn, Preset, attack_bits, gauss_bits, hybrid_bits, secure
-from protocols.ot.softspoken import extension_bits
+from protocols.ot.softspoken import KernelMismatch, extension_bits
 from protocols.ot.trees import CODE_WORDS, LOCALITY, PLACE_BITS, grow, mix
 
 PRESETS = (B10, B11)
 DIRECTION = b"a direction 0123"
 SMALL = (Preset("small", 3, 4, 2), Preset("deep", 2, 5, 6), Preset("one", 1, 3, 3), Preset("wide", 21, 7, 10))
 ODD = np.uint64(1)
+
+
+COMPILED = pytest.param(True, marks=pytest.mark.skipif(not aesni.AVAILABLE, reason="no AES instructions"))
 
 
 def reserve_of(preset: Preset, rng: np.random.Generator) -> tuple[U64, U64, U64]:
@@ -103,8 +106,10 @@ def slow_samples(iteration: Iteration, preset: Preset, delta: int, q: list[int])
     return leaves
 
 
-@pytest.mark.parametrize("preset", SMALL[:3], ids=str)
-def test_the_samples_are_their_definition(preset: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compiled", [False, COMPILED])
+@pytest.mark.parametrize("preset", (*SMALL[:3], Preset("compiled", 3, 4, 8)), ids=lambda preset: preset.name)
+def test_the_samples_are_their_definition(preset: Preset, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aesni, "AVAILABLE", compiled)
     monkeypatch.setattr(ferret, "BATCH", 5)
     monkeypatch.setattr(ferret, "GROUP", 2 << preset.depth)
     delta, q, y, _, _ = iterate(preset, 3)
@@ -113,6 +118,27 @@ def test_the_samples_are_their_definition(preset: Preset, monkeypatch: pytest.Mo
         return [int.from_bytes(row.tobytes(), "little") for row in x]
 
     assert words(y) == slow_samples(Iteration(DIRECTION, 0, preset), preset, words(delta[None])[0], words(q))
+
+
+def test_the_portable_path_gives_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def words() -> list[bytes]:
+        return [bytes(x) for x in iterate(SMALL[3], 9)]
+
+    fast = words()
+    monkeypatch.setattr(aesni, "AVAILABLE", False)
+    assert words() == fast
+
+
+def test_a_broken_kernel_is_found_when_it_is_first_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(schedule: U64, nodes: U64, trees: int, out: U64, lefts: U64) -> None:
+        out[:], lefts[:] = 0, 0
+
+    ferret._self_tested.cache_clear()
+    monkeypatch.setattr(aesni, "grow_level", broken)
+    with pytest.raises(KernelMismatch, match="Ferret: the AES instructions give other trees"):
+        ferret._self_tested()
+    monkeypatch.undo()
+    assert not aesni.AVAILABLE or ferret._self_tested()
 
 
 def test_the_receiver_lacks_one_leaf_per_tree() -> None:
@@ -177,7 +203,7 @@ def test_the_presets_are_the_published_ones() -> None:
 
 
 def test_the_presets_have_128_bits_and_others_are_refused() -> None:
-    assert [round(attack_bits(p), 1) for p in PRESETS] == [132.3, 131.2]
+    assert [round(attack_bits(p), 1) for p in PRESETS] == [132.6, 131.3]
     assert all(128 < hybrid_bits(p) < gauss_bits(p) for p in PRESETS)
     for weak in (Preset("short", 850, 15, 10), Preset("long", 1700, 16, 10), Preset("few", 64, 16, 14)):
         with pytest.raises(InsecureLpn, match=f"LPN preset {weak.name}: expected 128 bits"):

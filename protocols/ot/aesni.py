@@ -140,8 +140,8 @@ def _fold_rows(typing: Any, rows: Any, start: Any, sums: Any, plane: Any, out: A
 
 # leaf_rows(schedule, base, row, first, sums, plane, out): eight rows from `row`, four counter blocks from `first`.
 leaf_rows = cast(Callable[[U64, U64, int, int, U64, int, U64], None], intrinsic(_leaf_rows))
-# grow_rows(schedule, nodes, start, out, lefts): the children of 32 nodes from word `start`; adds the left ones to `lefts`
-# by position modulo four.
+# grow_rows(schedule, nodes, start, out, lefts): the children of 32 nodes from word `start`; the left ones are added to
+# `lefts`, by position modulo four.
 grow_rows = cast(Callable[[U64, U64, int, U64, U64], None], intrinsic(_grow_rows))
 # fold_rows(rows, start, sums, plane, out, index): eight rows from word `start` of an array to word `index` of `out`.
 fold_rows = cast(Callable[[U64, int, U64, int, U64, int], None], intrinsic(_fold_rows))
