@@ -238,6 +238,13 @@ def _selected_expert(t: Ints, x: Ints, w1: Ints, *rest: Ints, **public: Any) -> 
     return floor(_selected_product(rows, g, w2)).reshape(n, k, -1)
 
 
+def _feed_forward(x: Ints, w1: Ints, *rest: Ints, plan: Any) -> Ints:
+    """rest: (v, w2), or (w2,) when there is no gate: one expert that every token takes."""
+    one = np.ones((len(x), 1, 1), np.int64)
+    public = {"up": plan.up, "arithmetic": plan.arithmetic, "activation": plan.activation}
+    return np.asarray(_selected_expert(one, x, w1[None], *(w[None] for w in rest), **public)[:, 0])
+
+
 def _sparse_moe(x: Ints, residual: Ints, router: Ints, *experts: Ints, plan: Any) -> Ints:
     a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
     logits = wrap(_linear(x, router), l) >> np.int64(a.s)
@@ -253,6 +260,7 @@ DECRYPTION = Functionality("shares of an encrypted vector", _identity)
 LINEAR = Functionality("product with the server's matrix", _linear)
 SELECTED_PRODUCT = Functionality("product with the selected matrix", _selected_product)
 SELECTED_EXPERT = Functionality("the selected expert", _selected_expert)
+FEED_FORWARD = Functionality("dense feed-forward unit", _feed_forward)
 SPARSE_MOE = Functionality("sparse Mixture-of-Experts layer", _sparse_moe)
 SPARSE_MOE_ONE_ULP = Functionality(
     "sparse Mixture-of-Experts layer, inner products rounded by the shares",

@@ -83,6 +83,7 @@ CONTRACTS: dict[str, Contract] = {
     "next_token": Contract(blocks.next_token, blocks.next_token_range),
     "plaintext_routing": Contract(moe),
     "rectify": Contract(rivals.rectified),
+    "feed_forward": Contract(rivals.feed_forward),
     "evaluate_all": Contract(rivals.evaluate_all),
     "evaluate_concatenated": Contract(rivals.evaluate_concatenated),
 }

@@ -30,6 +30,13 @@ def hidden(products: Sequence[RingArray], activation: Any, s: int) -> RingArray:
     return g
 
 
+def feed_forward(x: RingArray, *weights: RingArray, plan: Any) -> RingArray:
+    """weights: W1, W2, or W1, V, W2."""
+    *first, w2 = weights
+    s = plan.arithmetic.s
+    return floor_shift(linear(hidden([linear(x, w) for w in first], plan.activation, s), w2), s)
+
+
 def evaluate_all(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:
     """experts: W1, W2, or W1, V, W2, each (E, rows, columns)."""
     *first, w2 = experts

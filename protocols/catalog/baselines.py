@@ -9,15 +9,17 @@ from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeigh
 from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.catalog.examples import R8, R32, R64, bit, word
-from protocols.catalog.layers import LINEAR_PLAN, expert_secrets, layer_plan, matrix, state
+from protocols.catalog.layers import LINEAR_PLAN, TINY, expert_secrets, layer_plan, matrix, state
 from protocols.entry import ASSUMED, BOUNDED, DECLARED, Case, Entry, Values
-from protocols.feed_forward import rectify
+from protocols.feed_forward import FeedForwardPlan, feed_forward, prepare_unit, rectify
 from protocols.he.interface import a2h, h2a
 from protocols.model.config import MoeWeights
+from protocols.model.tables import GELU_MINIMAX, Table
 from protocols.moe import REASSOCIATED, LayerPlan
 from protocols.ot.base import base_cost, base_ot
 from protocols.ot.service import extend, extend_cost, set_up
 from protocols.ot.softspoken import BASE_OTS
+from protocols.select import RELU, ExpertWeights
 from sim.ring import Spec
 from sim.role import CLIENT
 from sim.shapes import blank
@@ -41,6 +43,18 @@ def _layer_case(name: str, k: int, gated: bool, kind: type[LayerPlan], weights_o
     return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=build)
 
 
+def _dense_case(name: str, gated: bool, activation: Table | str) -> Case:
+    plan = FeedForwardPlan(TINY, 2, 4, 8, gated, activation)
+    up, down = matrix(8, 4), matrix(4, 8)
+
+    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> ExpertWeights:
+        w1, *gate, w2 = weights
+        return prepare_unit(prepare, plan.up, plan.down, w1, gate[0] if gate else None, w2)
+
+    secrets = (state(2, 4), *((up, up, down) if gated else (up, down)))
+    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=build)
+
+
 BASELINES: tuple[Entry, ...] = (
     Entry(plaintext_routing, layer_cases(RoutedPlan, RoutedWeights), DECLARED),
     Entry(
@@ -51,6 +65,7 @@ BASELINES: tuple[Entry, ...] = (
             Case("8 by 3", (word(4, ring=R8),), {"f": 3, "w": 3}),
         ),
     ),
+    Entry(feed_forward, (_dense_case("gated GeLU", True, GELU_MINIMAX), _dense_case("ReLU", False, RELU))),
     Entry(evaluate_all, layer_cases(EvaluateAllPlan, EveryExpert)),
     Entry(evaluate_concatenated, layer_cases(ConcatenatedPlan, ConcatenatedWeights)),
 )
