@@ -14,12 +14,12 @@ from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan
 from protocols.he.params import ParamSet
 from protocols.linear import multiplied
-from protocols.model.tables import Table
+from protocols.model.tables import Approximation
 from protocols.moe import Prepare
 from protocols.ot.chosen import correlate
-from protocols.polynomial import CHEAPEST, piecewise
+from protocols.polynomial import CHEAPEST
 from protocols.products import mul
-from protocols.select import RELU, Arithmetic, ExpertWeights, activate
+from protocols.select import RELU, Arithmetic, ExpertWeights, activate, activation_cost
 from protocols.sharing import invert
 from protocols.truncate import FAITHFUL, truncate
 from sim.cost import FREE, Cost
@@ -88,24 +88,23 @@ async def _kept(p: Party, positive: RingArray, keep: RingArray | None) -> RingAr
     return kept.transpose(nd, *range(nd))
 
 
-def hidden_cost(products: RingArray, keep: RingArray | None, *, activation: Table | str, a: Arithmetic) -> Cost:
+def hidden_cost(products: RingArray, keep: RingArray | None, *, activation: Approximation | str, a: Arithmetic) -> Cost:
     """Closed form of `hidden_units`."""
     h, gated = blank(Spec(products.ring, products.shape[1:])), products.shape[0] == 2
     if activation == RELU and not gated:
         return rectify.declared(h, keep, f=a.s, w=a.w)
     floor = truncate.declared(h, f=a.s, mode=a.mode, w=a.w)
-    if isinstance(activation, Table):
-        cost = truncate.declared(products, f=a.s, mode=a.mode, w=a.w)
-        cost += piecewise.declared(h, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
-    else:
+    if activation == RELU:
         cost = rectify.declared(h, f=a.s, w=a.w) | floor
+    else:
+        cost = truncate.declared(products, f=a.s, mode=a.mode, w=a.w) + activation_cost(h, activation, a)
     if gated:
         cost += mul.declared(h, h) + floor
     return cost if keep is None else cost + mux.declared(keep, blank(Spec(h.ring, keep.shape)))
 
 
 async def hidden_units(
-    p: Party, products: RingArray, keep: RingArray | None, *, activation: Table | str, a: Arithmetic
+    p: Party, products: RingArray, keep: RingArray | None, *, activation: Approximation | str, a: Arithmetic
 ) -> RingArray:
     """act(W1 x) * (V x), or act(W1 x), at s fractional bits. products: (2 or 1, *S), W1 x and V x not yet floored.
 
@@ -133,7 +132,7 @@ def unit_cost(
     up: LinearPlan,
     down: LinearPlan,
     gated: bool,
-    activation: Table | str,
+    activation: Approximation | str,
     a: Arithmetic,
 ) -> Cost:
     """Closed form of `unit`."""
@@ -156,7 +155,7 @@ async def unit(
     up: LinearPlan,
     down: LinearPlan,
     gated: bool,
-    activation: Table | str,
+    activation: Approximation | str,
     a: Arithmetic,
 ) -> RingArray:
     """W2(act(W1 x) * (V x)) or W2(act(W1 x)) for a shared x (n, d), the hidden words masked by each row of keep.
@@ -190,7 +189,7 @@ class FeedForwardPlan:
     d: int
     f: int
     gated: bool
-    activation: Table | str
+    activation: Approximation | str
     packed: bool = True
     mode: str = FAITHFUL
     w: int = DIGIT

@@ -13,12 +13,12 @@ from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
-from protocols.baselines.mixing import mixture, mixture_cost
+from protocols.baselines.mixing import DensePlan, mixture, mixture_cost
 from protocols.feed_forward import prepare_unit, unit, unit_cost
 from protocols.he.interface import Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.model.config import MoeWeights
-from protocols.moe import LayerPlan, Prepare
+from protocols.moe import Prepare
 from protocols.select import ExpertWeights
 from sim.cost import Cost
 from sim.party import Party, protocol
@@ -27,10 +27,8 @@ from sim.shapes import blank
 
 
 @dataclass(frozen=True)
-class ConcatenatedPlan(LayerPlan):
+class ConcatenatedPlan(DensePlan):
     """The public parameters of a layer whose experts are one unit of E f hidden words."""
-
-    packed = True
 
     @cached_property
     def expert_up(self) -> LinearPlan:
