@@ -13,6 +13,7 @@ from protocols.crossing import CrossingPlan, crossing
 from protocols.entry import Case, Entry, Secret
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.linear import linear
+from protocols.look_up import bits_at, table_at
 from protocols.matmul import cross_matmul, matmul
 from protocols.nonlinear import relu
 from protocols.ot.chosen import bit_triples, choose, correlate, correlate_wide
@@ -160,6 +161,8 @@ ENUMERATED: tuple[Entry, ...] = (
     Entry(correlate_wide, tuple(_products(ragged=False, receiver=o) for o in Role)),
     Entry(correlate_ragged, (*(_products(ragged=True, receiver=o) for o in Role), _rows(SERVER))),
     Entry(bit_triples, (_case("left with 2", shape=(1,), right=2),)),
+    Entry(bits_at, (_case("2 from bit 1, 3 bits", _word(R3), f=1, ring=R2),)),
+    Entry(table_at, (_case("2 entries", _bit(), entries=(1, 2), ring=R2),)),
     Entry(linear, (_homomorphic(LinearPlan(_PARAMS, 1, 1, 2), _word(R2, 1, 1), _weight(2, 1)),)),
     Entry(crossing, (_crossing(CrossingPlan(_PARAMS, 1, 1, 1, 1)),)),
     Entry(row_squares, (_squares(RowPlan(_PARAMS, 1, 1)),)),
@@ -210,6 +213,9 @@ NOT_ENUMERATED = MappingProxyType(
         "next_token": _CALLEES,
         "encoder": _CALLEES,
         "plaintext_routing": _CALLEES,
+        "rectify": "its smallest instance, 3 bits, exceeds the limit; the protocols it calls are enumerated",
+        "look_up": _CALLEES,
+        "feed_forward": _CALLEES,
         "evaluate_all": _CALLEES,
         "evaluate_concatenated": _CALLEES,
         "base_ot": "below the interface of oblivious transfer",

@@ -44,6 +44,8 @@ HEAVY = {
     "decoder_block",
     "moe_layer",
     "plaintext_routing",
+    "evaluate_all",
+    "evaluate_concatenated",
     "select_then_compute",
     "probabilities",
     "softmax",

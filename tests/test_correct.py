@@ -68,7 +68,8 @@ def test_every_width_of_every_protocol_is_there() -> None:
     assert fewer == {
         "conjoin": [], "choose": [], "correlate_wide": [], "correlate_ragged": [], "bit_triples": [], "one_hot": [],
         "linear": [], "select_product": [], "select_then_compute": [], "moe_layer": [],
-        "plaintext_routing": [], "embed": [], "crossing": [], "row_squares": [], "attention": [], "encoder": [],
+        "plaintext_routing": [], "evaluate_all": [], "evaluate_concatenated": [], "feed_forward": [], "look_up": [],
+        "embed": [], "crossing": [], "row_squares": [], "attention": [], "encoder": [],
         "cross_attention": [], "block": [], "decoder_block": [], "next_token": [],
         "exp": [32, 64], "reciprocal": [32, 64], "probabilities": [32, 64], "piecewise": [64],
         "softmax": [32, 64], "layer_norm": [32, 64], "rms_norm": [32, 64], "rsqrt": [],
