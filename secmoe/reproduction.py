@@ -46,9 +46,17 @@ class Reproduction:
     def protocols(self) -> dict[str, SparseProtocol]:
         return sparse_protocols()
 
+    @cached_property
+    def _known(self) -> dict[tuple[str, int, str], Priced]:
+        return {}
+
     def priced(self, model: str, E: int, protocol: str = OURS) -> Priced:
         """A query of a published model."""
-        return Priced(Operators(SHAPES[model].with_experts(E), TOKENS, PARAMS, self.protocols[protocol]))
+        key = model, E, protocol
+        if key not in self._known:
+            operators = Operators(SHAPES[model].with_experts(E), TOKENS, PARAMS, self.protocols[protocol])
+            self._known[key] = Priced(operators)
+        return self._known[key]
 
     @cached_property
     def report(self) -> Report:

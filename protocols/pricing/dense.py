@@ -37,7 +37,7 @@ class DensePlan:
     def down(self) -> LinearPlan:
         return LinearPlan.cheapest(self.params, self.n, self.f, self.d)
 
-    @property
+    @cached_property
     def cost(self) -> Cost:
         """Of the unit on shared states, without norm and residual."""
         ring, a = Ring(self.params.ring_bits), Arithmetic(self.params.frac_bits, w=self.w)

@@ -41,7 +41,6 @@ PARTS = (ROUTING, PROBABILITIES, EXPERTS)  # of a sparse layer
 OF_ROUTING = PARTS[:2]
 SPARSE_LAYER = "sparse layer"
 REACH = 6  # the residual stream stays below 2^6, as in the blocks
-EPSILON = 1e-6
 
 LayerPlans = Callable[[MoeConfig, int, ParamSet, Table | str], LayerPlan]
 
@@ -92,7 +91,8 @@ class Operators:
 
     @cached_property
     def head(self) -> NextTokenPlan:
-        return NextTokenPlan(self.params, self.n, self.shape.layer.d, self.shape.vocabulary, REACH, EPSILON, self.w)
+        s = self.shape
+        return NextTokenPlan(self.params, self.n, s.layer.d, s.vocabulary, REACH, s.epsilon, self.w)
 
     @cached_property
     def plans(self) -> tuple[Plan, ...]:
@@ -117,7 +117,8 @@ class Operators:
 
     @cached_property
     def norm(self) -> Cost:
-        return rms_norm.declared(self.states, s=self.params.frac_bits, reach=REACH, eps=EPSILON, w=self.w)
+        s, eps = self.params.frac_bits, self.shape.epsilon
+        return rms_norm.declared(self.states, s=s, reach=REACH, eps=eps, w=self.w)
 
     @cached_property
     def layer(self) -> Cost:
@@ -141,7 +142,7 @@ class Operators:
     @property
     def rows(self) -> Iterator[Row]:
         """In the order of computation; of a sparse layer its parts."""
-        for layer, operator, cost in self._steps():
+        for layer, operator, cost in self._steps:
             if operator == SPARSE_LAYER:
                 yield from (Row(layer, *part) for part in zip(PARTS, self.parts, strict=True))
             else:
@@ -150,10 +151,14 @@ class Operators:
     @property
     def cost(self) -> Cost:
         """Of all of them, without what makes their correlated OTs."""
-        return sequence(*(cost for _, _, cost in self._steps()))
+        return sequence(*(cost for _, _, cost in self._steps))
 
-    def _steps(self) -> Iterator[tuple[str, str, Cost]]:
+    @cached_property
+    def _steps(self) -> tuple[tuple[str, str, Cost], ...]:
         """(layer, operator, cost), one after the other."""
+        return tuple(self._made())
+
+    def _made(self) -> Iterator[tuple[str, str, Cost]]:
         yield "embedding", EMBEDDING, FREE
         for stream, blocks in (("encoder", self.shape.encoder), ("decoder", self.shape.decoder)):
             causal = stream == "decoder"
