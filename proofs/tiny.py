@@ -204,6 +204,7 @@ NOT_ENUMERATED = MappingProxyType(
         "next_token": _CALLEES,
         "encoder": _CALLEES,
         "plaintext_routing": _CALLEES,
+        "feed_forward": _CALLEES,
         "evaluate_all": _CALLEES,
         "evaluate_concatenated": _CALLEES,
         "base_ot": "below the interface of oblivious transfer",

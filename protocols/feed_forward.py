@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
 from protocols import functionalities as F
 from protocols.boolean import blank_group, conjoin
 from protocols.compare import DIGIT, less_than
 from protocols.convert import b2a, bit_times, mux
-from protocols.model.tables import Table
+from protocols.he.interface import Engine, a2h, h2a
+from protocols.he.packing import LinearPlan
+from protocols.he.params import ParamSet
+from protocols.linear import multiplied
+from protocols.model.tables import Approximation
+from protocols.moe import Prepare
 from protocols.ot.chosen import correlate
-from protocols.polynomial import piecewise
+from protocols.polynomial import CHEAPEST
 from protocols.products import mul
-from protocols.select import RELU, Arithmetic, activate
+from protocols.select import RELU, Arithmetic, ExpertWeights, activate, activation_cost
 from protocols.sharing import invert
-from protocols.truncate import truncate
+from protocols.truncate import FAITHFUL, truncate
 from sim.cost import FREE, Cost
 from sim.party import Party, protocol
-from sim.ring import Ring, RingArray, Spec
+from sim.ring import Ring, RingArray, Spec, concat
 from sim.role import CLIENT
 from sim.shapes import blank
 
@@ -79,24 +88,23 @@ async def _kept(p: Party, positive: RingArray, keep: RingArray | None) -> RingAr
     return kept.transpose(nd, *range(nd))
 
 
-def hidden_cost(products: RingArray, keep: RingArray | None, *, activation: Table | str, a: Arithmetic) -> Cost:
+def hidden_cost(products: RingArray, keep: RingArray | None, *, activation: Approximation | str, a: Arithmetic) -> Cost:
     """Closed form of `hidden_units`."""
     h, gated = blank(Spec(products.ring, products.shape[1:])), products.shape[0] == 2
     if activation == RELU and not gated:
         return rectify.declared(h, keep, f=a.s, w=a.w)
     floor = truncate.declared(h, f=a.s, mode=a.mode, w=a.w)
-    if isinstance(activation, Table):
-        cost = truncate.declared(products, f=a.s, mode=a.mode, w=a.w)
-        cost += piecewise.declared(h, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
-    else:
+    if activation == RELU:
         cost = rectify.declared(h, f=a.s, w=a.w) | floor
+    else:
+        cost = truncate.declared(products, f=a.s, mode=a.mode, w=a.w) + activation_cost(h, activation, a)
     if gated:
         cost += mul.declared(h, h) + floor
     return cost if keep is None else cost + mux.declared(keep, blank(Spec(h.ring, keep.shape)))
 
 
 async def hidden_units(
-    p: Party, products: RingArray, keep: RingArray | None, *, activation: Table | str, a: Arithmetic
+    p: Party, products: RingArray, keep: RingArray | None, *, activation: Approximation | str, a: Arithmetic
 ) -> RingArray:
     """act(W1 x) * (V x), or act(W1 x), at s fractional bits. products: (2 or 1, *S), W1 x and V x not yet floored.
 
@@ -115,3 +123,122 @@ async def hidden_units(
     if gated:
         g = await truncate(p, await mul(p, g, v), f=a.s, mode=a.mode, w=a.w)
     return g if keep is None else await mux(p, keep, _wide(g, keep.shape[0]))
+
+
+def unit_cost(
+    x: RingArray,
+    keep: RingArray | None,
+    *,
+    up: LinearPlan,
+    down: LinearPlan,
+    gated: bool,
+    activation: Approximation | str,
+    a: Arithmetic,
+) -> Cost:
+    """Closed form of `unit`."""
+    n, rows = up.n, 1 if keep is None else keep.shape[0]
+    products = blank(Spec(x.ring, (2 if gated else 1, n, up.f)))
+    answers = h2a.declared(None, plan=up, count=1)
+    cost = a2h.declared(x.reshape(1, *x.shape), layout=up.operand("x")) + (answers | answers if gated else answers)
+    cost += hidden_cost(products, keep, activation=activation, a=a)
+    cost += a2h.declared(blank(Spec(x.ring, (rows, n, up.f))), layout=down.operand("x"))
+    cost += h2a.declared(None, plan=down, count=rows)
+    return cost + truncate.declared(blank(Spec(x.ring, (rows, n, down.f))), f=a.s, mode=a.mode, w=a.w)
+
+
+async def unit(
+    p: Party,
+    x: RingArray,
+    keep: RingArray | None,
+    weights: ExpertWeights | None,
+    *,
+    up: LinearPlan,
+    down: LinearPlan,
+    gated: bool,
+    activation: Approximation | str,
+    a: Arithmetic,
+) -> RingArray:
+    """W2(act(W1 x) * (V x)) or W2(act(W1 x)) for a shared x (n, d), the hidden words masked by each row of keep.
+
+    keep: Boolean (k, n, f), None for no mask (then k = 1). Returns (k, n, d) at s fractional bits.
+    """
+    he: Engine = p.service("he")
+    rows = 1 if keep is None else keep.shape[0]
+    ct_x = await a2h(p, x.reshape(1, *x.shape), layout=up.operand("x"))
+    ct_h = ct_v = ct_y = None
+    if ct_x is not None and weights is not None:
+        ct_h = p.local(multiplied, he, up, weights.w1, ct_x)
+        ct_v = p.local(multiplied, he, up, weights.v, ct_x) if gated else None
+    calls = [h2a(p, ct_h, plan=up, count=1)]
+    if gated:
+        calls.append(h2a(p, ct_v, plan=up, count=1))
+    g = await hidden_units(p, concat(*(await p.gather(*calls))), keep, activation=activation, a=a)
+    ct_g = await a2h(p, g.reshape(rows, up.n, up.f), layout=down.operand("x"))
+    if ct_g is not None and weights is not None:
+        ct_y = p.local(multiplied, he, down, weights.w2, ct_g)
+    return await truncate(p, await h2a(p, ct_y, plan=down, count=rows), f=a.s, mode=a.mode, w=a.w)
+
+
+@dataclass(frozen=True)
+class FeedForwardPlan:
+    """The public parameters of a dense feed-forward unit: shapes, parameter set, activation, arithmetic. packed: merge
+    the outputs of the linear layers; without it, one response for each block, as in [Iron]."""
+
+    params: ParamSet
+    tokens: int
+    d: int
+    f: int
+    gated: bool
+    activation: Approximation | str
+    packed: bool = True
+    mode: str = FAITHFUL
+    w: int = DIGIT
+    form: str = CHEAPEST
+
+    @cached_property
+    def up(self) -> LinearPlan:
+        answers = 2 if self.gated else 1
+        return LinearPlan.cheapest(self.params, self.tokens, self.d, self.f, packed=self.packed, answers=answers)
+
+    @cached_property
+    def down(self) -> LinearPlan:
+        return LinearPlan.cheapest(self.params, self.tokens, self.f, self.d, packed=self.packed)
+
+    @property
+    def plans(self) -> tuple[LinearPlan, ...]:
+        return self.up, self.down
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return Arithmetic(self.params.frac_bits, self.mode, self.w, self.form)
+
+
+def prepare_unit(prepare: Prepare, up: LinearPlan, down: LinearPlan, w1: Any, v: Any, w2: Any) -> ExpertWeights:
+    """The server's matrices w1, v (f, d), v None when not gated, and w2 (d, f), for `unit`: signed integers, encoded by
+    the engine's own `prepare(plan, integers)`. Raises the engine's error on weights beyond its noise bound."""
+    return ExpertWeights(prepare(up, w1), None if v is None else prepare(up, v), prepare(down, w2))
+
+
+def _feed_forward_cost(x: RingArray, weights: object, *, plan: FeedForwardPlan) -> Cost:
+    return unit_cost(
+        x, None, up=plan.up, down=plan.down, gated=plan.gated, activation=plan.activation, a=plan.arithmetic
+    )
+
+
+@protocol(realises=F.FEED_FORWARD, cites="[BumbleBee]", cost=_feed_forward_cost)
+async def feed_forward(p: Party, x: RingArray, weights: ExpertWeights | None, *, plan: FeedForwardPlan) -> RingArray:
+    """W2(act(W1 x) * (V x)), or W2(act(W1 x)) when not gated: the dense unit with the server's weights.
+
+    x: shared (n, d) at s fractional bits over Z_{2^l}; weights: the server's, see `prepare_unit` (None at the client).
+    Returns (n, d). Faithful mode: bit for bit F.FEED_FORWARD.
+    """
+    if weights is not None:
+        p.local(_admit, p.service("he"), weights)
+    y = await unit(
+        p, x, None, weights, up=plan.up, down=plan.down, gated=plan.gated, activation=plan.activation, a=plan.arithmetic
+    )
+    return y[0]
+
+
+def _admit(he: Engine, weights: ExpertWeights) -> None:
+    he.admit(weights.responses(1))

@@ -169,6 +169,33 @@ def _piecewise(x: Ints, *, table: Any, s: int, **_: Any) -> Ints:
     return piecewise_fixed(x, breakpoints=breakpoints, rows=rows, s=s, l=64)
 
 
+def _bits_at(x: Ints, *, f: int, **_: Any) -> Ints:
+    return x >> np.int64(f)
+
+
+def _table(index: Ints, *, entries: Sequence[int], **_: Any) -> Ints:
+    return np.asarray(entries, dtype=np.int64)[index % len(entries)]
+
+
+def _looked_up(x: Ints, *, table: Any, s: int, **_: Any) -> Ints:
+    size = np.abs(x)
+    step = s + table.range_bits - table.index_bits
+    entries = np.asarray(table.words(s), dtype=np.int64)
+    far = size >> np.int64(s + table.range_bits) > 0
+    entry = entries[(size >> np.int64(step)) & np.int64(len(entries) - 1)]
+    return np.maximum(x, 0) - np.where(far, 0, entry)
+
+
+def activation_fixed(x: Ints, activation: Any, s: int, l: int) -> Ints:
+    """"relu", a piecewise polynomial, or a look-up, at s fractional bits."""
+    if activation == "relu":
+        return _relu(x)
+    if hasattr(activation, "breakpoints"):
+        breakpoints, rows = activation.words(s)
+        return piecewise_fixed(x, breakpoints=breakpoints, rows=rows, s=s, l=l)
+    return _looked_up(x, table=activation, s=s)
+
+
 def _top_k(values: Ints, *, k: int, l: int = 64, **_: Any) -> list[Ints]:
     """k maxima of each row with their one-hot rows; ties go to the lower index."""
     rest = values.copy()
@@ -227,15 +254,17 @@ def _selected_expert(t: Ints, x: Ints, w1: Ints, *rest: Ints, **public: Any) -> 
         return wrap(products, l) >> np.int64(a.s)
 
     h = floor(_selected_product(rows, states, w1))
-    activation = public["activation"]
-    if activation == "relu":
-        g = _relu(h)
-    else:
-        breakpoints, table = activation.words(a.s)
-        g = piecewise_fixed(h, breakpoints=breakpoints, rows=table, s=a.s, l=l)
+    g = activation_fixed(h, public["activation"], a.s, l)
     for v in gate:
         g = floor(g * floor(_selected_product(rows, states, v)))
     return floor(_selected_product(rows, g, w2)).reshape(n, k, -1)
+
+
+def _feed_forward(x: Ints, w1: Ints, *rest: Ints, plan: Any) -> Ints:
+    """rest: (v, w2), or (w2,) when there is no gate: one expert that every token takes."""
+    one = np.ones((len(x), 1, 1), np.int64)
+    public = {"up": plan.up, "arithmetic": plan.arithmetic, "activation": plan.activation}
+    return np.asarray(_selected_expert(one, x, w1[None], *(w[None] for w in rest), **public)[:, 0])
 
 
 def _sparse_moe(x: Ints, residual: Ints, router: Ints, *experts: Ints, plan: Any) -> Ints:
@@ -253,6 +282,7 @@ DECRYPTION = Functionality("shares of an encrypted vector", _identity)
 LINEAR = Functionality("product with the server's matrix", _linear)
 SELECTED_PRODUCT = Functionality("product with the selected matrix", _selected_product)
 SELECTED_EXPERT = Functionality("the selected expert", _selected_expert)
+FEED_FORWARD = Functionality("dense feed-forward unit", _feed_forward)
 SPARSE_MOE = Functionality("sparse Mixture-of-Experts layer", _sparse_moe)
 SPARSE_MOE_ONE_ULP = Functionality(
     "sparse Mixture-of-Experts layer, inner products rounded by the shares",
@@ -285,6 +315,9 @@ RECTIFIED_FLOOR = Functionality("floor of x / 2^f where it is positive, else zer
 EXPONENTIAL = Functionality("exponential of non-positive numbers", exp_fixed)
 RECIPROCAL = Functionality("reciprocal", reciprocal_fixed)
 PIECEWISE = Functionality("piecewise polynomial", _piecewise)
+BITS_AT = Functionality("bits of a shared word", _bits_at)
+TABLE = Functionality("public table at a shared index", _table)
+LOOKED_UP = Functionality("activation by look-up", _looked_up)
 TOP_K = Functionality("top-k", _top_k)
 PROBABILITIES = Functionality("softmax probabilities of the selected experts", _probabilities)
 ONE_HOT = Functionality("one-hot of an index", _one_hot)

@@ -15,7 +15,7 @@ from protocols.he.params import ParamSet
 from protocols.he.selection import selection
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
-from protocols.model.tables import Table
+from protocols.model.tables import Approximation
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
 from protocols.select import Arithmetic, ExpertWeights, select_then_compute
@@ -42,7 +42,7 @@ class LayerPlan:
     shape: MoeConfig
     tokens: int
     params: ParamSet
-    activation: Table | str
+    activation: Approximation | str
     order: str = REASSOCIATED
     mode: str = "faithful"
     w: int = 4

@@ -15,7 +15,8 @@ from protocols.compare import DIGIT
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import Layout, SelectPlan
 from protocols.he.work import tensor
-from protocols.model.tables import Table
+from protocols.look_up import look_up
+from protocols.model.tables import Approximation, LookUp, Table
 from protocols.nonlinear import relu
 from protocols.polynomial import CHEAPEST, piecewise
 from protocols.products import mul
@@ -96,7 +97,7 @@ def _expert_cost(
     *,
     up: SelectPlan,
     down: SelectPlan,
-    activation: Table | str,
+    activation: Approximation | str,
     gated: bool,
     arithmetic: Arithmetic,
 ) -> Cost:
@@ -113,10 +114,7 @@ def _expert_cost(
     cost = a2h.declared(flat_t, layout=up.operand("t")) | a2h.declared(x, layout=up.operand("x"))
     responses = h2a.declared(None, plan=up, count=rows)
     cost += computed(tensor(up, rows)) + (responses | responses if gated else responses) + floor(both)
-    if isinstance(activation, Table):
-        cost += piecewise.declared(hidden, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
-    else:
-        cost += relu.declared(hidden, w=a.w)
+    cost += activation_cost(hidden, activation, a)
     if gated:
         cost += mul.declared(hidden, hidden) + floor(hidden)
     upload = a2h.declared(hidden, layout=down.operand("x"))
@@ -134,7 +132,7 @@ async def select_then_compute(
     *,
     up: SelectPlan,
     down: SelectPlan,
-    activation: Table | str,
+    activation: Approximation | str,
     gated: bool,
     arithmetic: Arithmetic,
 ) -> RingArray:
@@ -180,8 +178,19 @@ def _admit(he: Engine, weights: ExpertWeights, rows: int) -> None:
     he.admit(weights.responses(rows))
 
 
-async def activate(p: Party, x: RingArray, activation: Table | str, a: Arithmetic) -> RingArray:
-    """The expert's activation: Protocol 2 for a table, else ReLU."""
+def activation_cost(x: RingArray, activation: Approximation | str, a: Arithmetic) -> Cost:
+    """Closed form of `activate`."""
+    if isinstance(activation, Table):
+        return piecewise.declared(x, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
+    if isinstance(activation, LookUp):
+        return look_up.declared(x, table=activation, s=a.s, w=a.w)
+    return relu.declared(x, w=a.w)
+
+
+async def activate(p: Party, x: RingArray, activation: Approximation | str, a: Arithmetic) -> RingArray:
+    """The expert's activation: Protocol 2 for a table of polynomials, a look-up, else ReLU."""
+    if isinstance(activation, LookUp):
+        return await look_up(p, x, table=activation, s=a.s, w=a.w)
     if isinstance(activation, Table):
         return await piecewise(p, x, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
     return await relu(p, x, w=a.w)

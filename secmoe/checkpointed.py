@@ -51,7 +51,7 @@ def run_checkpoint(options: argparse.Namespace) -> int:
     layer = checkpoint.layer(options.layer)
     states = _states(options, layer.shape.d)
     hidden, residual = checkpoint.moe_inputs(states, options.layer)
-    activation = activation_name(layer.shape, options.gelu)
+    activation = activation_name(layer.shape, options.gelu, options.protocol)
     sizes = (checkpoint.name, options.layer, len(states), layer.shape, read_params(options.params))
     asked = LayerRun(options.protocol, *sizes, activation, options.order, options.truncation or FAITHFUL)
     out = output_path(options.out, checkpoint.name)

@@ -184,7 +184,7 @@ def work(block: Block) -> bytes:
     answers = [to_words(row).reshape(-1) for row in lanes.split(online.outputs[CLIENT])]
     costs, items = online.cost, []
     for number, (client, server), answer in zip(block.items, words, answers, strict=True):
-        exact, label = oracle(client, server, model.config, fp, run.table), run.label(answer)
+        exact, label = oracle(client, server, model.config, fp, run.polynomial), run.label(answer)
         items.append(
             Item(
                 number,

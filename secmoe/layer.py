@@ -19,11 +19,12 @@ from protocols.he.params import PARAM_SETS, SECURITY_CAP_BITS, ParamSet
 from protocols.he.service import HeService, query_cost
 from protocols.model.config import NAME, MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
-from protocols.model.tables import DEFAULT_TABLES, TABLES, Table
+from protocols.model.tables import APPROXIMATIONS, DEFAULT_TABLES, LOOK_UPS, TABLES, Approximation, Table
 from protocols.moe import REASSOCIATED, LayerPlan
 from protocols.ot.service import OtService
 from protocols.truncate import FAITHFUL
 from secmoe.layer_protocols import PROTOCOLS, LayerProtocol, PreparedLayer
+from secmoe.names import SECMOE
 from secmoe.version import program_version
 from sim.concrete import from_words, to_words
 from sim.party import ProtocolDecl
@@ -77,8 +78,13 @@ class Format:
         return FixedPoint(self.params.ring_bits, self.params.frac_bits)
 
     @property
-    def table(self) -> Table | None:
-        """The activation's piecewise polynomial; None for ReLU."""
+    def table(self) -> Approximation | None:
+        """The activation's piecewise polynomial or look-up; None for ReLU."""
+        return APPROXIMATIONS.get(self.activation)
+
+    @property
+    def polynomial(self) -> Table | None:
+        """The activation's piecewise polynomial, if it has one."""
         return TABLES.get(self.activation)
 
 
@@ -117,7 +123,7 @@ class LayerRun(Format):
 
     @cached_property
     def plan(self) -> LayerPlan:
-        activation: Table | str = TABLES.get(self.activation, self.activation)
+        activation: Approximation | str = APPROXIMATIONS.get(self.activation, self.activation)
         return self.kind.plan(self.shape, self.tokens, self.params, activation, self.order, self.truncation)
 
     @property
@@ -239,13 +245,15 @@ def layer_shape(config: MoeConfig) -> MoeConfig:
     return MoeConfig(**{name: getattr(config, name) for name in MoeConfig.__dataclass_fields__})
 
 
-def activation_name(shape: MoeConfig, gelu: str | None) -> str:
-    """The activation of a run: `relu`, or the name of a table. Raises ActivationOption."""
+def activation_name(shape: MoeConfig, gelu: str | None, protocol: str = SECMOE) -> str:
+    """The activation of a run: `relu`, or the name of a table or a look-up. Raises ActivationOption."""
     if gelu is not None and shape.activation != "gelu":
         raise ActivationOption(f"--gelu {gelu}: the model's activation is {shape.activation}; leave the option out")
     if shape.activation == "relu":
         return "relu"
-    return GELU_TABLES[gelu] if gelu is not None else DEFAULT_TABLES[shape.activation].name
+    if gelu is not None:
+        return GELU_TABLES[gelu]
+    return (LOOK_UPS if PROTOCOLS[protocol].look_up else DEFAULT_TABLES)[shape.activation].name
 
 
 def deal(

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
 from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
+from protocols.baselines.iron import IronConcatenatedPlan, IronPlan
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.model.config import MoeWeights
 from protocols.moe import LayerPlan, LayerWeights, Prepare, moe_layer, moe_layer_one_ulp
-from secmoe.names import ALL, CAT, ROUTED, SECMOE
+from secmoe.names import ALL, CAT, IRON, IRON_CAT, ROUTED, SECMOE
 from sim.party import ProtocolDecl
 
 
@@ -36,13 +37,14 @@ class WeightsKind(Protocol):
 @dataclass(frozen=True)
 class LayerProtocol:
     """One way to run a layer. one_ulp: its declaration in one-ulp mode, None without one. literal: whether it has the
-    literal order as well."""
+    literal order as well. look_up: whether its activations are look-ups unless another table is asked for."""
 
     text: ProtocolDecl[Any]
     plan: type[LayerPlan]
     weights: WeightsKind
     one_ulp: ProtocolDecl[Any] | None = None
     literal: bool = False
+    look_up: bool = False
 
 
 PROTOCOLS: Mapping[str, LayerProtocol] = MappingProxyType(
@@ -51,6 +53,8 @@ PROTOCOLS: Mapping[str, LayerProtocol] = MappingProxyType(
         ROUTED: LayerProtocol(plaintext_routing, RoutedPlan, RoutedWeights),
         ALL: LayerProtocol(evaluate_all, EvaluateAllPlan, EveryExpert),
         CAT: LayerProtocol(evaluate_concatenated, ConcatenatedPlan, ConcatenatedWeights),
+        IRON: LayerProtocol(evaluate_all, IronPlan, EveryExpert, look_up=True),
+        IRON_CAT: LayerProtocol(evaluate_concatenated, IronConcatenatedPlan, ConcatenatedWeights, look_up=True),
     }
 )
 

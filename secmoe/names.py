@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-SECMOE, ROUTED, ALL, CAT = "secmoe", "plaintext-routing", "evaluate-all", "evaluate-all-cat"
+SECMOE, ROUTED = "secmoe", "plaintext-routing"
+ALL, CAT, IRON, IRON_CAT = "evaluate-all", "evaluate-all-cat", "iron", "iron-cat"
 LAYER_PROTOCOLS: Mapping[str, str] = MappingProxyType(
     {
         SECMOE: "select one expert, then compute it",
         ROUTED: "the route is opened, which LEAKS it to both parties",
         ALL: "evaluate every expert, then select",
         CAT: "the same, all experts as one unit, which the one-hot masks",
+        IRON: "evaluate-all without packed outputs, activations by look-up",
+        IRON_CAT: "evaluate-all-cat likewise",
     }
 )

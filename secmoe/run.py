@@ -226,7 +226,7 @@ def _compare(run: LayerRun, output: Words, given: LayerInput, words: tuple[Words
     errors = fp.signed(fp.wrap(output - exact.output))
     equal = bool((output == exact.output).all())
     faithful = run.truncation == FAITHFUL
-    within = equal if faithful else one_ulp_bound(*words, run.shape, fp, run.table).admits(output)
+    within = equal if faithful else one_ulp_bound(*words, run.shape, fp, run.polynomial).admits(output)
     return Comparison(
         equal if faithful else None,
         within,

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         model,
         tokens,
         read_params(options.params),
-        activation_name(config, options.gelu),
+        activation_name(config, options.gelu, options.protocol),
         output_path(options.out, config.name),
         {
             "seed": None if options.seed is None else str(options.seed).encode(),

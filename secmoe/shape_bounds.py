@@ -117,7 +117,7 @@ def _arithmetic(run: LayerRun | ModelRun, model: str | None) -> list[Bound]:
     fp = run.fixed_point
     layers, mode = (range(run.layers), FAITHFUL) if isinstance(run, ModelRun) else ([run.layer], run.truncation)
     known = [] if model is None else [layer_ranges(model, i, fp) for i in layers]
-    return [*(known or [declared_ranges(run.shape, fp, run.table)]), *_approximations(fp, mode, run.table)]
+    return [*(known or [declared_ranges(run.shape, fp, run.table)]), *_approximations(fp, mode, run.polynomial)]
 
 
 @cache

@@ -16,7 +16,7 @@ from protocols.catalog.models import encoder_case
 from protocols.entry import DECLARED, PROVED, Case, Entry, Secret
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.model.config import MoeConfig, MoeWeights
-from protocols.model.tables import TABLES
+from protocols.model.tables import APPROXIMATIONS
 from protocols.select import RELU
 from protocols.truncate import MODES
 from secmoe.layer import PARAMETER_FIELDS, LayerRun, UnreadableRun, params_from_fields
@@ -69,8 +69,8 @@ def shape_of(name: str) -> Run:
         number[word] = int(text)
     if not whole and (fields["protocol"] not in PROTOCOLS or fields["truncation"] not in MODES):
         raise UnreadableRun(f"shape: expected a protocol and a truncation mode of this program, got {name!r}")
-    if fields["activation"] not in (*TABLES, RELU):
-        raise UnreadableRun(f"shape: expected an activation of {', '.join((*TABLES, RELU))}, got {name!r}")
+    if fields["activation"] not in (*APPROXIMATIONS, RELU):
+        raise UnreadableRun(f"shape: expected an activation of {', '.join((*APPROXIMATIONS, RELU))}, got {name!r}")
     gated, renormalise = (number[word] == 1 for word in FLAGS)
     function: Any = fields["function"]
     d, f, E, k = (number[word] for word in SHAPE)

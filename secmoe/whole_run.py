@@ -144,7 +144,7 @@ def private_model(
     client, server = words_of(run, model, tokens)
 
     def compare(online: Execution) -> Answer:
-        exact = encoder(client, server, model.config, run.fixed_point, run.table)
+        exact = encoder(client, server, model.config, run.fixed_point, run.polynomial)
         return _compared(run, model, tokens, answer_of(online), exact)
 
     arrays = arrays_of(run, client, server)

@@ -15,14 +15,14 @@ from protocols.model.config import MoeConfig
 from protocols.model.tables import GELU_MINIMAX
 from protocols.ot.ideal import IdealOtService
 from secmoe.layer_protocols import PROTOCOLS
-from secmoe.names import ALL, CAT
+from secmoe.names import ALL, CAT, IRON, IRON_CAT
 from sim.ring import Spec
 from sim.shapes import blank
 from sim.world import Execution, Session
 from tests.test_moe import Layer, layer
 from tests.test_plaintext_routing import execute, output
 
-RIVALS = [ALL, CAT]
+RIVALS = [ALL, CAT, IRON, IRON_CAT]
 TINY = PARAM_SETS["P64tiny"]
 GATED = MoeConfig(d=4, f=8, E=3)
 TWO = MoeConfig(d=3, f=5, E=5, k=2, gated=False, activation="relu", renormalise=True)

@@ -83,6 +83,10 @@ CONTRACTS: dict[str, Contract] = {
     "next_token": Contract(blocks.next_token, blocks.next_token_range),
     "plaintext_routing": Contract(moe),
     "rectify": Contract(rivals.rectified),
+    "bits_at": Contract(lambda x, *, f, ring, **_: x.field(f, ring.l)),
+    "table_at": Contract(rivals.table_at),
+    "look_up": Contract(rivals.look_up, rivals.look_up_range),
+    "feed_forward": Contract(rivals.feed_forward),
     "evaluate_all": Contract(rivals.evaluate_all),
     "evaluate_concatenated": Contract(rivals.evaluate_concatenated),
 }

@@ -11,9 +11,11 @@ from typing import Any
 
 from proofs.contracts.functions import piecewise
 from proofs.contracts.layers import linear, mixture
-from proofs.contracts.words import floor_shift, non_negative, spread, times
+from proofs.contracts.words import floor_shift, greater_than, non_negative, spread, times
+from proofs.hybrid import Demand
+from protocols.model.tables import LookUp
 from protocols.select import RELU
-from sim.ring import RingArray, stack
+from sim.ring import Ring, RingArray, stack
 
 
 def rectified(x: RingArray, keep: RingArray | None = None, *, f: int, **_: Any) -> RingArray:
@@ -21,13 +23,42 @@ def rectified(x: RingArray, keep: RingArray | None = None, *, f: int, **_: Any) 
     return y if keep is None else times(keep, spread(y, keep.shape))
 
 
+def table_at(index: RingArray, *, entries: Sequence[int], ring: Ring) -> RingArray:
+    hits = [index.equals(i).cast(ring) * entry for i, entry in enumerate(entries)]
+    return stack(*hits).sum(0)
+
+
+def look_up(x: RingArray, *, table: LookUp, s: int, **_: Any) -> RingArray:
+    positive = times(non_negative(x), x)
+    size, narrow = (positive << 1) - x, Ring(table.width(s))
+    entry = table_at(size.field(table.shift(s), table.index_bits), entries=table.words(s), ring=narrow)
+    above = greater_than(size, thresholds=[table.edge(s)])[0]
+    return positive - (entry - times(above, entry)).cast(x.ring)
+
+
+def look_up_range(x: RingArray, **_: Any) -> list[Demand]:
+    bound = (1 << (x.ring.l - 2)) - 1
+    return [Demand("the size and its distance to the edge do not wrap", x, -bound, bound)]
+
+
 def hidden(products: Sequence[RingArray], activation: Any, s: int) -> RingArray:
     """act(h) * v of W1 x and V x, or act(h) of W1 x alone, none of them floored."""
     h, *gate = products
-    g = rectified(h, f=s) if activation == RELU else piecewise(floor_shift(h, s), table=activation, s=s)
+    if activation == RELU:
+        g = rectified(h, f=s)
+    else:
+        act = look_up if isinstance(activation, LookUp) else piecewise
+        g = act(floor_shift(h, s), table=activation, s=s)
     for v in gate:
         g = floor_shift(g * floor_shift(v, s), s)
     return g
+
+
+def feed_forward(x: RingArray, *weights: RingArray, plan: Any) -> RingArray:
+    """weights: W1, W2, or W1, V, W2."""
+    *first, w2 = weights
+    s = plan.arithmetic.s
+    return floor_shift(linear(hidden([linear(x, w) for w in first], plan.activation, s), w2), s)
 
 
 def evaluate_all(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from proofs.limits.ranges import ONE_MORE, Reach, declared_reaches
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
-from protocols.model.tables import Table
+from protocols.model.tables import Approximation
 
 ABOVE = Fraction((1 << 20) + 1, 1 << 20)  # covers the float64 arithmetic of norms
 
@@ -41,7 +41,7 @@ def checkpoint_reaches(
     gain: NDArray[np.float64],
     shape: MoeConfig,
     fp: FixedPoint,
-    table: Table | None,
+    table: Approximation | None,
     state_bits: int,
 ) -> list[Reach]:
     """Every intermediate of the layer, for all hidden states below 2^state_bits in absolute value. table: of the

@@ -25,7 +25,7 @@ from protocols.model.architecture import Model
 from protocols.model.config import MoeConfig
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.store import load_model
-from protocols.model.tables import TABLES, Table
+from protocols.model.tables import TABLES, Approximation, LookUp
 from protocols.routing import spread_of
 
 Objects = NDArray[np.object_]
@@ -110,11 +110,13 @@ class Norm:
 
 
 @cache
-def excess(table: Table | None, s: int) -> tuple[int, int]:
+def excess(table: Approximation | None, s: int) -> tuple[int, int]:
     """(largest |p(x)| - |x|, largest |value before the floor|) of a table on every word between its outer
-    breakpoints; (0, 0) for ReLU."""
+    breakpoints; (0, 0) for ReLU; a look-up floors nothing."""
     if table is None:
         return 0, 0
+    if isinstance(table, LookUp):
+        return max(table.words(s)), 0
     breakpoints, rows = table.words(s)
     x = np.arange(breakpoints[0], breakpoints[-1] + 1, dtype=np.int64)
     y = F.piecewise_fixed(x, breakpoints=breakpoints, rows=rows, s=s, l=64)
@@ -135,11 +137,14 @@ def softmax_reaches(fp: FixedPoint, experts: int, logit: int) -> Iterator[Reach]
     yield Reach("products in reciprocal", 1 << (2 * scale + 1), 1 << (l - 1))
 
 
-def activation_reaches(fp: FixedPoint, table: Table | None, h: int) -> Iterator[Reach]:
+def activation_reaches(fp: FixedPoint, table: Approximation | None, h: int) -> Iterator[Reach]:
     """The activation's comparisons, square and value before its floor, from a bound on the words of W1 x."""
     half = 1 << (fp.l - 1)
     if table is None:
         yield Reach("input of ReLU", h, half)
+        return
+    if isinstance(table, LookUp):
+        yield Reach("size in the look-up, and its distance to the edge", h + table.edge(fp.s) + 1, half >> 1)
         return
     breakpoints, _ = table.words(fp.s)
     edge, inner = max(abs(b) for b in breakpoints), excess(table, fp.s)[1]
@@ -148,7 +153,9 @@ def activation_reaches(fp: FixedPoint, table: Table | None, h: int) -> Iterator[
     yield Reach("activation before its floor", max(inner, h << fp.s), half)
 
 
-def layer_reaches(model: Model, layer: int, fp: FixedPoint, tables: tuple[Table | None, ...]) -> Iterator[Reach]:
+def layer_reaches(
+    model: Model, layer: int, fp: FixedPoint, tables: tuple[Approximation | None, ...]
+) -> Iterator[Reach]:
     """Every intermediate of one layer of a model, for any input of the model and each of the activation's tables."""
     s, half = fp.s, 1 << (fp.l - 1)
     config, weights = model.config, model.moe_weights(layer)
@@ -262,7 +269,7 @@ def _row(subject: str, reaches: list[Reach], method: str, seconds: float, premis
                  seconds, premises)
 
 
-def declared_reaches(shape: MoeConfig, fp: FixedPoint, table: Table | None, row_norm: Fraction) -> list[Reach]:
+def declared_reaches(shape: MoeConfig, fp: FixedPoint, table: Approximation | None, row_norm: Fraction) -> list[Reach]:
     """Every intermediate for hidden states with |x|^2 <= d (a layer norm of unit weight) and weights whose rows all
     have Euclidean norm at most `row_norm`."""
     s, half, d, f = fp.s, 1 << (fp.l - 1), shape.d, shape.f
@@ -281,7 +288,9 @@ def declared_reaches(shape: MoeConfig, fp: FixedPoint, table: Table | None, row_
     return [*found, Reach("W2 g", y, half), Reach("probability times expert", mixed, half)]
 
 
-def declared_ranges(shape: MoeConfig, fp: FixedPoint, table: Table | None, row_norm: Fraction | None = None) -> Bound:
+def declared_ranges(
+    shape: MoeConfig, fp: FixedPoint, table: Approximation | None, row_norm: Fraction | None = None
+) -> Bound:
     """The row of a published shape: weights whose rows have norm at most `row_norm` (None: the largest, in 1/256, for
     which every intermediate fits). REFUTED when not even 1/256 fits."""
     start = time.perf_counter()

@@ -13,25 +13,22 @@ from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
-from protocols.baselines.mixing import mixture, mixture_cost
-from protocols.feed_forward import hidden_cost, hidden_units
-from protocols.he.interface import Engine, a2h, h2a
+from protocols.baselines.mixing import DensePlan, mixture, mixture_cost
+from protocols.feed_forward import prepare_unit, unit, unit_cost
+from protocols.he.interface import Engine
 from protocols.he.packing import LinearPlan, SelectPlan
-from protocols.linear import multiplied
 from protocols.model.config import MoeWeights
-from protocols.moe import LayerPlan, Prepare
-from protocols.truncate import truncate
+from protocols.moe import Prepare
+from protocols.select import ExpertWeights
 from sim.cost import Cost
 from sim.party import Party, protocol
-from sim.ring import Ring, RingArray, Spec, concat
+from sim.ring import Ring, RingArray, Spec
 from sim.shapes import blank
 
 
 @dataclass(frozen=True)
-class ConcatenatedPlan(LayerPlan):
+class ConcatenatedPlan(DensePlan):
     """The public parameters of a layer whose experts are one unit of E f hidden words."""
-
-    packed = True
 
     @cached_property
     def expert_up(self) -> LinearPlan:
@@ -59,9 +56,7 @@ class ConcatenatedWeights:
     """The server's side: router, and the stacked w1, v (None when not gated) and w2."""
 
     router: Any
-    w1: Any
-    v: Any
-    w2: Any
+    unit: ExpertWeights
 
     @classmethod
     def prepare(cls, prepare: Prepare, plan: ConcatenatedPlan, weights: MoeWeights) -> ConcatenatedWeights:
@@ -71,28 +66,28 @@ class ConcatenatedWeights:
         """
         *lead, E, f, d = weights.w1.shape
         at = len(lead)
-        up = (None if w is None else w.reshape(*lead, E * f, d) for w in (weights.w1, weights.v))
-        w1, v = (None if w is None else prepare(plan.expert_up, w) for w in up)
-        down = weights.w2.transpose(*range(at), at + 1, at, at + 2).reshape(*lead, d, E * f)
-        return cls(prepare(plan.router, weights.router), w1, v, prepare(plan.expert_down, down))
+        w1, v = (None if w is None else w.reshape(*lead, E * f, d) for w in (weights.w1, weights.v))
+        w2 = weights.w2.transpose(*range(at), at + 1, at, at + 2).reshape(*lead, d, E * f)
+        unit = prepare_unit(prepare, plan.expert_up, plan.expert_down, w1, v, w2)
+        return cls(prepare(plan.router, weights.router), unit)
 
     def responses(self, plan: ConcatenatedPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
-        return [*((w, 1) for w in (self.router, self.w1, self.v) if w is not None), (self.w2, plan.shape.k)]
+        once = [self.router, self.unit.w1, *(() if self.unit.v is None else (self.unit.v,))]
+        return [*((w, 1) for w in once), (self.unit.w2, plan.shape.k)]
 
 
 def _concatenated_cost(x: RingArray, residual: RingArray, weights: object, *, plan: ConcatenatedPlan) -> Cost:
-    shape, a, n, ring = plan.shape, plan.arithmetic, plan.tokens, plan.ring
-    products = blank(Spec(ring, (2 if shape.gated else 1, n, shape.E * shape.f)))
-    hidden = blank(Spec(ring, (shape.k, *products.shape[1:])))
-    up, down = plan.expert_up, plan.expert_down
-    answers = h2a.declared(None, plan=up, count=1)
-    cost = a2h.declared(x.reshape(1, n, shape.d), layout=up.operand("x"))
-    cost += answers | answers if shape.gated else answers
-    cost += hidden_cost(products, blank(Spec(Ring(1), hidden.shape)), activation=plan.activation, a=a)
-    cost += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=shape.k)
-    cost += truncate.declared(blank(Spec(ring, (shape.k, n, shape.d))), f=a.s, mode=a.mode, w=a.w)
-    return mixture_cost(plan, cost)
+    shape = plan.shape
+    keep = blank(Spec(Ring(1), (shape.k, plan.tokens, shape.E * shape.f)))
+    return mixture_cost(plan, unit_cost(x, keep, **_public(plan)))
+
+
+def _public(plan: ConcatenatedPlan) -> dict[str, Any]:
+    """The public arguments of the unit."""
+    gated, activation = plan.shape.gated, plan.activation
+    return {"up": plan.expert_up, "down": plan.expert_down, "gated": gated, "activation": activation,
+            "a": plan.arithmetic}  # fmt: skip
 
 
 @protocol(realises=F.SPARSE_MOE, cites="[BumbleBee]", cost=_concatenated_cost)
@@ -122,21 +117,7 @@ async def _experts(
     p: Party, hot: RingArray, x: RingArray, weights: ConcatenatedWeights | None, plan: ConcatenatedPlan
 ) -> RingArray:
     """The selected experts' outputs, (n, k, d). hot: Boolean (n, k, E)."""
-    he: Engine = p.service("he")
-    a, (n, k, E), up, down = plan.arithmetic, hot.shape, plan.expert_up, plan.expert_down
+    n, k, E = hot.shape
     keep = hot.transpose(1, 0, 2).reshape(k, n, E, 1).broadcast(k, n, E, plan.shape.f).reshape(k, n, -1)
-    ct_x = await a2h(p, x.reshape(1, *x.shape), layout=up.operand("x"))
-    ct_h = ct_v = ct_y = None
-    if ct_x is not None and weights is not None:
-        ct_h = p.local(multiplied, he, up, weights.w1, ct_x)
-        ct_v = None if weights.v is None else p.local(multiplied, he, up, weights.v, ct_x)
-    calls = [h2a(p, ct_h, plan=up, count=1)]
-    if plan.shape.gated:
-        calls.append(h2a(p, ct_v, plan=up, count=1))
-    products = concat(*(await p.gather(*calls)))
-    g = await hidden_units(p, products, keep, activation=plan.activation, a=a)
-    ct_g = await a2h(p, g, layout=down.operand("x"))
-    if ct_g is not None and weights is not None:
-        ct_y = p.local(multiplied, he, down, weights.w2, ct_g)
-    y = await h2a(p, ct_y, plan=down, count=k)
-    return (await truncate(p, y, f=a.s, mode=a.mode, w=a.w)).transpose(1, 0, 2)
+    y = await unit(p, x, keep, None if weights is None else weights.unit, **_public(plan))
+    return y.transpose(1, 0, 2)

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
-from protocols.baselines.mixing import mixture, mixture_cost
+from protocols.baselines.mixing import DensePlan, mixture, mixture_cost
 from protocols.baselines.plaintext_routing import Matrices
 from protocols.convert import mux
 from protocols.feed_forward import hidden_cost, hidden_units
@@ -21,7 +21,7 @@ from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
 from protocols.model.config import MoeWeights
-from protocols.moe import LayerPlan, Prepare
+from protocols.moe import Prepare
 from protocols.truncate import truncate
 from sim.cost import Cost, computed
 from sim.party import Party, protocol
@@ -30,10 +30,8 @@ from sim.shapes import blank
 
 
 @dataclass(frozen=True)
-class EvaluateAllPlan(LayerPlan):
+class EvaluateAllPlan(DensePlan):
     """The public parameters of a layer that evaluates its experts one by one, side by side."""
-
-    packed = True
 
     @cached_property
     def expert_up(self) -> LinearPlan:

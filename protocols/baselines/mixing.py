@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from protocols.he.packing import LinearPlan
 from protocols.linear import linear
 from protocols.moe import LayerPlan
 from protocols.products import mul
@@ -14,6 +17,18 @@ from sim.cost import Cost
 from sim.party import Party
 from sim.ring import RingArray, Spec
 from sim.shapes import blank
+
+
+@dataclass(frozen=True)
+class DensePlan(LayerPlan):
+    """The public parameters of a layer that evaluates every expert. packed: merge the outputs of its linear layers."""
+
+    packed = True
+
+    @cached_property
+    def router(self) -> LinearPlan:
+        return LinearPlan.cheapest(self.params, self.tokens, self.shape.d, self.shape.E, packed=self.packed)
+
 
 Experts = Callable[[RingArray], Awaitable[RingArray]]  # Boolean one-hot rows (n, k, E) -> outputs (n, k, d)
 

@@ -17,12 +17,9 @@ from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
 from protocols.model.config import MoeWeights
-from protocols.model.tables import Table
 from protocols.moe import LayerPlan, Prepare
-from protocols.nonlinear import relu
-from protocols.polynomial import piecewise
 from protocols.products import mul
-from protocols.select import activate
+from protocols.select import activate, activation_cost
 from protocols.sharing import reveal
 from protocols.truncate import truncate
 from sim.concrete import to_words
@@ -133,10 +130,7 @@ def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Ro
     expert += a2h.declared(x.reshape(n, 1, shape.d), layout=up.operand("x"))
     expert += (answers | answers if shape.gated else answers) + floor(both)
     expert += computed(apart(up, rows).times(both.shape[0]) + apart(down, rows))
-    if isinstance(plan.activation, Table):
-        expert += piecewise.declared(hidden, table=plan.activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
-    else:
-        expert += relu.declared(hidden, w=a.w)
+    expert += activation_cost(hidden, plan.activation, a)
     if shape.gated:
         expert += mul.declared(hidden, hidden) + floor(hidden)
     expert += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=rows) + floor(wide)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
 from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.catalog.examples import R8, R32, R64, bit, word
-from protocols.catalog.layers import LINEAR_PLAN, expert_secrets, layer_plan, matrix, state
+from protocols.catalog.layers import LINEAR_PLAN, TINY, expert_secrets, layer_plan, matrix, state
 from protocols.entry import ASSUMED, BOUNDED, DECLARED, Case, Entry, Values
-from protocols.feed_forward import rectify
+from protocols.feed_forward import FeedForwardPlan, feed_forward, prepare_unit, rectify
 from protocols.he.interface import a2h, h2a
+from protocols.look_up import bits_at, look_up, table_at
 from protocols.model.config import MoeWeights
+from protocols.model.tables import GELU_LOOK_UP, GELU_MINIMAX, Approximation
 from protocols.moe import REASSOCIATED, LayerPlan
 from protocols.ot.base import base_cost, base_ot
 from protocols.ot.service import extend, extend_cost, set_up
 from protocols.ot.softspoken import BASE_OTS
-from sim.ring import Spec
+from protocols.select import RELU, ExpertWeights
+from sim.ring import Ring, Spec
 from sim.role import CLIENT
 from sim.shapes import blank
 
@@ -41,6 +45,23 @@ def _layer_case(name: str, k: int, gated: bool, kind: type[LayerPlan], weights_o
     return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=build)
 
 
+def _dense_case(name: str, gated: bool, activation: Approximation | str) -> Case:
+    plan = FeedForwardPlan(TINY, 2, 4, 8, gated, activation)
+    up, down = matrix(8, 4), matrix(4, 8)
+
+    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> ExpertWeights:
+        w1, *gate, w2 = weights
+        return prepare_unit(prepare, plan.up, plan.down, w1, gate[0] if gate else None, w2)
+
+    secrets = (state(2, 4), *((up, up, down) if gated else (up, down)))
+    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=build)
+
+
+# Eight entries: what is proved of them holds entry by entry; tests run the activations' own 256.
+COARSE = replace(GELU_LOOK_UP, name="gelu-coarse", index_bits=3, max_error=0.12)
+ENTRIES = (0, 1, 63, 5, 17, 127, 64, 2)
+HALF_RANGE = word(3, low=-(1 << 62) + 1, high=(1 << 62) - 1)
+
 BASELINES: tuple[Entry, ...] = (
     Entry(plaintext_routing, layer_cases(RoutedPlan, RoutedWeights), DECLARED),
     Entry(
@@ -51,6 +72,16 @@ BASELINES: tuple[Entry, ...] = (
             Case("8 by 3", (word(4, ring=R8),), {"f": 3, "w": 3}),
         ),
     ),
+    Entry(bits_at, (Case("8 from bit 12", (word(4),), {"f": 12, "ring": R8}),)),
+    Entry(
+        table_at,
+        (
+            Case("8 entries of 7 bits", (word(4, ring=Ring(3)),), {"entries": ENTRIES, "ring": Ring(7)}),
+            Case("2 entries of 64 bits", (bit(3),), {"entries": (-5, 1 << 62), "ring": R64}),
+        ),
+    ),
+    Entry(look_up, (Case("GeLU, 8 entries", (HALF_RANGE,), {"table": COARSE, "s": 18}),)),
+    Entry(feed_forward, (_dense_case("gated GeLU", True, GELU_MINIMAX), _dense_case("ReLU", False, RELU))),
     Entry(evaluate_all, layer_cases(EvaluateAllPlan, EveryExpert)),
     Entry(evaluate_concatenated, layer_cases(ConcatenatedPlan, ConcatenatedWeights)),
 )

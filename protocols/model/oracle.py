@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint, Words
-from protocols.model.tables import DEFAULT_TABLES, Table
+from protocols.model.tables import DEFAULT_TABLES, Approximation, LookUp, Table
 
 EXP_CLIP = -13  # below, the exponential is zero: exp(-13) is under 2^-18
 EXP_SQUARINGS = 6
@@ -131,6 +131,23 @@ def piecewise(x: Words, table: Table, fp: FixedPoint) -> Words:
     return fp.trunc(fp.wrap(total), fp.s)
 
 
+def look_up(x: Words, table: LookUp, fp: FixedPoint) -> Words:
+    """max(x, 0) less the entry of |x|: entry number floor(|x| / step), of `step` words each; none beyond the last."""
+    size = np.abs(fp.signed(x))
+    entries = np.append(np.array(table.words(fp.s), dtype=np.uint64), np.uint64(0))
+    step = 1 << (fp.s + table.range_bits - table.index_bits)
+    return fp.wrap(relu(x, fp) - entries[np.minimum(size // step, len(entries) - 1)])
+
+
+def activate(x: Words, activation: str, table: Approximation | None, fp: FixedPoint) -> Words:
+    """ReLU, or what the table (default: tables.DEFAULT_TABLES) makes of the activation."""
+    if activation == "relu":
+        return relu(x, fp)
+    if isinstance(table, LookUp):
+        return look_up(x, table, fp)
+    return piecewise(x, table or DEFAULT_TABLES[activation], fp)
+
+
 def relu(x: Words, fp: FixedPoint) -> Words:
     """x where signed(x) >= 0, else 0."""
     return np.where(fp.signed(x) >= 0, x, np.uint64(0))
@@ -150,11 +167,17 @@ def probabilities(
 
 
 def sparse_moe_layer(
-    x: Words, residual: Words, weights: MoeWeights, config: MoeConfig, fp: FixedPoint, table: Table | None = None
+    x: Words,
+    residual: Words,
+    weights: MoeWeights,
+    config: MoeConfig,
+    fp: FixedPoint,
+    table: Approximation | None = None,
 ) -> LayerTrace:
     """The layer on words: x, residual [n, d]; weights as quantise_weights gives them.
 
-    `table` is the activation's piecewise polynomial (default: tables.DEFAULT_TABLES); ReLU is exact and takes none.
+    `table` is the activation's piecewise polynomial or look-up (default: tables.DEFAULT_TABLES); ReLU is exact and
+    takes none.
     InputShapeError, WeightShapeError on shapes that do not match.
     """
     weights.check(config)
@@ -169,7 +192,7 @@ def sparse_moe_layer(
     routes = top_k(logits, config.k, fp)
     e, D, p = probabilities(logits, routes, config, fp)
     h = fp.trunc(_selected(weights.w1, routes, x[:, None, :], fp), fp.s)
-    a = relu(h, fp) if config.activation == "relu" else piecewise(h, table or DEFAULT_TABLES[config.activation], fp)
+    a = activate(h, config.activation, table, fp)
     v = None if weights.v is None else fp.trunc(_selected(weights.v, routes, x[:, None, :], fp), fp.s)
     g = a if v is None else fp.trunc(fp.wrap(a * v), fp.s)
     y = fp.trunc(_selected(weights.w2, routes, g, fp), fp.s)

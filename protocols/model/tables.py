@@ -7,8 +7,11 @@ a table is the largest one against the exact function on the grid of step 2^-12 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 
 
 class TableError(ValueError):
@@ -49,6 +52,53 @@ class Table:
             tuple(tuple(round(c * unit) for c in row) for row in self.coefficients),
         )
 
+
+@dataclass(frozen=True)
+class LookUp:
+    """An activation as max(x, 0) - T(|x|): T has 2^index_bits entries, each the function's distance from ReLU in the
+    middle of its step, for |x| below 2^range_bits; beyond, T is zero. [SIRNN]"""
+
+    name: str
+    function: str
+    range_bits: int
+    max_error: float
+    index_bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.function not in FROM_RELU:
+            known = ", ".join(FROM_RELU)
+            raise TableError(f"expected a function of {known} in look-up {self.name}, got {self.function!r}")
+
+    def words(self, frac_bits: int) -> tuple[int, ...]:
+        """The entries as integers at scale 2^frac_bits, rounded to nearest."""
+        step = 2.0 ** (self.range_bits - self.index_bits)
+        distance = FROM_RELU[self.function]
+        return tuple(round(distance((i + 0.5) * step) * 2.0**frac_bits) for i in range(1 << self.index_bits))
+
+    def width(self, frac_bits: int) -> int:
+        """Bits of the narrowest ring in which no entry has its sign bit set."""
+        return max(self.words(frac_bits)).bit_length() + 1
+
+    def shift(self, frac_bits: int) -> int:
+        """Bits of |x| below its index. Raises TableError where there are none."""
+        if frac_bits + self.range_bits <= self.index_bits:
+            raise TableError(f"look-up {self.name}: expected more than {self.index_bits - self.range_bits} fractional "
+                             f"bits, got {frac_bits}: take a parameter set with more")
+        return frac_bits + self.range_bits - self.index_bits
+
+    def edge(self, frac_bits: int) -> int:
+        """The largest word of |x| with an entry."""
+        return (1 << (frac_bits + self.range_bits)) - 1
+
+
+Approximation = Table | LookUp
+
+# Functions that differ from ReLU by an even function: their distance below it, for u >= 0.
+FROM_RELU: Mapping[str, Callable[[float], float]] = MappingProxyType(
+    {"gelu": lambda u: u * math.erfc(u / math.sqrt(2.0)) / 2, "silu": lambda u: u / (1 + math.exp(u))}
+)
+GELU_LOOK_UP = LookUp("gelu-lookup", "gelu", 2, 4.0e-3)
+SILU_LOOK_UP = LookUp("silu-lookup", "silu", 3, 8.0e-3)
 
 GELU_PUBLISHED = Table(
     name="gelu-published",
@@ -114,6 +164,8 @@ SIGMOID_MINIMAX = Table(
 TABLES: dict[str, Table] = {
     table.name: table for table in (GELU_PUBLISHED, GELU_MINIMAX, SILU_MINIMAX, SIGMOID_MINIMAX)
 }
+LOOK_UPS: dict[str, LookUp] = {table.function: table for table in (GELU_LOOK_UP, SILU_LOOK_UP)}
+APPROXIMATIONS: dict[str, Table | LookUp] = {**TABLES, **{table.name: table for table in LOOK_UPS.values()}}
 DEFAULT_TABLES: dict[str, Table] = {"gelu": GELU_MINIMAX, "silu": SILU_MINIMAX}
 
 
