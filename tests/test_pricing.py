@@ -7,26 +7,21 @@ from dataclasses import replace
 import pytest
 
 from protocols.blocks import BlockPlan, block, decoder_block
-from protocols.feed_forward import hidden_cost
+from protocols.feed_forward import FeedForwardPlan, feed_forward
 from protocols.generation import next_token
 from protocols.he.packing import ShapeDoesNotFit, key_set
 from protocols.he.params import PARAM_SETS
 from protocols.model.checkpoint.layouts import CheckpointConfig, Fields
 from protocols.model.config import ConfigError
+from protocols.model.tables import SILU_MINIMAX
 from protocols.norms import rms_norm
 from protocols.ot.service import provision_cost
 from protocols.pricing.configured import shape_from_config
-from protocols.pricing.dense import DensePlan
-from protocols.pricing.operators import OPERATORS, Operators
+from protocols.pricing.operators import DENSE, OPERATORS, SHARED, Operators
 from protocols.pricing.priced import Priced
 from protocols.pricing.published import EXPERTS
 from protocols.pricing.shapes import SHAPES, SPARSE, ModelShape
-from protocols.select import Arithmetic
-from protocols.truncate import truncate
 from secmoe.priced_models import sparse_protocols
-from sim.cost import message, sequence
-from sim.ring import Ring, Spec
-from sim.role import CLIENT, SERVER
 from sim.shapes import blank
 
 P64S = PARAM_SETS["P64s"]
@@ -120,14 +115,14 @@ def test_traffic_does_not_grow_with_the_experts() -> None:
     assert runs[-1].online.nbytes <= 1.05 * runs[0].online.nbytes
 
 
-def test_a_dense_feed_forward_is_its_steps() -> None:
-    plan = DensePlan(P64S, 3, 64, 96, False, "relu", 4)
-    hidden = blank(Spec(Ring(64), (1, 3, 96)))
-    own = hidden_cost(hidden, None, activation="relu", a=Arithmetic(18))
-    floor = truncate.declared(blank(Spec(Ring(64), (1, 3, 64))), f=18)
-    there = [message(CLIENT, 8 * one.operand("x").nbytes) for one in (plan.up, plan.down)]
-    back = [message(SERVER, 8 * one.response_nbytes) for one in (plan.up, plan.down)]
-    assert plan.cost == sequence(there[0], back[0], own, there[1], back[1], floor)
+def test_dense_blocks_and_shared_experts_cost_what_their_protocol_declares() -> None:
+    shape = replace(SHAPES["deepseekmoe"], decoder=(96, SPARSE), shared=64)
+    operators = priced(shape, 2).operators
+    rows = {(row.layer, row.operator): row.cost for row in operators.rows}
+    for where, width in ((("decoder 0", DENSE), 96), (("decoder 1", SHARED), 64)):
+        plan = FeedForwardPlan(P64S, 2, 2048, width, True, SILU_MINIMAX)
+        assert rows[where] == feed_forward.declared(operators.states, None, plan=plan)
+        assert set(plan.plans) <= set(operators.plans)
 
 
 SWITCH_FIELDS: Fields = {

@@ -14,6 +14,7 @@ from typing import Any
 from protocols.attention import attention, cross_attention
 from protocols.attention_plan import AttentionPlan
 from protocols.compare import DIGIT
+from protocols.feed_forward import FeedForwardPlan, feed_forward
 from protocols.generation import NextTokenPlan, next_token
 from protocols.he.interface import Plan
 from protocols.he.params import ParamSet
@@ -22,7 +23,6 @@ from protocols.model.config import MoeConfig
 from protocols.model.tables import DEFAULT_TABLES, Table
 from protocols.moe import LayerPlan
 from protocols.norms import rms_norm
-from protocols.pricing.dense import DensePlan
 from protocols.pricing.shapes import SPARSE, ModelShape
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
@@ -108,7 +108,7 @@ class Operators:
         if SPARSE in blocks:
             found += self.sparse.plans
         for dense in self._dense.values():
-            found += [dense.up, dense.down]
+            found += dense.plans
         return tuple(found)
 
     @cached_property
@@ -177,18 +177,27 @@ class Operators:
             yield CROSS, self._cross
         yield NORMS, self.norm
         if width != SPARSE:
-            yield DENSE, self._dense[width].cost
+            yield DENSE, self._fed(width)
             return
         yield SPARSE_LAYER, self.layer
         if self.shape.shared:
-            yield SHARED, self._dense[self.shape.shared].cost
+            yield SHARED, self._fed(self.shape.shared)
 
     @cached_property
-    def _dense(self) -> dict[int, DensePlan]:
+    def _dense(self) -> dict[int, FeedForwardPlan]:
         """By hidden width."""
         shape, widths = self.shape.layer, {*self.shape.encoder, *self.shape.decoder, self.shape.shared} - {SPARSE}
-        kinds = (shape.gated, self.activation, self.w)
-        return {f: DensePlan(self.params, self.n, shape.d, f, *kinds) for f in sorted(widths)}
+        kinds = shape.gated, self.activation
+        return {f: FeedForwardPlan(self.params, self.n, shape.d, f, *kinds, w=self.w) for f in sorted(widths)}
+
+    def _fed(self, width: int) -> Cost:
+        if width not in self._known:
+            self._known[width] = feed_forward.declared(self.states, None, plan=self._dense[width])
+        return self._known[width]
+
+    @cached_property
+    def _known(self) -> dict[int, Cost]:
+        return {}
 
     @cached_property
     def _attention(self) -> dict[bool, Cost]:
