@@ -203,3 +203,9 @@ def test_the_page_is_written_to_a_folder(capsys: pytest.CaptureFixture[str], tmp
     assert [Path(name).name for name in written] == ["reproduction.md", "reproduction.svg", "reproduction-time.svg"]
     assert "a machine" in (tmp_path / "reproduction.md").read_text()
     assert main(["reproduce", "nowhere"]) == 2
+    run = {"name": "some layer", "cpu_s": 2.0, "predicted_cpu_s": 2.2, "error": 0.1, "lan_error": -0.05}
+    (tmp_path / "bench.json").write_text(json.dumps({"runs": [run]}))
+    assert main(["reproduce", str(tmp_path), "--runs", "bench.json"]) == 0
+    assert "| some layer | 2.00 | 2.20 | +10% | -5% |" in (tmp_path / "reproduction.md").read_text()
+    (tmp_path / "bench.json").write_text('{"runs": [{}]}')
+    assert main(["reproduce", str(tmp_path), "--runs", "bench.json"]) == 2
