@@ -37,18 +37,38 @@ GRID, REACH, MEAN_RANGE = 1 << 12, 8, (-5, 3)  # of the error of a table: steps 
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A real run and its prediction, as `secmoe bench --json` gives them; errors as fractions."""
+
+    name: str
+    cpu_s: float
+    predicted_cpu_s: float
+    error: float
+    lan_error: float
+
+
+@dataclass(frozen=True)
 class Reproduction:
-    """The page and its pictures. calibration: None leaves the timed parts without figures."""
+    """The page and its pictures. calibration: None leaves the timed parts without figures. runs: real ones."""
 
     calibration: Calibration | None
+    runs: tuple[Comparison, ...] = ()
 
     @cached_property
     def protocols(self) -> dict[str, SparseProtocol]:
         return sparse_protocols()
 
+    @cached_property
+    def _known(self) -> dict[tuple[str, int, str], Priced]:
+        return {}
+
     def priced(self, model: str, E: int, protocol: str = OURS) -> Priced:
         """A query of a published model."""
-        return Priced(Operators(SHAPES[model].with_experts(E), TOKENS, PARAMS, self.protocols[protocol]))
+        key = model, E, protocol
+        if key not in self._known:
+            operators = Operators(SHAPES[model].with_experts(E), TOKENS, PARAMS, self.protocols[protocol])
+            self._known[key] = Priced(operators)
+        return self._known[key]
 
     @cached_property
     def report(self) -> Report:
@@ -176,6 +196,13 @@ class Reproduction:
         ]  # fmt: skip
         yield _table(["growth", "published", "ours, predicted"], rows)
         yield f"![Time by operator and number of experts]({TIMES})"
+        if self.runs:
+            yield "Predictions beside real runs, none of which went into the calibration (`secmoe bench`):"
+            rows = [
+                [run.name, f"{run.cpu_s:.2f}", f"{run.predicted_cpu_s:.2f}", f"{run.error:+.0%}", f"{run.lan_error:+.0%}"]
+                for run in self.runs
+            ]
+            yield _table(["d, f, experts, tokens", "CPU s", "predicted", "error", "error of LAN time"], rows)
 
     def _gelu(self) -> str:
         low, high = MEAN_RANGE

@@ -15,6 +15,7 @@ from protocols.attention import attention, cross_attention
 from protocols.attention_plan import AttentionPlan
 from protocols.cleartext.norms import NormRange
 from protocols.compare import DIGIT
+from protocols.feed_forward import FeedForwardPlan, feed_forward
 from protocols.generation import NextTokenPlan, next_token
 from protocols.he.interface import Plan
 from protocols.he.params import ParamSet
@@ -23,7 +24,6 @@ from protocols.model.config import MoeConfig
 from protocols.model.tables import DEFAULT_TABLES, Table
 from protocols.moe import LayerPlan
 from protocols.norms import rms_norm
-from protocols.pricing.dense import DensePlan
 from protocols.pricing.shapes import SPARSE, ModelShape
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
@@ -43,7 +43,6 @@ PARTS = (ROUTING, PROBABILITIES, EXPERTS)  # of a sparse layer
 OF_ROUTING = PARTS[:2]
 SPARSE_LAYER = "sparse layer"
 REACH = 6  # the residual stream stays below 2^6, as in the blocks
-EPSILON = 1e-6
 
 LayerPlans = Callable[[MoeConfig, int, ParamSet, Table | str], LayerPlan]
 
@@ -94,7 +93,8 @@ class Operators:
 
     @cached_property
     def head(self) -> NextTokenPlan:
-        return NextTokenPlan(self.params, self.n, self.shape.layer.d, self.shape.vocabulary, REACH, EPSILON, self.w)
+        s = self.shape
+        return NextTokenPlan(self.params, self.n, s.layer.d, s.vocabulary, REACH, s.epsilon, self.w)
 
     @cached_property
     def plans(self) -> tuple[Plan, ...]:
@@ -110,7 +110,7 @@ class Operators:
         if SPARSE in blocks:
             found += self.sparse.plans
         for dense in self._dense.values():
-            found += [dense.up, dense.down]
+            found += dense.plans
         return tuple(found)
 
     @cached_property
@@ -121,11 +121,12 @@ class Operators:
     def normed(self) -> RowPlan:
         """Of the norms' products."""
         d, s = self.shape.layer.d, self.params.frac_bits
-        return RowPlan.fewest_bytes(self.params, self.n, d, NormRange.of(d, s, REACH, EPSILON, centred=False))
+        found = NormRange.of(d, s, REACH, self.shape.epsilon, centred=False)
+        return RowPlan.fewest_bytes(self.params, self.n, d, found)
 
     @cached_property
     def norm(self) -> Cost:
-        public = {"s": self.params.frac_bits, "reach": REACH, "eps": EPSILON, "w": self.w}
+        public = {"s": self.params.frac_bits, "reach": REACH, "eps": self.shape.epsilon, "w": self.w}
         return rms_norm.declared(self.states, **public, plan=self.normed)
 
     @cached_property
@@ -150,7 +151,7 @@ class Operators:
     @property
     def rows(self) -> Iterator[Row]:
         """In the order of computation; of a sparse layer its parts."""
-        for layer, operator, cost in self._steps():
+        for layer, operator, cost in self._steps:
             if operator == SPARSE_LAYER:
                 yield from (Row(layer, *part) for part in zip(PARTS, self.parts, strict=True))
             else:
@@ -159,10 +160,14 @@ class Operators:
     @property
     def cost(self) -> Cost:
         """Of all of them, without what makes their correlated OTs."""
-        return sequence(*(cost for _, _, cost in self._steps()))
+        return sequence(*(cost for _, _, cost in self._steps))
 
-    def _steps(self) -> Iterator[tuple[str, str, Cost]]:
+    @cached_property
+    def _steps(self) -> tuple[tuple[str, str, Cost], ...]:
         """(layer, operator, cost), one after the other."""
+        return tuple(self._made())
+
+    def _made(self) -> Iterator[tuple[str, str, Cost]]:
         yield "embedding", EMBEDDING, FREE
         for stream, blocks in (("encoder", self.shape.encoder), ("decoder", self.shape.decoder)):
             causal = stream == "decoder"
@@ -181,18 +186,27 @@ class Operators:
             yield CROSS, self._cross
         yield NORMS, self.norm
         if width != SPARSE:
-            yield DENSE, self._dense[width].cost
+            yield DENSE, self._fed(width)
             return
         yield SPARSE_LAYER, self.layer
         if self.shape.shared:
-            yield SHARED, self._dense[self.shape.shared].cost
+            yield SHARED, self._fed(self.shape.shared)
 
     @cached_property
-    def _dense(self) -> dict[int, DensePlan]:
+    def _dense(self) -> dict[int, FeedForwardPlan]:
         """By hidden width."""
         shape, widths = self.shape.layer, {*self.shape.encoder, *self.shape.decoder, self.shape.shared} - {SPARSE}
-        kinds = (shape.gated, self.activation, self.w)
-        return {f: DensePlan(self.params, self.n, shape.d, f, *kinds) for f in sorted(widths)}
+        kinds = shape.gated, self.activation
+        return {f: FeedForwardPlan(self.params, self.n, shape.d, f, *kinds, w=self.w) for f in sorted(widths)}
+
+    def _fed(self, width: int) -> Cost:
+        if width not in self._known:
+            self._known[width] = feed_forward.declared(self.states, None, plan=self._dense[width])
+        return self._known[width]
+
+    @cached_property
+    def _known(self) -> dict[int, Cost]:
+        return {}
 
     @cached_property
     def _attention(self) -> dict[bool, Cost]:
