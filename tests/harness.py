@@ -51,9 +51,9 @@ HEAVY = {
     "layer_norm",
     "rms_norm",
 }
-# What these are made of has rows of its own, and tests/test_blocks.py holds them against the oracle: their property,
-# isolation and certificate are nightly work.
-NIGHTLY = {"block", "decoder_block"}  # seconds each, and their parts have rows of their own
+# What these are made of has rows of its own, and tests/test_blocks.py and tests/test_evaluate_all.py hold them against
+# the oracle: their property, isolation and certificate are nightly work.
+NIGHTLY = {"block", "decoder_block", "evaluate_all", "evaluate_concatenated"}
 # `make check` runs the first case of these; `make test` every case of every protocol.
 QUICK = {"b2a", "drelu", "linear", "mul", "mux", "one_hot", "reveal", "truncate"}
 
