@@ -34,6 +34,8 @@ OF_OT = (
     Assumption("computational Diffie-Hellman on edwards25519's prime-order group", "computational", OT, "CO15"),
     Assumption("tweakable correlation robustness of fixed-key AES (ideal permutation)", "modelling", OT, "GKWY20"),
     Assumption("OT extension by SoftSpoken, semi-honest", "computational", OT, "Roy22"),
+    Assumption("regular LPN with a local code, 131 bits (many OTs: Ferret)", "computational", OT, "Ferret"),
+    Assumption("circular correlation robustness of fixed-key AES (ideal permutation)", "modelling", OT, "HalfTree"),
     Assumption("SHAKE as a random oracle (tapes, base OT keys)", "modelling", OT, "CO15"),
 )
 OF_HE = (

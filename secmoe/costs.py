@@ -13,7 +13,7 @@ TITLES = ("bytes to server", "bytes to client", "messages", "rounds", "COTs")
 
 
 def cost_table(rows: Mapping[str, Cost]) -> str:
-    """A table of costs by name, as text. COTs: correlated transfers of both directions, whose own traffic (0.4 to 15
+    """A table of costs by name, as text. COTs: correlated transfers of both directions, whose own traffic (0.7 to 15
     bits each, by the extension used) is not in the bytes."""
     table = Table(box=None, pad_edge=False)
     table.add_column("")

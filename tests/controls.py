@@ -125,6 +125,7 @@ REALS = MappingProxyType(
         "secret_sent": _row(REUSE, why="a private draw is on the wire"),
         "slice_twice": _row(REUSE, why="equal choices, keys and tweaks"),
         "stream_rewound": _row(REUSE, why="equal extension messages and keys"),
+        "iteration_repeated": _row(REUSE, why="equal messages of trees and keys"),
         "tweak_restarted": _row(REUSE, why="tweaks are not on the wire: only the ledger of hashes tells"),
         "raw_keys": _row(REUSE, may=(), why="no COT is hashed"),
         "raw_keys_of_choices": _row(REUSE, why="no COT is hashed"),

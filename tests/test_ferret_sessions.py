@@ -15,12 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocols.ot import amounts
-from protocols.ot.amounts import Preset, making
+from protocols.ot.amounts import making
 from protocols.ot.chosen import bit_triples, choose
 from protocols.ot.ferret import Iteration
 from protocols.ot.functionalities import COT
 from protocols.ot.ideal import IdealOtService
 from protocols.ot.kernels import U64
+from protocols.ot.lpn import Preset
 from protocols.ot.ragged import correlate_ragged
 from protocols.ot.service import OtService, OtState, Pool, StockMismatch, WrongEnd, extend, extend_cost, provision_cost
 from sim.concrete import from_words, to_words
@@ -35,14 +36,14 @@ from tests.remote_support import DealtBaseOts, Work, converse
 from transcripts.lanes import FORMS, Lanes, by_lane
 from transcripts.tweaks import correlations, tweaks, watch
 
-TINY = Preset("tiny", 8, 5, 6), Preset("small", 10, 6, 7), Preset("less small", 12, 7, 8)
+TINY = Preset("tiny", 8, 5, 6), Preset("less tiny", 10, 6, 7)
 MANY = 450  # COTs, for which Ferret sends less
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     making.cache_clear()
-    for name, preset in zip(("B10", "B11", "B12"), TINY, strict=True):
+    for name, preset in zip(("B10", "B11"), TINY, strict=True):
         monkeypatch.setattr(amounts, name, preset)
     assert making(MANY).iterations
     yield

@@ -101,6 +101,7 @@ CAUGHT = {
     "secret_sent": "a private draw is on the wire",
     "slice_twice": "a correlated OT is used twice",
     "stream_rewound": "a correlated OT is used twice",
+    "iteration_repeated": "a correlated OT is used twice",
     "tweak_restarted": "a tweak comes twice under one correlation",
     "raw_keys": "keys of correlated OTs serve as pads without a hash",
     "raw_keys_of_choices": "keys of correlated OTs serve as pads without a hash",

@@ -5,6 +5,7 @@ All transfers still give the right words. The texts are honest: products by corr
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,11 @@ from protocols.broken.fault import PITFALL, Fault, Services
 from protocols.compare import drelu
 from protocols.entry import Case, Secret
 from protocols.he.interface import Plan
+from protocols.ot.amounts import Making
+from protocols.ot.ferret import Iteration
 from protocols.ot.kernels import U64
-from protocols.ot.service import CotSlice, OtService, OtState, Pool
+from protocols.ot.lpn import Preset
+from protocols.ot.service import CotSlice, OtService, OtState, Pool, carry_out, provision
 from protocols.products import mul
 from sim.concrete import from_words
 from sim.functionality import Functionality
@@ -119,6 +123,31 @@ class RawKeys(OtherPool):
         return RawSlice(cots.hash, cots.first, cots.keys, cots.choices, cots.delta)
 
 
+class IterationRepeated(OtherPool):
+    """Every iteration of Ferret has the reserve and the number of the first one; nothing is kept in stock."""
+
+    def begin(self, plan: Making) -> None:
+        self.stock = self.stock[:0]
+        super().begin(plan)
+
+    def _iterate(self, preset: Preset) -> tuple[Iteration, U64, U64]:
+        _, reserve, out = super()._iterate(preset)
+        kept: U64 = self.__dict__.setdefault("kept", reserve)
+        return Iteration(self.hash.pi.key, 0, preset), kept, out
+
+
+class FewByFerret(FaultyOt):
+    """Every run's COTs come from one iteration of Ferret, however few; its parameters are as small as they can be."""
+
+    async def provision(self, p: Party, state: OtState, amounts: Any) -> None:
+        preset = Preset("tiny", 8, 5, 6)
+
+        def extended(role: Role, n: int, start: int) -> Coroutine[Any, Any, int]:
+            return p.scoped("extend", carry_out, role, state.pools[role], Making(n, 0, preset.reserve, (preset,)))
+
+        await provision(p, amounts, extended)
+
+
 class ChoicesShown(FaultyOt):
     """The receiver of every direction sends its random choices along, as a check of the extension."""
 
@@ -143,6 +172,15 @@ for _name, _what, _source, _service, (_honest, _cases), _found_in, _to_server in
     ("slice_twice", "one slice of the pool serves two products", 12, FaultyOt(SliceTwice), BOTH, EMP_OT, True),
     ("stream_rewound", "every run makes the same correlations", 12, FaultyOt(StreamRewound), BOTH, EMP_OT, True),
     ("tweak_restarted", "tweaks restart in every slice", 12, FaultyOt(TweakRestarted), BOTH, FROM_THE_STRUCTURE, True),
+    (
+        "iteration_repeated",
+        "every iteration of Ferret has one reserve, and the same trees and code",
+        12,
+        FewByFerret(IterationRepeated),
+        BOTH,
+        FROM_THE_STRUCTURE,
+        True,
+    ),
     ("raw_keys", "the pads of correlated OTs are raw keys", 13, FaultyOt(RawKeys), BOTH, FROM_THE_STRUCTURE, True),
     (
         "raw_keys_of_choices",

@@ -1,7 +1,8 @@
-"""AES-128 inside a compiled kernel, by the CPU's AES instructions: leaf streams made and folded in registers.
+"""AES-128 inside a compiled kernel, by the CPU's AES instructions: leaf streams made and folded in registers, and a
+level of correlated trees.
 
 Optional: `AVAILABLE` says whether this CPU has the instructions. The portable path, `cryptography` between kernels,
-gives identical words (`softspoken` compares them when it is loaded).
+gives identical words (`softspoken` and `ferret` compare them when they are first used).
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ PLANES: Final = 8
 BLOCKS: Final = 4  # counter blocks per row and step
 WORDS: Final = 2 * BLOCKS
 ROUNDS: Final = 10
+NODES: Final = 32  # nodes of a tree that grow at a time
 
 _WORD, _LANE = ir.IntType(64), ir.IntType(32)
 _ROW = ir.VectorType(_WORD, WORDS)
@@ -95,6 +97,37 @@ def _leaf_rows(typing: Any, schedule: Any, base: Any, row: Any, first: Any, sums
     return types.void(schedule, base, types.intp, types.intp, sums, types.intp, out), lower
 
 
+def _grow_rows(typing: Any, schedule: Any, nodes: Any, start: Any, out: Any, lefts: Any) -> Any:
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words, xor = _Words(context, builder, signature, args), builder.xor
+        swapped, high = [i ^ 1 for i in range(WORDS)], ir.Constant(_ROW, [0, -1] * BLOCKS)
+        keys = [
+            _pick(builder, words.load(0, ir.Constant(_WORD, 2 * r), _BLOCK), [0, 1] * BLOCKS) for r in range(ROUNDS + 1)
+        ]
+        places = [builder.add(args[2], ir.Constant(_WORD, i * WORDS)) for i in range(8)]
+        parents = [words.load(1, place) for place in places]
+        mixed = [xor(_pick(builder, x, swapped), builder.and_(x, high)) for x in parents]
+        states = [xor(x, keys[0]) for x in mixed]
+        for r in range(1, ROUNDS + 1):
+            states = [_round(builder, r == ROUNDS, state, keys[r]) for state in states]
+        left = [xor(a, b) for a, b in zip(states, mixed, strict=True)]
+        for place, x, parent in zip(places, left, parents, strict=True):
+            right = xor(x, parent)
+            for half in range(2):
+                a, b = [4 * half, 4 * half + 1], [4 * half + 2, 4 * half + 3]
+                lanes = [*a, *(i + WORDS for i in a), *b, *(i + WORDS for i in b)]
+                pairs = builder.shuffle_vector(x, right, ir.Constant(ir.VectorType(_LANE, WORDS), lanes))
+                at = builder.add(builder.mul(place, ir.Constant(_WORD, 2)), ir.Constant(_WORD, half * WORDS))
+                builder.store(pairs, words.at(3, at), align=8)
+        total = words.load(4, ir.Constant(_WORD, 0))
+        for x in left:
+            total = xor(total, x)
+        builder.store(total, words.at(4, ir.Constant(_WORD, 0)), align=8)
+        return context.get_dummy_value()
+
+    return types.void(schedule, nodes, types.intp, out, lefts), lower
+
+
 def _fold_rows(typing: Any, rows: Any, start: Any, sums: Any, plane: Any, out: Any, index: Any) -> Any:
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         words = _Words(context, builder, signature, args)
@@ -107,8 +140,27 @@ def _fold_rows(typing: Any, rows: Any, start: Any, sums: Any, plane: Any, out: A
 
 # leaf_rows(schedule, base, row, first, sums, plane, out): eight rows from `row`, four counter blocks from `first`.
 leaf_rows = cast(Callable[[U64, U64, int, int, U64, int, U64], None], intrinsic(_leaf_rows))
+# grow_rows(schedule, nodes, start, out, lefts): the children of 32 nodes from word `start`; the left ones are added to
+# `lefts`, by position modulo four.
+grow_rows = cast(Callable[[U64, U64, int, U64, U64], None], intrinsic(_grow_rows))
 # fold_rows(rows, start, sums, plane, out, index): eight rows from word `start` of an array to word `index` of `out`.
 fold_rows = cast(Callable[[U64, int, U64, int, U64, int], None], intrinsic(_fold_rows))
+
+
+@kernel
+def grow_level(schedule: U64, nodes: U64, trees: int, out: U64, lefts: U64) -> None:
+    """`trees.grow` on words in one row, a multiple of `NODES` nodes per tree: hashes, children, sums of left children.
+
+    schedule: (22,) words, see `expand_key`. nodes: (trees m 2,). out: (trees 2m 2,). lefts: (trees, 2) words out.
+    """
+    each = nodes.shape[0] // trees
+    sums = np.empty(WORDS, np.uint64)
+    for i in range(trees):
+        sums[:] = np.uint64(0)
+        for start in range(i * each, (i + 1) * each, 2 * NODES):
+            grow_rows(schedule, nodes, start, out, sums)
+        lefts[i, 0] = sums[0] ^ sums[2] ^ sums[4] ^ sums[6]
+        lefts[i, 1] = sums[1] ^ sums[3] ^ sums[5] ^ sums[7]
 
 
 @kernel

@@ -1,51 +1,17 @@
 """How a run's correlated OTs are made: by SoftSpoken, or by iterations of Ferret. Public arithmetic on counts.
 
 SoftSpoken sends 15 bits per COT, Ferret a message of fixed size per iteration. An iteration consumes a reserve of COTs
-and makes more; what a run leaves is there for the next one. The LPN parameters are those of emp-ot [emp-ot], chosen
-there for 128 bits against the known attacks on regular noise by the estimator of [LWYY22]; binding is the hybrid one.
+and makes more; what a run leaves is there for the next one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import product
 
+from protocols.ot.lpn import B10, B11, Preset
 from protocols.ot.softspoken import extension_bits
-
-NODE_BYTES = 16
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Regular LPN over F_2: `trees` blocks of 2^depth samples with one error each, a secret of 2^log_k bits."""
-
-    name: str
-    trees: int
-    log_k: int
-    depth: int
-
-    @property
-    def outputs(self) -> int:
-        """COTs that an iteration makes: LPN samples."""
-        return self.trees << self.depth
-
-    @property
-    def reserve(self) -> int:
-        """COTs that an iteration consumes: the LPN secret, and one per level of every tree."""
-        return (1 << self.log_k) + self.trees * self.depth
-
-    @property
-    def net(self) -> int:
-        return self.outputs - self.reserve
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the message: a node for every tree and level but the first, where the COT is the node."""
-        return self.trees * (self.depth - 1) * NODE_BYTES
-
-
-B10, B11, B12 = Preset("b10", 850, 16, 10), Preset("b11", 1170, 17, 11), Preset("b12", 1520, 18, 12)
 
 
 @dataclass(frozen=True)
@@ -78,15 +44,15 @@ class Making:
         return extension_bits(self.soft) // 8 + sum(preset.nbytes for preset in self.iterations)
 
 
-@cache
+@lru_cache(maxsize=1 << 10)
 def making(n: int, start: int = 0) -> Making:
     """The making of n COTs that sends fewest bytes, where `start` remain; among equals one with fewest iterations.
 
     Iterations come smallest first: the first reserve is the dear one, and every iteration makes more than any reserve.
     """
-    most = n // B12.net + 1
-    counts = product(range(4), range(3), range(max(most - 2, 0), most + 1)) if n > start else [(0, 0, 0)]
-    options = [_with(n, start, (B10,) * a + (B11,) * b + (B12,) * c) for a, b, c in counts]
+    most = n // B11.net + 1
+    counts = product(range(4), range(max(most - 3, 0), most + 1)) if n > start else [(0, 0)]
+    options = [_with(n, start, (B10,) * a + (B11,) * b) for a, b in counts]
     return min(options, key=lambda m: (m.nbytes, len(m.iterations)))
 
 

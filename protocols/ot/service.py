@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from protocols.ot.aes import KEY_BYTES, TweakableHash, derive
-from protocols.ot.amounts import Making, Preset, making
+from protocols.ot.amounts import Making, making
 from protocols.ot.base import base_cost, base_ot
 from protocols.ot.ferret import Iteration, mark, mark_delta, marks
 from protocols.ot.functionalities import COT
 from protocols.ot.kernels import U64, Bits
+from protocols.ot.lpn import Preset
 from protocols.ot.softspoken import (
     BASE_OTS,
     TREE_BYTES,

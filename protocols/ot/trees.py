@@ -7,13 +7,19 @@ AES-128, computed between the kernels. No kernel branches on a secret; where the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from protocols.ot.kernels import U64, kernel
 
 LOCALITY = 10  # words of the LPN secret in one sample
-CODE_WORDS = 4  # 64-bit words of the stream that a sample's places come from: three places in each but the last
-PLACE_BITS = 21  # the most that a place can take
+CODE_WORDS = 3  # 64-bit words of the stream that a sample's places come from
+PLACE_BITS = 18  # the most that a place can take
 
 
 @kernel
@@ -76,20 +82,56 @@ def clear_marks(leaves: U64) -> None:
             leaves[i, j, 0] &= mask
 
 
+_WORD = ir.IntType(64)
+_BLOCK = ir.VectorType(_WORD, 2)
+
+
+def _pointer(context: Any, builder: Any, signature: Any, args: Any, argument: int, index: Any) -> Any:
+    """Pointer to word `index` of a contiguous uint64 argument."""
+    make = context.make_array(signature.args[argument])
+    return builder.gep(make(context, builder, args[argument]).data, [index])
+
+
+def _targets(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
+    """Pointers to the words of the secret that sample args[3] adds; arguments: stream, secret, out, sample, mask."""
+
+    def constant(value: int) -> Any:
+        return ir.Constant(_WORD, value)
+
+    first = builder.mul(args[3], constant(CODE_WORDS))
+    at = [_pointer(context, builder, signature, args, 0, builder.add(first, constant(w))) for w in range(CODE_WORDS)]
+    words = [builder.load(pointer) for pointer in at]
+    fields = [builder.lshr(word, constant(PLACE_BITS * i)) for word in words for i in range(3)]
+    spare = [builder.lshr(word, constant(3 * PLACE_BITS)) for word in words[:2]]
+    fields.append(builder.or_(spare[0], builder.shl(spare[1], constant(64 - 3 * PLACE_BITS))))
+    places = [builder.shl(builder.and_(field, args[4]), constant(1)) for field in fields]
+    return [_pointer(context, builder, signature, args, 1, place) for place in places]
+
+
+def _add_places(typing: Any, stream: Any, secret: Any, out: Any, sample: Any, mask: Any) -> Any:
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = _pointer(context, builder, signature, args, 2, builder.shl(args[3], ir.Constant(_WORD, 1)))
+        at = builder.bitcast(at, _BLOCK.as_pointer())
+        total = builder.load(at, align=8)
+        for target in _targets(context, builder, signature, args):
+            total = builder.xor(total, builder.load(builder.bitcast(target, _BLOCK.as_pointer()), align=8))
+        builder.store(total, at, align=8)
+        return context.get_dummy_value()
+
+    return types.void(stream, secret, out, types.intp, types.uint64), lower
+
+
+# add_places(stream, secret, out, sample, mask): one sample of `encode`, 128 bits at a time.
+add_places = cast(Callable[[U64, U64, U64, int, np.uint64], None], intrinsic(_add_places))
+
+
 @kernel
 def encode(stream: U64, secret: U64, out: U64) -> None:
     """Add to every sample the words of the LPN secret at its `LOCALITY` places, drawn from the stream.
 
-    stream: (n, CODE_WORDS) uniform words. secret: (2^k, 2), k <= PLACE_BITS. out: (n, 2), changed.
+    stream: (3 n,) uniform words, `CODE_WORDS` per sample with three places in each; the tenth from the ten highest bits
+    of the first two. secret: (2^k 2,) words, k <= PLACE_BITS. out: (2 n,) words, changed.
     """
-    mask, step = np.uint64(secret.shape[0] - 1), np.uint64(PLACE_BITS)
-    for j in range(out.shape[0]):
-        low, high = out[j, 0], out[j, 1]
-        for w in range(CODE_WORDS - 1):
-            bits = stream[j, w]
-            first, second, third = bits & mask, (bits >> step) & mask, (bits >> (step + step)) & mask
-            low ^= secret[first, 0] ^ secret[second, 0] ^ secret[third, 0]
-            high ^= secret[first, 1] ^ secret[second, 1] ^ secret[third, 1]
-        last = stream[j, CODE_WORDS - 1] & mask
-        out[j, 0] = low ^ secret[last, 0]
-        out[j, 1] = high ^ secret[last, 1]
+    mask = np.uint64(secret.shape[0] // 2 - 1)
+    for j in range(out.shape[0] // 2):
+        add_places(stream, secret, out, j, mask)
