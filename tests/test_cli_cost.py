@@ -25,7 +25,7 @@ from sim.network import LAN
 from sim.work import Work
 
 ROOT = Path(__file__).parents[1]
-NAMES = [MESSAGE, BYTE, *KINDS, *(iteration(name) for name in ("b10", "b11", "b12"))]
+NAMES = [MESSAGE, BYTE, *KINDS, *(iteration(name) for name in ("b10", "b11"))]
 RATES = {name: 1000.0 for name in [*NAMES, *(f"{p} {k}" for p in PARAM_SETS for k in KERNELS)]}
 KNOWN = Calibration("2026-01-01 00:00", "a machine", {"python": "3.11"}, RATES)
 
@@ -197,6 +197,7 @@ def test_the_reproduction_page_is_what_the_command_writes() -> None:
     assert "minutes, 128 experts" in timed and (ROOT / "docs" / "reproduction-time.svg").is_file()
 
 
+@pytest.mark.slow
 def test_the_page_is_written_to_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "calibration.json").write_text(json.dumps(KNOWN.to_json()))
     written = told(capsys, "reproduce", str(tmp_path))["written"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from protocols.attention import attention, cross_attention
@@ -32,7 +32,7 @@ from protocols.select import RELU
 from protocols.truncate import truncate
 from sim.cost import FREE, Cost, sequence
 from sim.party import ProtocolDecl
-from sim.ring import RingArray, Spec
+from sim.ring import Ring, RingArray, Spec
 from sim.shapes import blank
 
 EMBEDDING, NORMS, ATTENTION, CROSS = "embedding", "norms", "attention", "cross-attention"
@@ -126,8 +126,7 @@ class Operators:
 
     @cached_property
     def norm(self) -> Cost:
-        public = {"s": self.params.frac_bits, "reach": REACH, "eps": self.shape.epsilon, "w": self.w}
-        return rms_norm.declared(self.states, **public, plan=self.normed)
+        return _norm(self.normed, self.params.frac_bits, self.shape.epsilon, self.w)
 
     @cached_property
     def layer(self) -> Cost:
@@ -176,7 +175,7 @@ class Operators:
             if blocks and not causal:
                 yield "encoder norm", NORMS, self.norm
         if self.shape.decoder:
-            yield "head", HEAD, next_token.declared(self.states, None, None, plan=self.head)
+            yield "head", HEAD, _next(self.head)
 
     def _block(self, width: int, causal: bool) -> Iterator[tuple[str, Cost]]:
         yield NORMS, self.norm
@@ -186,11 +185,11 @@ class Operators:
             yield CROSS, self._cross
         yield NORMS, self.norm
         if width != SPARSE:
-            yield DENSE, self._fed(width)
+            yield DENSE, _fed(self._dense[width])
             return
         yield SPARSE_LAYER, self.layer
         if self.shape.shared:
-            yield SHARED, self._fed(self.shape.shared)
+            yield SHARED, _fed(self._dense[self.shape.shared])
 
     @cached_property
     def _dense(self) -> dict[int, FeedForwardPlan]:
@@ -199,24 +198,43 @@ class Operators:
         kinds = shape.gated, self.activation
         return {f: FeedForwardPlan(self.params, self.n, shape.d, f, *kinds, w=self.w) for f in sorted(widths)}
 
-    def _fed(self, width: int) -> Cost:
-        if width not in self._known:
-            self._known[width] = feed_forward.declared(self.states, None, plan=self._dense[width])
-        return self._known[width]
-
-    @cached_property
-    def _known(self) -> dict[int, Cost]:
-        return {}
-
     @cached_property
     def _attention(self) -> dict[bool, Cost]:
         """By whether it is causal."""
         kinds = [kind for kind, blocks in ((False, self.shape.encoder), (True, self.shape.decoder)) if blocks]
-        return {k: attention.declared(self.states, None, None, plan=self.attention(causal=k)) for k in kinds}
+        return {causal: _attended(self.attention(causal=causal)) for causal in kinds}
 
     @cached_property
     def _cross(self) -> Cost:
-        return cross_attention.declared(self.states, self.states, None, None, plan=self.attention(memory=True))
+        return _crossed(self.attention(memory=True))
+
+
+# What does not depend on experts is priced once for all numbers of them.
+
+
+@lru_cache
+def _norm(plan: RowPlan, s: int, eps: float, w: int) -> Cost:
+    return rms_norm.declared(blank(plan.words), s=s, reach=REACH, eps=eps, w=w, plan=plan)
+
+
+@lru_cache
+def _attended(plan: AttentionPlan) -> Cost:
+    return attention.declared(blank(plan.states), None, None, plan=plan)
+
+
+@lru_cache
+def _crossed(plan: AttentionPlan) -> Cost:
+    return cross_attention.declared(blank(plan.states), blank(plan.others), None, None, plan=plan)
+
+
+@lru_cache
+def _fed(plan: FeedForwardPlan) -> Cost:
+    return feed_forward.declared(blank(Spec(Ring(plan.params.ring_bits), (plan.tokens, plan.d))), None, plan=plan)
+
+
+@lru_cache
+def _next(plan: NextTokenPlan) -> Cost:
+    return next_token.declared(blank(Spec(plan.row.ring, (plan.n, plan.d))), None, None, plan=plan)
 
 
 def _rest(whole: Cost, before: Cost, beside: Cost) -> Cost:
