@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import PARAM_SETS
 from protocols.model.config import MoeConfig
-from protocols.model.tables import GELU_MINIMAX
+from protocols.model.tables import GELU_LOOK_UP, GELU_MINIMAX
 from protocols.ot.ideal import IdealOtService
 from secmoe.layer_protocols import PROTOCOLS
 from secmoe.names import ALL, CAT, IRON, IRON_CAT
@@ -44,6 +44,13 @@ def test_the_output_is_the_oracles(name: str, E: int, gated: bool, kind: Any, k:
     shape = MoeConfig(d=3, f=4, E=E, k=k, gated=gated, activation=kind)
     case = layer(shape, tokens, GELU_MINIMAX if kind == "gelu" else "relu", seed)
     assert np.array_equal(output(run(name, case)), case.trace().output)
+
+
+@pytest.mark.parametrize("name", [IRON, IRON_CAT])
+def test_activations_by_look_up_are_the_oracles(name: str) -> None:
+    case = layer(GATED, 2, GELU_LOOK_UP, 6)
+    assert np.array_equal(output(run(name, case)), case.trace().output)
+    assert not np.array_equal(case.trace().output, layer(GATED, 2, GELU_MINIMAX, 6).trace().output)
 
 
 @pytest.mark.slow
