@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from protocols.baselines.cryptomoe import BalancedPlan, BalancedWeights, DoublePlan, RoomierPlan, cryptomoe
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
+from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
 from protocols.model.config import MoeWeights
 from protocols.moe import LayerPlan, LayerWeights, Prepare, moe_layer, moe_layer_one_ulp
-from secmoe.names import ROUTED, SECMOE
+from secmoe.names import BALANCED, DOUBLE, ROOMIER, ROUTED, SCATTER, SECMOE
 from sim.party import ProtocolDecl
 
 
@@ -47,6 +49,10 @@ PROTOCOLS: Mapping[str, LayerProtocol] = MappingProxyType(
     {
         SECMOE: LayerProtocol(moe_layer, LayerPlan, LayerWeights, moe_layer_one_ulp, literal=True),
         ROUTED: LayerProtocol(plaintext_routing, RoutedPlan, RoutedWeights),
+        SCATTER: LayerProtocol(scatter, ScatterPlan, ScatterWeights),
+        BALANCED: LayerProtocol(cryptomoe, BalancedPlan, BalancedWeights),
+        ROOMIER: LayerProtocol(cryptomoe, RoomierPlan, BalancedWeights),
+        DOUBLE: LayerProtocol(cryptomoe, DoublePlan, BalancedWeights),
     }
 )
 

@@ -43,6 +43,8 @@ HEAVY = {
     "decoder_block",
     "moe_layer",
     "plaintext_routing",
+    "scatter",
+    "cryptomoe",
     "select_then_compute",
     "probabilities",
     "softmax",

@@ -12,17 +12,14 @@ from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
+from protocols.baselines.parts import floor_cost, floored, inner, inner_cost
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.linear import linear
 from protocols.model.config import MoeWeights
-from protocols.model.tables import Table
 from protocols.moe import LayerPlan, Prepare
-from protocols.nonlinear import relu
-from protocols.polynomial import piecewise
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
-from protocols.select import activate
 from protocols.sharing import reveal
 from protocols.truncate import truncate
 from sim.concrete import to_words
@@ -125,23 +122,15 @@ def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Ro
     wide = blank(Spec(ring, (n, shape.k, shape.d)))
     up, down = plan.expert_up, plan.expert_down
 
-    def floor(v: RingArray) -> Cost:
-        return truncate.declared(v, f=a.s, mode=a.mode, w=a.w)
-
-    both = blank(Spec(ring, (2 if shape.gated else 1, *hidden.shape)))
     answers = h2a.declared(None, plan=up, count=rows)
     expert = reveal.declared(blank(Spec(Ring(1), (n, shape.k, shape.E))))
     expert += a2h.declared(x.reshape(n, 1, shape.d), layout=up.operand("x"))
-    expert += (answers | answers if shape.gated else answers) + floor(both)
-    if isinstance(plan.activation, Table):
-        expert += piecewise.declared(hidden, table=plan.activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
-    else:
-        expert += relu.declared(hidden, w=a.w)
-    if shape.gated:
-        expert += mul.declared(hidden, hidden) + floor(hidden)
-    expert += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=rows) + floor(wide)
+    expert += (answers | answers if shape.gated else answers) + inner_cost(hidden, plan)
+    expert += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=rows)
+    expert += floor_cost(wide, plan)
     probability = probabilities.declared(logits, winners, s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w)
-    cost = linear.declared(x, None, plan=plan.router) + floor(logits) + top_k.declared(logits, k=shape.k, l=l, w=a.w)
+    cost = linear.declared(x, None, plan=plan.router) + floor_cost(logits, plan)
+    cost += top_k.declared(logits, k=shape.k, l=l, w=a.w)
     return cost + (probability | expert) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, w=a.w)
 
 
@@ -158,7 +147,7 @@ async def plaintext_routing(
     if weights is not None:
         p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
     products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
-    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
+    logits = await floored(p, products, plan)
     winners, hot = await top_k(p, logits, k=shape.k, l=l, w=a.w)
     prob, y = await p.gather(
         probabilities(p, logits, winners, s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w),
@@ -177,7 +166,7 @@ async def _experts(
 ) -> RingArray:
     """The experts' outputs, (n, k, d)."""
     he: Engine = p.service("he")
-    a, (n, k, E) = plan.arithmetic, hot.shape
+    n, k, E = hot.shape
     rows, up, down = n * k, plan.expert_up, plan.expert_down
     route = (await reveal(p, hot)).reshape(rows, E)
     ct_x = await a2h(p, x.reshape(n, 1, x.shape[1]), layout=up.operand("x"))
@@ -189,16 +178,13 @@ async def _experts(
     calls = [h2a(p, ct_h, plan=up, count=rows)]
     if plan.shape.gated:
         calls.append(h2a(p, ct_v, plan=up, count=rows))
-    hidden = await truncate(p, stack(*(await p.gather(*calls))), f=a.s, mode=a.mode, w=a.w)
-    g = await activate(p, hidden[0], plan.activation, a)
-    if plan.shape.gated:
-        g = await truncate(p, await mul(p, g, hidden[1]), f=a.s, mode=a.mode, w=a.w)
+    g = await inner(p, stack(*(await p.gather(*calls))), plan)
     ct_g = await a2h(p, g, layout=down.operand("x"))
     ct_y = None
     if ct_g is not None and weights is not None:
         ct_y = p.local(_products, he, down, weights.w2, route, ct_g)
     y = await h2a(p, ct_y, plan=down, count=rows)
-    return await truncate(p, y.reshape(n, k, -1), f=a.s, mode=a.mode, w=a.w)
+    return await floored(p, y.reshape(n, k, -1), plan)
 
 
 def _products(he: Engine, plan: LinearPlan, matrices: Matrices, route: RingArray, operands: Sequence[Any]) -> list[Any]:
