@@ -41,7 +41,10 @@ from sim.shapes import blank
 
 @dataclass(frozen=True)
 class ScatterPlan(LayerPlan):
-    """The public parameters: experts side by side in as few groups as the ring degree allows, of equal size."""
+    """The public parameters: experts side by side in as few groups as the ring degree allows, of equal size.
+
+    What is left over in the last group is filled with its last expert, whose slots there stay empty.
+    """
 
     @property
     def rows(self) -> int:
@@ -55,7 +58,7 @@ class ScatterPlan(LayerPlan):
         return -(-self.shape.E // groups)
 
     def groups(self, width: int) -> int:
-        """Products, each with a response of its own; the last may have slots of no expert."""
+        """Products, each with a response of its own."""
         return -(-self.shape.E // self.group(width))
 
     @cached_property
@@ -80,6 +83,11 @@ class ScatterPlan(LayerPlan):
         return self.router, self.wide_up, self.wide_down
 
 
+def _joined(matrices: Sequence[Any]) -> Any:
+    """Side by side: arrays of integers, or the ring arrays of an ideal engine."""
+    return concat(*matrices, axis=1) if isinstance(matrices[0], RingArray) else np.concatenate(matrices, axis=1)
+
+
 @dataclass(frozen=True)
 class ScatterWeights:
     """The server's side: router, and the groups of matrices side by side, w1, v (None when not gated) and w2."""
@@ -97,14 +105,10 @@ class ScatterWeights:
         """
 
         def side_by_side(at: LinearPlan, experts: Any) -> tuple[Any, ...]:
-            E, f, d = np.asarray(experts).shape
+            E, _, d = experts.shape
             size = plan.group(d)
-            found = []
-            for low in range(0, E, size):
-                some = list(experts[low : low + size])
-                some += [np.zeros((f, d), some[0].dtype)] * (size - len(some))
-                found.append(prepare(at, np.concatenate(some, axis=1)))
-            return tuple(found)
+            chosen = [[experts[min(e, E - 1)] for e in range(low, low + size)] for low in range(0, E, size)]
+            return tuple(prepare(at, _joined(some)) for some in chosen)
 
         v = None if weights.v is None else side_by_side(plan.wide_up, weights.v)
         w1, w2 = side_by_side(plan.wide_up, weights.w1), side_by_side(plan.wide_down, weights.w2)
