@@ -46,6 +46,8 @@ HEAVY = {
     "plaintext_routing",
     "evaluate_all",
     "evaluate_concatenated",
+    "scatter",
+    "cryptomoe",
     "select_then_compute",
     "probabilities",
     "softmax",
