@@ -43,6 +43,7 @@ from side_by_side.cases import (
     inputs,
     reference,
 )
+from side_by_side.depth import chain
 
 SECRET = libspu.Visibility.VIS_SECRET
 SERVER = 1  # the rank that owns the weights
@@ -50,8 +51,6 @@ PARTIES = range(2)
 RECEIVE_MS = 3_600_000  # one party waits while the other multiplies
 STEPS = np.diff(np.array(ROWS), axis=0).astype(np.float32)
 SENT = re.compile(r"Link details: total send bytes (\d+), recv bytes \d+")
-CALL = re.compile(r"\[spu link\] key=(?P<key>\S+), tag=(?P<tag>[^,]*), value=(?P<value>\S*)")
-ROUTE = re.compile(r"P2P-\d+:(?P<src>\d)->(?P<dst>\d)$")
 MOST_ERROR = 2.0**-4  # of values of order 1: SPU's exponential, its reciprocal and its truncations are approximate
 Array = np.ndarray[Any, Any]
 Function = Callable[..., Any]
@@ -176,32 +175,7 @@ class Parties:
             self.note("flush")
         text = self.trace.read_text(errors="replace")
         begin, end = (f"value={word.encode().hex()}\n" for word in (f"begin{mark:04}", f"end{mark:04}"))
-        lines = text[text.rindex(begin) : text.index(end)].splitlines()[1:-1]
-        return chain([call for line in lines if (call := CALL.search(line))])
-
-
-def chain(calls: Sequence[re.Match[str]]) -> int:
-    """Depth of the deepest message. Both ranks write one log: a send has a value, the peer's receive of that key none.
-    A collective swaps; neither rank goes on before both have called it, so it counts where the second one did."""
-    clock, sent, waiting = [0, 0], dict[str, int](), set[str]()
-    for call in calls:
-        key = call["key"]
-        if route := ROUTE.search(key):
-            src, dst = int(route["src"]), int(route["dst"])
-            if call["value"]:
-                sent[key] = clock[src] + 1
-                if key in waiting:
-                    clock[dst] = max(clock[dst], sent[key])
-            elif key in sent:
-                clock[dst] = max(clock[dst], sent[key])
-            else:
-                waiting.add(key)
-        elif key in waiting:
-            sent[key] = max(clock) + 1
-            clock = [sent[key], sent[key]]
-        else:
-            waiting.add(key)
-    return max(sent.values(), default=0)
+        return chain(text[text.rindex(begin) : text.index(end)].splitlines()[1:-1])
 
 
 def floats(x: Array) -> Array:
