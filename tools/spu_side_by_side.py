@@ -24,16 +24,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from side_by_side.cases import CASES
+from side_by_side.table import OWN, PEER, Row, table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "side_by_side.json"
 SPU = "spu==0.9.5"
-OWN, PEER = "secmoe", "spu-0.9.5-cheetah"
 SET_UP = "session set-up"
-Row = dict[str, Any]
 
 
 def environment(folder: Path) -> Path:
@@ -88,8 +86,8 @@ def measure(python: Path, numbers: list[int], out: Path, rows: list[Row]) -> lis
     ]
     for number in numbers:
         case, digests = CASES[number], set[str]()
-        stale = ((case.operation, case.shape), (SET_UP, ""))
-        rows = [row for row in rows if (row["operation"], row["shape"]) not in stale]
+        old = (case.operation, case.shape), (SET_UP, "")
+        rows = [row for row in rows if (row["operation"], row["shape"]) not in old]
         for worker in workers:
             answer = worker.ask(number)
             digests.add(answer["digest"])
@@ -120,23 +118,6 @@ def session_rows(set_up: dict[str, list[Row]]) -> list[Row]:
 
 def write(out: Path, rows: list[Row]) -> None:
     out.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-
-
-def table(rows: list[Row]) -> str:
-    """Markdown: SPU's figures, ours, and how many times ours SPU's are."""
-    head = ["operation", "shape", "CPU s: SPU", "ours", "ratio", "wall s: SPU", "ours", "ratio"]
-    head += ["MB: SPU", "ours", "ratio", "depth: SPU", "ours"]
-    lines = [head, ["---"] * len(head)]
-    ours = {(row["operation"], row["shape"]): row for row in rows if row["framework"] == OWN}
-    for row in rows:
-        own = ours.get((row["operation"], row["shape"]))
-        if row["framework"] != PEER or own is None:
-            continue
-        cells = [f"{row['operation']}, {row['form']}" if row["form"] else row["operation"], row["shape"]]
-        for name, unit in (("cpu_s", 1.0), ("wall_s", 1.0), ("bytes", 1e6)):
-            cells += [f"{row[name] / unit:.3g}", f"{own[name] / unit:.3g}", f"{row[name] / own[name]:.2g}"]
-        lines.append([*cells, str(row["depth"]), str(own["depth"])])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def main() -> None:

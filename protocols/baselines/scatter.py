@@ -8,9 +8,9 @@ no expansion, no keys for them, and parameters that need no room for one.
 Which way sends less. Scattered under encryption (`moe_layer`) a row costs the upload of t and x, whatever E is.
 Scattered on shares, by one correlated OT each way for each slot, which carries its whole row of words, it costs 2 d l
 bits per expert (d bytes times 16 at l = 64) and the upload of E d words, of which a ciphertext holds N. So shares send
-less while a query's slots fill few ciphertexts: many tokens that share them, small E d; from E d above about N / 2 the
-encrypted form wins in bytes and grows no further. A bit times words (2 d l bits) is the cheaper of the two ways on
-shares; the other, arithmetic selectors times words, takes d l (l + 3).
+less while a token's slots leave room in a ciphertext for those of others; from E d of about N on the encrypted form
+wins in bytes and grows no further. A bit times words (2 d l bits) is the cheaper of the two ways on shares; the other,
+arithmetic selectors times words, takes d l (l + 3).
 """
 
 from __future__ import annotations

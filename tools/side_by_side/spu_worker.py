@@ -2,10 +2,10 @@
 
 One core and one thread per party (`max_concurrency` 1), so that the order of the link trace is the order of a party's
 calls and depth is exact. Weights belong to rank 1 (`experimental_enable_colocated_optimization`, without which SPU
-multiplies them as if both parties shared them). Exponentials in SPU's form EXP_PADE: of a row of 8 it sends 11 kB, the
-default form 9 MB. CPU time is that of the process, both parties; bytes are those that
-SPU's own profile reports per execution. The untimed first run takes the set-up. SPU's pool of OTs is refilled in some
-runs and not in others; the least of several is a run without a refill.
+multiplies them as if both parties shared them). Exponentials take whichever of SPU's forms is the cheaper: EXP_PADE of
+few (11 kB against 9 MB for a row of 8), the default EXP_TAYLOR of many (the rows of a softmax). CPU time is that of the
+process, both parties; bytes are those that SPU's own profile reports per execution. The untimed first run takes the
+set-up. SPU's pool of OTs is refilled in some runs and not in others; the least of several is a run without a refill.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from side_by_side.cases import (
     inputs,
     reference,
 )
+from side_by_side.depth import chain
 
 SECRET = libspu.Visibility.VIS_SECRET
+PADE = libspu.RuntimeConfig.EXP_PADE
 SERVER = 1  # the rank that owns the weights
 PARTIES = range(2)
 RECEIVE_MS = 3_600_000  # one party waits while the other multiplies
 STEPS = np.diff(np.array(ROWS), axis=0).astype(np.float32)
 SENT = re.compile(r"Link details: total send bytes (\d+), recv bytes \d+")
-CALL = re.compile(r"\[spu link\] key=(?P<key>\S+), tag=(?P<tag>[^,]*), value=(?P<value>\S*)")
-ROUTE = re.compile(r"P2P-\d+:(?P<src>\d)->(?P<dst>\d)$")
 MOST_ERROR = 2.0**-4  # of values of order 1: SPU's exponential, its reciprocal and its truncations are approximate
 Array = np.ndarray[Any, Any]
 Function = Callable[..., Any]
@@ -123,14 +123,25 @@ class Parties:
         config.enable_pphlo_profile = True
         config.experimental_enable_colocated_optimization = True
         config.max_concurrency = 1
-        config.fxp_exp_mode = libspu.RuntimeConfig.EXP_PADE
         self.io = api.Io(len(PARTIES), config)
+        self.config, self.sessions = config, dict[Any, list[Any]]()
+        self.links = self.linked("notes")
+
+    def linked(self, name: str) -> list[Any]:
+        """Both ends of a link of its own."""
         desc = libspu.link.Desc()
-        desc.id, desc.recv_timeout_ms = "root", RECEIVE_MS
+        desc.id, desc.recv_timeout_ms = name, RECEIVE_MS
         for rank in PARTIES:
             desc.add_party(f"rank{rank}", f"thread{rank}")
-        self.links = self.both(lambda rank: libspu.link.create_mem(desc, rank))
-        self.runtimes = self.both(lambda rank: api.Runtime(self.links[rank], config))
+        return self.both(lambda rank: libspu.link.create_mem(desc, rank))
+
+    def session(self, exponential: Any) -> list[Any]:
+        """Both runtimes of the session with this form of exponential."""
+        if exponential not in self.sessions:
+            self.config.fxp_exp_mode = exponential
+            links = self.linked(f"session{len(self.sessions)}")
+            self.sessions[exponential] = self.both(lambda rank: api.Runtime(links[rank], self.config))
+        return self.sessions[exponential]
 
     def both(self, act: Callable[[int], Any]) -> list[Any]:
         with ThreadPoolExecutor(len(PARTIES)) as pool:
@@ -140,8 +151,11 @@ class Parties:
         """A word in the trace, sent by both."""
         self.both(lambda rank: self.links[rank].all_gather(word))
 
-    def program(self, function: Function, given: Sequence[Array], owned: Sequence[bool]) -> Callable[[], Array]:
+    def program(
+        self, function: Function, given: Sequence[Array], owned: Sequence[bool], exponential: Any = PADE
+    ) -> Callable[[], Array]:
         """What runs a function on secrets once; those that are owned belong to the server."""
+        runtimes = self.session(exponential)
         names = [f"in{i}" for i in range(len(given))]
         code, _ = frontend.compile(
             frontend.Kind.JAX, function, given, {}, names, [SECRET] * len(given), lambda out: ["out0"]
@@ -150,9 +164,9 @@ class Parties:
 
         def one(rank: int) -> Any:
             for name, share in zip(names, shares, strict=True):
-                self.runtimes[rank].set_var(name, share[rank])
-            self.runtimes[rank].run(code)
-            return self.runtimes[rank].get_var("out0")
+                runtimes[rank].set_var(name, share[rank])
+            runtimes[rank].run(code)
+            return runtimes[rank].get_var("out0")
 
         return lambda: np.asarray(self.io.reconstruct(self.both(one)))
 
@@ -176,32 +190,7 @@ class Parties:
             self.note("flush")
         text = self.trace.read_text(errors="replace")
         begin, end = (f"value={word.encode().hex()}\n" for word in (f"begin{mark:04}", f"end{mark:04}"))
-        lines = text[text.rindex(begin) : text.index(end)].splitlines()[1:-1]
-        return chain([call for line in lines if (call := CALL.search(line))])
-
-
-def chain(calls: Sequence[re.Match[str]]) -> int:
-    """Depth of the deepest message. Both ranks write one log: a send has a value, the peer's receive of that key none.
-    A collective swaps; neither rank goes on before both have called it, so it counts where the second one did."""
-    clock, sent, waiting = [0, 0], dict[str, int](), set[str]()
-    for call in calls:
-        key = call["key"]
-        if route := ROUTE.search(key):
-            src, dst = int(route["src"]), int(route["dst"])
-            if call["value"]:
-                sent[key] = clock[src] + 1
-                if key in waiting:
-                    clock[dst] = max(clock[dst], sent[key])
-            elif key in sent:
-                clock[dst] = max(clock[dst], sent[key])
-            else:
-                waiting.add(key)
-        elif key in waiting:
-            sent[key] = max(clock) + 1
-            clock = [sent[key], sent[key]]
-        else:
-            waiting.add(key)
-    return max(sent.values(), default=0)
+        return chain(text[text.rindex(begin) : text.index(end)].splitlines()[1:-1])
 
 
 def floats(x: Array) -> Array:
@@ -256,7 +245,8 @@ def measured(parties: Parties, case: Case, form: str) -> dict[str, Any]:
     else:
         function, given = FUNCTIONS[case.operation], [floats(value) for value in inputs(case).values()]
         owned = [False] * (len(given) - 1) + [case.operation == "matrix product"]
-    best, extra = least(parties, parties.program(function, given, owned), case.repeats)
+    exponential = libspu.RuntimeConfig.EXP_TAYLOR if case.operation == "softmax" else PADE
+    best, extra = least(parties, parties.program(function, given, owned, exponential), case.repeats)
     return row(case, form, best, extra, best["out"])
 
 
