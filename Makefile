@@ -73,7 +73,8 @@ bench: $(READY)
 
 reproduce: $(COMPILED)
 	$(BIN)/secmoe bench --calibrate
-	$(BIN)/secmoe reproduce docs
+	$(BIN)/secmoe bench --json > bench.json
+	$(BIN)/secmoe reproduce docs --runs bench.json
 
 golden: $(READY)
 	$(BIN)/python -m tests.golden_runs

@@ -329,6 +329,7 @@ def _parser() -> argparse.ArgumentParser:
 
     again = command("reproduce", _reproduce, "write the page of published tables beside what this program gives")
     again.add_argument("folder", nargs="?", default="docs", metavar="DIR", help="an existing folder (default docs)")
+    again.add_argument("--runs", metavar="FILE", help="what secmoe bench --json printed, to stand beside predictions")
     again.add_argument("--calibration", metavar="FILE", help="rates of kernels, for times (calibration.json, if there)")
 
     held = command("model", _model, "what a Hugging Face checkpoint holds, and what rounding does to its weights")

@@ -353,13 +353,13 @@ def test_the_checks_see_a_tape_that_ignores_its_labels() -> None:
 
 def test_the_checks_see_a_pool_that_starts_again() -> None:
     """The second run numbers its correlated OTs like the first: tweaks repeat under one Delta."""
-    opened = Pool._open
+    opened = Pool.open
 
-    def again(pool: Pool, keys: Any, choices: Any) -> None:
-        opened(pool, keys, choices)
+    def again(pool: Pool, n: int) -> None:
+        opened(pool, n)
         pool.first = 0
 
-    with patch.object(Pool, "_open", again):
+    with patch.object(Pool, "open", again):
         log = _log()
     with pytest.raises(AssertionError):
         _check_transfers(log)

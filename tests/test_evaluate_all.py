@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import PARAM_SETS
 from protocols.model.config import MoeConfig
-from protocols.model.tables import GELU_MINIMAX
+from protocols.model.tables import GELU_LOOK_UP, GELU_MINIMAX
 from protocols.ot.ideal import IdealOtService
+from secmoe.cli import main
 from secmoe.layer_protocols import PROTOCOLS
 from secmoe.names import ALL, CAT, IRON, IRON_CAT
 from sim.ring import Spec
@@ -44,6 +47,13 @@ def test_the_output_is_the_oracles(name: str, E: int, gated: bool, kind: Any, k:
     shape = MoeConfig(d=3, f=4, E=E, k=k, gated=gated, activation=kind)
     case = layer(shape, tokens, GELU_MINIMAX if kind == "gelu" else "relu", seed)
     assert np.array_equal(output(run(name, case)), case.trace().output)
+
+
+@pytest.mark.parametrize("name", [IRON, IRON_CAT])
+def test_activations_by_look_up_are_the_oracles(name: str) -> None:
+    case = layer(GATED, 2, GELU_LOOK_UP, 6)
+    assert np.array_equal(output(run(name, case)), case.trace().output)
+    assert not np.array_equal(case.trace().output, layer(GATED, 2, GELU_MINIMAX, 6).trace().output)
 
 
 @pytest.mark.slow
@@ -80,3 +90,23 @@ def test_no_message_depends_on_the_route(name: str) -> None:
         execution = run(name, layer(GATED, 2, GELU_MINIMAX, seed))
         logs.append([(m.label, m.sender, m.nbytes) for m in execution.messages])
     assert logs[0] == logs[1] and not any("reveal" in label for label, *_ in logs[0])
+
+
+@pytest.mark.slow
+def test_a_rival_runs_from_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --layer: layer 0. Exact by the oracle of its own activation; its report names the protocol."""
+    out = tmp_path / "rival.secmoe"
+    assert main(["run", "win", "--protocol", IRON_CAT, "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["protocol"], found["layer"], found["activation"]) == (IRON_CAT, 0, "gelu-lookup")
+    assert found["exact_match"] and found["declared_leakage"] == {"client": [], "server": []}
+    assert main(["report", str(out), "--json"]) == 1  # nothing is proved or audited yet
+    report = json.loads(capsys.readouterr().out)
+    assert any(f"--protocol {IRON_CAT} " in command for _, command in report["reproduce"])
+    assert any("prove --run" in command for _, command in report["reproduce"])
+
+
+@pytest.mark.parametrize(("option", "value"), [("--order", "literal"), ("--truncation", "one-ulp")])
+def test_options_that_a_rival_lacks(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "win", "--protocol", CAT, option, value]) == 2
+    assert f"{option} {value}: {CAT} has no such {option[2:]}" in capsys.readouterr().err

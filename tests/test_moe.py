@@ -19,7 +19,7 @@ from protocols.he.params import INSECURE_TEST, PARAM_SETS
 from protocols.model.config import ACTIVATIONS, Activation, MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.oracle import LayerTrace, sparse_moe_layer
-from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED, SILU_MINIMAX, Table
+from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED, SILU_MINIMAX, Approximation, Table
 from protocols.moe import LITERAL, ORDERS, REASSOCIATED, LayerPlan, LayerWeights, UnknownOrder, moe_layer
 from protocols.ot.service import OtService
 from protocols.polynomial import FORMS
@@ -58,7 +58,7 @@ class Layer:
 
     def trace(self) -> LayerTrace:
         """The independent oracle."""
-        table = self.plan.activation if isinstance(self.plan.activation, Table) else None
+        table = None if isinstance(self.plan.activation, str) else self.plan.activation
         return sparse_moe_layer(
             self._words(self.x), self._words(self.residual), self.weight_words(), self.plan.shape, self.fp, table
         )
@@ -91,7 +91,7 @@ class Layer:
 def layer(
     shape: MoeConfig,
     tokens: int = 2,
-    activation: Table | str = GELU_MINIMAX,
+    activation: Approximation | str = GELU_MINIMAX,
     seed: int = 0,
     params: Any = TINY,
     **plan: Any,

@@ -73,6 +73,8 @@ ROUTES: Mapping[str, Callable[[Sequence[Ints]], Ints]] = MappingProxyType(
         "select_product": lambda values: _hot(values[0]),
         "select_then_compute": lambda values: _hot(values[0]),
         "moe_layer": _router,
+        "evaluate_all": _router,
+        "evaluate_concatenated": _router,
     }
 )
 

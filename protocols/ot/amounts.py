@@ -7,7 +7,7 @@ and makes more; what a run leaves is there for the next one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import product
 
 from protocols.ot.lpn import B10, B11, Preset
@@ -44,7 +44,7 @@ class Making:
         return extension_bits(self.soft) // 8 + sum(preset.nbytes for preset in self.iterations)
 
 
-@cache
+@lru_cache(maxsize=1 << 10)
 def making(n: int, start: int = 0) -> Making:
     """The making of n COTs that sends fewest bytes, where `start` remain; among equals one with fewest iterations.
 

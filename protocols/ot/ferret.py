@@ -24,7 +24,7 @@ from protocols.ot.softspoken import KernelMismatch
 from protocols.ot.trees import CODE_WORDS, clear_marks, encode, grow, mend, mix
 
 MARK = np.uint64(1)
-CROWN = 5
+CROWN = 5  # levels that grow in all trees at once: they are short
 GROUP = 1 << 14  # leaves grown side by side: their levels stay in the second-level cache
 BATCH = 1 << 12  # samples encoded at a time, with a stream of 96 KiB
 

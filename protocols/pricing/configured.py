@@ -27,7 +27,8 @@ def shape_from_config(fields: Fields) -> ModelShape:
         )
         tied = fields.get("tie_word_embeddings", True) is True
         sizes = heads, heads, size(fields, "vocab_size")
-        return ModelShape(name, "config.json", first.shape, *sizes, encoder, decoder, experts, tied=tied)
+        streams = encoder, decoder, experts
+        return ModelShape(name, "config.json", first.shape, *sizes, *streams, epsilon=first.epsilon, tied=tied)
     heads = size(fields, "num_attention_heads")
     groups = size(fields, "num_key_value_heads") if fields.get("num_key_value_heads") is not None else heads
     if fields.get("head_dim") is not None:
@@ -50,6 +51,7 @@ def shape_from_config(fields: Fields) -> ModelShape:
         experts,
         rotary=float(base),
         shared=first.shared,
+        epsilon=first.epsilon,
         tied=fields.get("tie_word_embeddings") is True,
         left_out=LEFT_OUT.get(family, ""),
     )

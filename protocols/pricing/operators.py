@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from protocols.attention import attention, cross_attention
 from protocols.attention_plan import AttentionPlan
 from protocols.cleartext.norms import NormRange
 from protocols.compare import DIGIT
+from protocols.feed_forward import FeedForwardPlan, feed_forward
 from protocols.generation import NextTokenPlan, next_token
 from protocols.he.interface import Plan
 from protocols.he.params import ParamSet
@@ -23,7 +24,6 @@ from protocols.model.config import MoeConfig
 from protocols.model.tables import DEFAULT_TABLES, Table
 from protocols.moe import LayerPlan
 from protocols.norms import rms_norm
-from protocols.pricing.dense import DensePlan
 from protocols.pricing.shapes import SPARSE, ModelShape
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
@@ -32,7 +32,7 @@ from protocols.select import RELU
 from protocols.truncate import truncate
 from sim.cost import FREE, Cost, sequence
 from sim.party import ProtocolDecl
-from sim.ring import RingArray, Spec
+from sim.ring import Ring, RingArray, Spec
 from sim.shapes import blank
 
 EMBEDDING, NORMS, ATTENTION, CROSS = "embedding", "norms", "attention", "cross-attention"
@@ -43,7 +43,6 @@ PARTS = (ROUTING, PROBABILITIES, EXPERTS)  # of a sparse layer
 OF_ROUTING = PARTS[:2]
 SPARSE_LAYER = "sparse layer"
 REACH = 6  # the residual stream stays below 2^6, as in the blocks
-EPSILON = 1e-6
 
 LayerPlans = Callable[[MoeConfig, int, ParamSet, Table | str], LayerPlan]
 
@@ -94,7 +93,8 @@ class Operators:
 
     @cached_property
     def head(self) -> NextTokenPlan:
-        return NextTokenPlan(self.params, self.n, self.shape.layer.d, self.shape.vocabulary, REACH, EPSILON, self.w)
+        s = self.shape
+        return NextTokenPlan(self.params, self.n, s.layer.d, s.vocabulary, REACH, s.epsilon, self.w)
 
     @cached_property
     def plans(self) -> tuple[Plan, ...]:
@@ -110,7 +110,7 @@ class Operators:
         if SPARSE in blocks:
             found += self.sparse.plans
         for dense in self._dense.values():
-            found += [dense.up, dense.down]
+            found += dense.plans
         return tuple(found)
 
     @cached_property
@@ -121,12 +121,12 @@ class Operators:
     def normed(self) -> RowPlan:
         """Of the norms' products."""
         d, s = self.shape.layer.d, self.params.frac_bits
-        return RowPlan.fewest_bytes(self.params, self.n, d, NormRange.of(d, s, REACH, EPSILON, centred=False))
+        found = NormRange.of(d, s, REACH, self.shape.epsilon, centred=False)
+        return RowPlan.fewest_bytes(self.params, self.n, d, found)
 
     @cached_property
     def norm(self) -> Cost:
-        public = {"s": self.params.frac_bits, "reach": REACH, "eps": EPSILON, "w": self.w}
-        return rms_norm.declared(self.states, **public, plan=self.normed)
+        return _norm(self.normed, self.params.frac_bits, self.shape.epsilon, self.w)
 
     @cached_property
     def layer(self) -> Cost:
@@ -150,7 +150,7 @@ class Operators:
     @property
     def rows(self) -> Iterator[Row]:
         """In the order of computation; of a sparse layer its parts."""
-        for layer, operator, cost in self._steps():
+        for layer, operator, cost in self._steps:
             if operator == SPARSE_LAYER:
                 yield from (Row(layer, *part) for part in zip(PARTS, self.parts, strict=True))
             else:
@@ -159,10 +159,14 @@ class Operators:
     @property
     def cost(self) -> Cost:
         """Of all of them, without what makes their correlated OTs."""
-        return sequence(*(cost for _, _, cost in self._steps()))
+        return sequence(*(cost for _, _, cost in self._steps))
 
-    def _steps(self) -> Iterator[tuple[str, str, Cost]]:
+    @cached_property
+    def _steps(self) -> tuple[tuple[str, str, Cost], ...]:
         """(layer, operator, cost), one after the other."""
+        return tuple(self._made())
+
+    def _made(self) -> Iterator[tuple[str, str, Cost]]:
         yield "embedding", EMBEDDING, FREE
         for stream, blocks in (("encoder", self.shape.encoder), ("decoder", self.shape.decoder)):
             causal = stream == "decoder"
@@ -171,7 +175,7 @@ class Operators:
             if blocks and not causal:
                 yield "encoder norm", NORMS, self.norm
         if self.shape.decoder:
-            yield "head", HEAD, next_token.declared(self.states, None, None, plan=self.head)
+            yield "head", HEAD, _next(self.head)
 
     def _block(self, width: int, causal: bool) -> Iterator[tuple[str, Cost]]:
         yield NORMS, self.norm
@@ -181,28 +185,56 @@ class Operators:
             yield CROSS, self._cross
         yield NORMS, self.norm
         if width != SPARSE:
-            yield DENSE, self._dense[width].cost
+            yield DENSE, _fed(self._dense[width])
             return
         yield SPARSE_LAYER, self.layer
         if self.shape.shared:
-            yield SHARED, self._dense[self.shape.shared].cost
+            yield SHARED, _fed(self._dense[self.shape.shared])
 
     @cached_property
-    def _dense(self) -> dict[int, DensePlan]:
+    def _dense(self) -> dict[int, FeedForwardPlan]:
         """By hidden width."""
         shape, widths = self.shape.layer, {*self.shape.encoder, *self.shape.decoder, self.shape.shared} - {SPARSE}
-        kinds = (shape.gated, self.activation, self.w)
-        return {f: DensePlan(self.params, self.n, shape.d, f, *kinds) for f in sorted(widths)}
+        kinds = shape.gated, self.activation
+        return {f: FeedForwardPlan(self.params, self.n, shape.d, f, *kinds, w=self.w) for f in sorted(widths)}
 
     @cached_property
     def _attention(self) -> dict[bool, Cost]:
         """By whether it is causal."""
         kinds = [kind for kind, blocks in ((False, self.shape.encoder), (True, self.shape.decoder)) if blocks]
-        return {k: attention.declared(self.states, None, None, plan=self.attention(causal=k)) for k in kinds}
+        return {causal: _attended(self.attention(causal=causal)) for causal in kinds}
 
     @cached_property
     def _cross(self) -> Cost:
-        return cross_attention.declared(self.states, self.states, None, None, plan=self.attention(memory=True))
+        return _crossed(self.attention(memory=True))
+
+
+# What does not depend on experts is priced once for all numbers of them.
+
+
+@lru_cache
+def _norm(plan: RowPlan, s: int, eps: float, w: int) -> Cost:
+    return rms_norm.declared(blank(plan.words), s=s, reach=REACH, eps=eps, w=w, plan=plan)
+
+
+@lru_cache
+def _attended(plan: AttentionPlan) -> Cost:
+    return attention.declared(blank(plan.states), None, None, plan=plan)
+
+
+@lru_cache
+def _crossed(plan: AttentionPlan) -> Cost:
+    return cross_attention.declared(blank(plan.states), blank(plan.others), None, None, plan=plan)
+
+
+@lru_cache
+def _fed(plan: FeedForwardPlan) -> Cost:
+    return feed_forward.declared(blank(Spec(Ring(plan.params.ring_bits), (plan.tokens, plan.d))), None, plan=plan)
+
+
+@lru_cache
+def _next(plan: NextTokenPlan) -> Cost:
+    return next_token.declared(blank(Spec(plan.row.ring, (plan.n, plan.d))), None, None, plan=plan)
 
 
 def _rest(whole: Cost, before: Cost, beside: Cost) -> Cost:

@@ -78,12 +78,12 @@ class Priced:
             shares = [a + b for a, b in zip(shares, _shared(made, used), strict=True)]
         return tuple(PricedRow(row, share) for row, share in zip(rows, shares, strict=True))
 
-    @property
+    @cached_property
     def by_operator(self) -> list[Group]:
         """In the order of OPERATORS."""
         return sorted(_groups(self.rows, lambda row: row.operator), key=lambda group: OPERATORS.index(group.name))
 
-    @property
+    @cached_property
     def by_layer(self) -> list[Group]:
         return _groups(self.rows, lambda row: row.layer)
 

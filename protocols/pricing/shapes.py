@@ -23,8 +23,8 @@ class ModelShape:
     layer: of its sparse layers, with the number of experts that the model is published with. encoder, decoder: an entry
     per block, SPARSE or the hidden width of a dense feed-forward in its place; a decoder beside an encoder attends to
     it as well. groups: heads of keys and values. rotary: base of rotary positions, 0 for a table of relative ones.
-    shared: hidden width of the experts that every token takes, together. tied: the head is the embedding. experts: to
-    price by default. left_out: what the model has and this program prices nowhere.
+    shared: hidden width of the experts that every token takes, together. epsilon: of the norms. tied: the head is the
+    embedding. experts: to price by default. left_out: what the model has and this program prices nowhere.
     """
 
     name: str
@@ -38,6 +38,7 @@ class ModelShape:
     experts: tuple[int, ...]
     rotary: float = 0.0
     shared: int = 0
+    epsilon: float = 1e-6
     tied: bool = False
     left_out: str = ""
 
@@ -84,11 +85,11 @@ _SHAPES = (
     ),
     ModelShape(
         "mixtral-8x7b", "[Mixtral]", _gated(4096, 14336, 8, 2, True), 32, 8, 32000, (), (SPARSE,) * 32, (8,),
-        rotary=1e6,
+        rotary=1e6, epsilon=1e-5,
     ),
     ModelShape(
         "olmoe", "[OLMoE]", _gated(2048, 1024, 64, 8, False), 16, 16, 50304, (), (SPARSE,) * 16, (64,), rotary=1e4,
-        left_out="the norms of queries and keys",
+        epsilon=1e-5, left_out="the norms of queries and keys",
     ),
     ModelShape(
         "deepseekmoe", "[DeepSeekMoE], 16B", _gated(2048, 1408, 64, 6, False), 16, 16, 102400, (),
