@@ -138,8 +138,8 @@ class Reach:
 # -- instances ---------------------------------------------------------------------------------------------------------
 # Their runs take seconds.
 HEAVY = frozenset(
-    {"moe_layer", "plaintext_routing", "probabilities", "softmax", "rsqrt", "layer_norm", "rms_norm", "attention",
-     "cross_attention", "block", "decoder_block", "next_token", "encoder"}
+    {"moe_layer", "plaintext_routing", "scatter", "cryptomoe", "probabilities", "softmax", "rsqrt", "layer_norm",
+     "rms_norm", "attention", "cross_attention", "block", "decoder_block", "next_token", "encoder"}
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from protocols.boolean import conjoin
 from protocols.broken.homomorphic import sealed_params
 from protocols.compare import drelu, greater_than, less_than
-from protocols.convert import b2a, mux, mux_public
+from protocols.convert import b2a, mux, mux_public, mux_rows
 from protocols.crossing import CrossingPlan, crossing
 from protocols.entry import Case, Entry, Secret
 from protocols.he.packing import LinearPlan, SelectPlan
@@ -109,6 +109,7 @@ ENUMERATED: tuple[Entry, ...] = (
     Entry(conjoin, (_case("one group", _bit(), _bit(1, 1)), _case("two rights", _bit(), _bit(1, 2)))),
     Entry(b2a, tuple(_case(f"{r.l} bits", _bit(2), ring=r, receiver=o) for r in _RINGS for o in Role)),
     Entry(mux, tuple(_case(f"{r.l} bits", _bit(), _word(r)) for r in _RINGS)),
+    Entry(mux_rows, tuple(_case(f"{r.l} bits", _bit(), _word(r, 1, 2)) for r in (R2,))),
     Entry(mux_public, tuple(_case(f"{r.l} bits", _bit(), ring=r, constants=(1, 3)) for r in _RINGS)),
     Entry(less_than, (_less(1, 1), _less(2, 1), _less(2, 2, 2), _less(2, 2, 1, True), _less(3, 1), _less(3, 2))),
     Entry(drelu, tuple(_case(f"{r.l} bits, w = {w}", _word(r), w=w) for r in _RINGS for w in (1, 4))),
@@ -218,6 +219,8 @@ NOT_ENUMERATED = MappingProxyType(
         "feed_forward": _CALLEES,
         "evaluate_all": _CALLEES,
         "evaluate_concatenated": _CALLEES,
+        "scatter": _CALLEES,
+        "cryptomoe": _CALLEES,
         "base_ot": "below the interface of oblivious transfer",
         "set_up": "below the interface of oblivious transfer",
         "extend": "below the interface of oblivious transfer",

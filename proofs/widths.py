@@ -30,6 +30,7 @@ def width_case(name: str, share_level: bool, l: int) -> Case | None:
         "reveal_to": Case(at, (word,), leading=(CLIENT,)),
         "b2a": Case(at, (bit,), {"ring": ring}),
         "mux": Case(at, (bit, word)),
+        "mux_rows": Case(at, (bit, Secret(ring, (2, 2)))),
         "mux_public": Case(at, (bit,), {"constants": (5, -(1 << (l // 2))), "ring": ring}),
         "less_than": Case(at, (mine, Secret(ring, (1, 2), SERVER)), {"shape": (2,), "bits": l, "need_equal": True}),
         "drelu": Case(at, (word,)),

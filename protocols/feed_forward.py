@@ -125,6 +125,28 @@ async def hidden_units(
     return g if keep is None else await mux(p, keep, _wide(g, keep.shape[0]))
 
 
+def first_cost(x: RingArray, *, up: LinearPlan, gated: bool) -> Cost:
+    """Closed form of `first_products`."""
+    answers = h2a.declared(None, plan=up, count=1)
+    return a2h.declared(x.reshape(1, *x.shape), layout=up.operand("x")) + (answers | answers if gated else answers)
+
+
+async def first_products(
+    p: Party, x: RingArray, weights: ExpertWeights | None, *, up: LinearPlan, gated: bool
+) -> RingArray:
+    """W1 x, and V x where gated, of one upload of x (n, d): (2 or 1, n, f), not floored."""
+    he: Engine = p.service("he")
+    ct_x = await a2h(p, x.reshape(1, *x.shape), layout=up.operand("x"))
+    ct_h = ct_v = None
+    if ct_x is not None and weights is not None:
+        ct_h = p.local(multiplied, he, up, weights.w1, ct_x)
+        ct_v = p.local(multiplied, he, up, weights.v, ct_x) if gated else None
+    calls = [h2a(p, ct_h, plan=up, count=1)]
+    if gated:
+        calls.append(h2a(p, ct_v, plan=up, count=1))
+    return concat(*(await p.gather(*calls)))
+
+
 def unit_cost(
     x: RingArray,
     keep: RingArray | None,
@@ -138,9 +160,7 @@ def unit_cost(
     """Closed form of `unit`."""
     n, rows = up.n, 1 if keep is None else keep.shape[0]
     products = blank(Spec(x.ring, (2 if gated else 1, n, up.f)))
-    answers = h2a.declared(None, plan=up, count=1)
-    cost = a2h.declared(x.reshape(1, *x.shape), layout=up.operand("x")) + (answers | answers if gated else answers)
-    cost += hidden_cost(products, keep, activation=activation, a=a)
+    cost = first_cost(x, up=up, gated=gated) + hidden_cost(products, keep, activation=activation, a=a)
     cost += a2h.declared(blank(Spec(x.ring, (rows, n, up.f))), layout=down.operand("x"))
     cost += h2a.declared(None, plan=down, count=rows)
     return cost + truncate.declared(blank(Spec(x.ring, (rows, n, down.f))), f=a.s, mode=a.mode, w=a.w)
@@ -164,16 +184,10 @@ async def unit(
     """
     he: Engine = p.service("he")
     rows = 1 if keep is None else keep.shape[0]
-    ct_x = await a2h(p, x.reshape(1, *x.shape), layout=up.operand("x"))
-    ct_h = ct_v = ct_y = None
-    if ct_x is not None and weights is not None:
-        ct_h = p.local(multiplied, he, up, weights.w1, ct_x)
-        ct_v = p.local(multiplied, he, up, weights.v, ct_x) if gated else None
-    calls = [h2a(p, ct_h, plan=up, count=1)]
-    if gated:
-        calls.append(h2a(p, ct_v, plan=up, count=1))
-    g = await hidden_units(p, concat(*(await p.gather(*calls))), keep, activation=activation, a=a)
+    products = await first_products(p, x, weights, up=up, gated=gated)
+    g = await hidden_units(p, products, keep, activation=activation, a=a)
     ct_g = await a2h(p, g.reshape(rows, up.n, up.f), layout=down.operand("x"))
+    ct_y = None
     if ct_g is not None and weights is not None:
         ct_y = p.local(multiplied, he, down, weights.w2, ct_g)
     return await truncate(p, await h2a(p, ct_y, plan=down, count=rows), f=a.s, mode=a.mode, w=a.w)

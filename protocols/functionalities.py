@@ -52,6 +52,10 @@ def _mux(b: Ints, x: Ints, **_: Any) -> Ints:
     return b * x
 
 
+def _mux_rows(b: Ints, x: Ints, **_: Any) -> Ints:
+    return b.reshape(*b.shape, *(1 for _ in x.shape[b.ndim :])) * x
+
+
 def _scaled_bits(b: Ints, *, constants: Sequence[int], **_: Any) -> list[Ints]:
     return [b * np.int64(c) for c in constants]
 
@@ -301,6 +305,7 @@ SQUARE = Functionality("square", _square)
 CONJUNCTIONS = Functionality("conjunctions", _conjunctions)
 BOOLEAN_TO_ARITHMETIC = Functionality("Boolean to arithmetic", _b2a)
 MULTIPLEXER = Functionality("multiplexer", _mux)
+ROW_MULTIPLEXER = Functionality("multiplexer of rows", _mux_rows)
 SCALED_BITS = Functionality("public multiples of a bit", _scaled_bits)
 SHARED_BIT_PRODUCTS = Functionality("products of one bit", _shared_bit_products)
 BIT_PRODUCTS = Functionality("products of bits", _bit_products)

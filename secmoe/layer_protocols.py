@@ -11,12 +11,14 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
+from protocols.baselines.cryptomoe import BalancedPlan, DoublePlan, RoomierPlan, cryptomoe
 from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
 from protocols.baselines.iron import IronConcatenatedPlan, IronPlan
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
+from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
 from protocols.model.config import MoeWeights
 from protocols.moe import LayerPlan, LayerWeights, Prepare, moe_layer, moe_layer_one_ulp
-from secmoe.names import ALL, CAT, IRON, IRON_CAT, ROUTED, SECMOE
+from secmoe.names import ALL, BALANCED, CAT, DOUBLE, IRON, IRON_CAT, ROOMIER, ROUTED, SCATTER, SECMOE
 from sim.party import ProtocolDecl
 
 
@@ -55,6 +57,10 @@ PROTOCOLS: Mapping[str, LayerProtocol] = MappingProxyType(
         CAT: LayerProtocol(evaluate_concatenated, ConcatenatedPlan, ConcatenatedWeights),
         IRON: LayerProtocol(evaluate_all, IronPlan, EveryExpert, look_up=True),
         IRON_CAT: LayerProtocol(evaluate_concatenated, IronConcatenatedPlan, ConcatenatedWeights, look_up=True),
+        SCATTER: LayerProtocol(scatter, ScatterPlan, ScatterWeights),
+        BALANCED: LayerProtocol(cryptomoe, BalancedPlan, EveryExpert),
+        ROOMIER: LayerProtocol(cryptomoe, RoomierPlan, EveryExpert),
+        DOUBLE: LayerProtocol(cryptomoe, DoublePlan, EveryExpert),
     }
 )
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 SECMOE, ROUTED = "secmoe", "plaintext-routing"
 ALL, CAT, IRON, IRON_CAT = "evaluate-all", "evaluate-all-cat", "iron", "iron-cat"
+SCATTER, BALANCED, ROOMIER, DOUBLE = "scatter", "cryptomoe", "cryptomoe-1.5", "cryptomoe-2"
 LAYER_PROTOCOLS: Mapping[str, str] = MappingProxyType(
     {
         SECMOE: "select one expert, then compute it",
@@ -15,5 +16,9 @@ LAYER_PROTOCOLS: Mapping[str, str] = MappingProxyType(
         CAT: "the same, all experts as one unit, which the one-hot masks",
         IRON: "evaluate-all without packed outputs, activations by look-up",
         IRON_CAT: "evaluate-all-cat likewise",
+        SCATTER: "scatter the input over the experts, then one product with all of them",
+        BALANCED: "a balanced capacity per expert, tokens beyond it dropped: ANOTHER FUNCTION",
+        ROOMIER: "the same with half as much capacity again",
+        DOUBLE: "the same with twice the capacity",
     }
 )

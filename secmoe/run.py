@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.baselines.cryptomoe import BalancedPlan
 from protocols.model.architecture import Model, Tokens
 from protocols.model.config import MoeWeights
 from protocols.model.fixed_point import dequantise, quantise, quantise_weights
 from protocols.model.floating import float_layer
-from protocols.model.oracle import sparse_moe_layer
+from protocols.model.oracle import sparse_moe_layer, with_room
 from protocols.truncate import FAITHFUL
 from secmoe.checked import SOURCES, Checked, Store, installed
 from secmoe.in_range import require_range
@@ -220,8 +221,10 @@ def _compare(run: LayerRun, output: Words, given: LayerInput, words: tuple[Words
     input and the weights as words."""
     fp, floats = run.fixed_point, (given.hidden, given.residual, given.weights, run.shape)
 
-    exact = sparse_moe_layer(*words, run.shape, fp, run.table)
-    chosen = float_layer(*floats, routes=exact.routes)
+    room = run.plan.capacity if isinstance(run.plan, BalancedPlan) else None
+    exact = sparse_moe_layer(*words, run.shape, fp, run.table, room)
+    served = None if room is None else with_room(exact.routes, room)
+    chosen = float_layer(*floats, routes=exact.routes, served=served)
     free = float_layer(*floats)
     errors = fp.signed(fp.wrap(output - exact.output))
     equal = bool((output == exact.output).all())

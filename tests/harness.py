@@ -46,6 +46,8 @@ HEAVY = {
     "plaintext_routing",
     "evaluate_all",
     "evaluate_concatenated",
+    "scatter",
+    "cryptomoe",
     "select_then_compute",
     "probabilities",
     "softmax",
@@ -54,9 +56,9 @@ HEAVY = {
     "attention",
     "cross_attention",
 }
-# What these are made of has rows of its own, and tests/test_blocks.py and tests/test_evaluate_all.py hold them against
-# the oracle: their property, isolation and certificate are nightly work.
-NIGHTLY = {"block", "decoder_block", "evaluate_all", "evaluate_concatenated"}
+# What these are made of has rows of its own, and tests/test_blocks.py, tests/test_evaluate_all.py and
+# tests/test_rivals.py hold them against the oracle: their property, isolation and certificate are nightly work.
+NIGHTLY = {"block", "decoder_block", "evaluate_all", "evaluate_concatenated", "scatter", "cryptomoe"}
 # So are these cases: another case of the same protocol runs the same lines of text (in the same ring, or with the same
 # sizes in another). What they send and cost, and that they are proved correct, is checked by `make test` all the same.
 NIGHTLY_CASES = {

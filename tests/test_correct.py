@@ -24,7 +24,7 @@ R8 = Ring(8)
 ROWS = {(entry.name, entry.share_level): entry for entry in CATALOG if entry.cases}
 FAST = (
     *("reveal", "reveal_to", "b2a", "mux", "mux_public", "cross", "mul", "square", "relu", "less_than", "drelu"),
-    "truncate",
+    *("truncate", "mux_rows"),
 )
 # Every protocol whose ring is a parameter, at every width that its theorem has.
 AT_WIDTHS = [
@@ -69,6 +69,7 @@ def test_every_width_of_every_protocol_is_there() -> None:
         "conjoin": [], "choose": [], "correlate_wide": [], "correlate_ragged": [], "bit_triples": [], "one_hot": [],
         "linear": [], "select_product": [], "select_then_compute": [], "moe_layer": [],
         "plaintext_routing": [], "evaluate_all": [], "evaluate_concatenated": [], "feed_forward": [], "look_up": [],
+        "scatter": [], "cryptomoe": [],
         "embed": [], "crossing": [], "row_squares": [], "attention": [], "encoder": [],
         "cross_attention": [], "block": [], "decoder_block": [], "next_token": [],
         "exp": [32, 64], "reciprocal": [32, 64], "probabilities": [32, 64], "piecewise": [64],

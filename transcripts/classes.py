@@ -75,6 +75,8 @@ ROUTES: Mapping[str, Callable[[Sequence[Ints]], Ints]] = MappingProxyType(
         "moe_layer": _router,
         "evaluate_all": _router,
         "evaluate_concatenated": _router,
+        "scatter": _router,
+        "cryptomoe": _router,
     }
 )
 

@@ -18,6 +18,7 @@ from proofs.contracts.attention import (
     matmul,
     scores_range,
 )
+from proofs.contracts.capacity import balanced_moe
 from proofs.contracts.functions import exp, exp_range, piecewise, piecewise_range, reciprocal, reciprocal_range
 from proofs.contracts.layers import choose, hidden_range, linear, moe, select_product, select_then_compute
 from proofs.contracts.routing import one_hot, probabilities, rankable, ranked, top_k
@@ -41,6 +42,7 @@ CONTRACTS: dict[str, Contract] = {
     "conjoin": Contract(conjoin),
     "b2a": Contract(lambda b, *, ring, **_: b.cast(ring)),
     "mux": Contract(times),
+    "mux_rows": Contract(times_row),
     "mux_public": Contract(lambda b, *, constants, ring: [b.cast(ring) * c for c in constants]),
     "less_than": Contract(less_than),
     "drelu": Contract(lambda x, **_: non_negative(x)),
@@ -90,5 +92,7 @@ CONTRACTS: dict[str, Contract] = {
     "feed_forward": Contract(rivals.feed_forward),
     "evaluate_all": Contract(rivals.evaluate_all),
     "evaluate_concatenated": Contract(rivals.evaluate_concatenated),
+    "scatter": Contract(moe),
+    "cryptomoe": Contract(balanced_moe),
 }
 ONE_ULP_CONTRACT = Contract(one_ulp)

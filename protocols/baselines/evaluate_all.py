@@ -80,15 +80,15 @@ class EveryExpert:
 
 def _evaluate_all_cost(x: RingArray, residual: RingArray, weights: object, *, plan: EvaluateAllPlan) -> Cost:
     shape, a, n, ring = plan.shape, plan.arithmetic, plan.tokens, plan.ring
-    products = blank(Spec(ring, (2 if shape.gated else 1, shape.E, n, shape.f)))
-    hidden, wide = blank(Spec(ring, products.shape[1:])), blank(Spec(ring, (n, shape.k, shape.E, shape.d)))
+    stacked = blank(Spec(ring, (2 if shape.gated else 1, shape.E, n, shape.f)))
+    hidden, wide = blank(Spec(ring, stacked.shape[1:])), blank(Spec(ring, (n, shape.k, shape.E, shape.d)))
     up, down = plan.expert_up, plan.expert_down
     answers = h2a.declared(None, plan=up, count=shape.E)
     cost = a2h.declared(x.reshape(1, n, shape.d), layout=up.operand("x"))
     cost += (answers | answers if shape.gated else answers) + hidden_cost(
-        products, None, activation=plan.activation, a=a
+        stacked, None, activation=plan.activation, a=a
     )
-    cost += computed(apart(up, shape.E, 1).times(products.shape[0]) + apart(down, shape.E))
+    cost += computed(apart(up, shape.E, 1).times(stacked.shape[0]) + apart(down, shape.E))
     cost += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=shape.E)
     cost += mux.declared(blank(Spec(Ring(1), wide.shape)), wide)
     cost += truncate.declared(blank(Spec(ring, (n, shape.k, shape.d))), f=a.s, mode=a.mode, w=a.w)
@@ -127,8 +127,8 @@ async def _experts(
     ct_x = await a2h(p, x.reshape(1, *x.shape), layout=up.operand("x"))
     ct_h = ct_v = None
     if ct_x is not None and weights is not None:
-        ct_h = p.local(_products, he, up, weights.w1, ct_x)
-        ct_v = None if weights.v is None else p.local(_products, he, up, weights.v, ct_x)
+        ct_h = p.local(products, he, up, weights.w1, ct_x)
+        ct_v = None if weights.v is None else p.local(products, he, up, weights.v, ct_x)
     calls = [h2a(p, ct_h, plan=up, count=E)]
     if plan.shape.gated:
         calls.append(h2a(p, ct_v, plan=up, count=E))
@@ -136,14 +136,14 @@ async def _experts(
     ct_g = await a2h(p, g, layout=down.operand("x"))
     ct_y = None
     if ct_g is not None and weights is not None:
-        ct_y = p.local(_products, he, down, weights.w2, ct_g)
+        ct_y = p.local(products, he, down, weights.w2, ct_g)
     y = (await h2a(p, ct_y, plan=down, count=E)).transpose(1, 0, 2)  # (n, E, d)
     wide = (n, k, E, y.shape[2])
     picked = await mux(p, hot.reshape(n, k, E, 1).broadcast(*wide), y.reshape(n, 1, E, -1).broadcast(*wide))
     return await truncate(p, picked.sum(2), f=a.s, mode=a.mode, w=a.w)
 
 
-def _products(he: Engine, plan: LinearPlan, matrices: Matrices, operands: Sequence[Any]) -> list[Any]:
+def products(he: Engine, plan: LinearPlan, matrices: Matrices, operands: Sequence[Any]) -> list[Any]:
     """Every expert's matrix times its own operand, or the one operand of all."""
     rows = he.linear(plan, operands)
     rows = rows * len(matrices.experts) if len(rows) == 1 else rows

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
+from protocols.baselines.cryptomoe import BalancedPlan, cryptomoe
 from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
+from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
 from protocols.catalog.examples import R8, R32, R64, bit, word
 from protocols.catalog.layers import LINEAR_PLAN, TINY, expert_secrets, layer_plan, matrix, state
 from protocols.entry import ASSUMED, BOUNDED, DECLARED, Case, Entry, Values
@@ -84,6 +86,8 @@ BASELINES: tuple[Entry, ...] = (
     Entry(feed_forward, (_dense_case("gated GeLU", True, GELU_MINIMAX), _dense_case("ReLU", False, RELU))),
     Entry(evaluate_all, layer_cases(EvaluateAllPlan, EveryExpert)),
     Entry(evaluate_concatenated, layer_cases(ConcatenatedPlan, ConcatenatedWeights)),
+    Entry(scatter, layer_cases(ScatterPlan, ScatterWeights)),
+    Entry(cryptomoe, layer_cases(BalancedPlan, EveryExpert)),
 )
 INTERFACES: tuple[Entry, ...] = (
     Entry(base_ot, (), ASSUMED, price=base_cost(CLIENT, n=BASE_OTS)),

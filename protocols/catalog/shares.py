@@ -8,7 +8,7 @@ from protocols import functionalities as F
 from protocols.boolean import conjoin
 from protocols.catalog.examples import EXP64, R8, R32, R64, bit, owned, word
 from protocols.compare import drelu, greater_than, less_than
-from protocols.convert import b2a, mux, mux_public
+from protocols.convert import b2a, mux, mux_public, mux_rows
 from protocols.entry import DECLARED, Case, Entry, Values
 from protocols.matmul import cross_matmul, matmul
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED
@@ -41,6 +41,7 @@ SHARES: tuple[Entry, ...] = (
     Entry(conjoin, (Case("two groups", (bit(4), bit(4, 2), bit(3), bit(3, 1))),)),
     Entry(b2a, (Case("64", (bit(5),), {"ring": R64}), Case("2", (bit(5),), {"ring": Ring(2)}))),
     Entry(mux, (Case("64", (bit(4), word(4))), Case("8", (bit(4), word(4, ring=R8))))),
+    Entry(mux_rows, (Case("64", (bit(2, 3), word(2, 3, 4))), Case("8", (bit(4), word(4, 2, ring=R8))))),
     Entry(mux_public, (Case("two", (bit(4),), {"constants": (5, -(1 << 40)), "ring": R64}),)),
     Entry(
         less_than,

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from reprlib import repr as shortened
 from types import MappingProxyType
 from typing import Any, Literal
@@ -62,6 +63,11 @@ class MoeConfig:
             raise ConfigError(f"expected activation {', '.join(ACTIVATIONS)}, got {self.activation!r}: choose one")
         if self.renormalise and self.k == 1:
             raise ConfigError("expected renormalise only with k > 1, got k=1: use the plain top-1 probability")
+
+
+def balanced_capacity(tokens: int, k: int, E: int, factor: Fraction) -> int:
+    """Rows of an expert: factor times its mean load, rounded up, and no more than there are tokens. [CryptoMoE]"""
+    return min(tokens, -(-tokens * k * factor // E))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.model.architecture import HeldOut, ItemError, Model, MoeFunction
-from protocols.model.config import Array, ModelConfig
+from protocols.model.config import Array, ModelConfig, balanced_capacity
 from protocols.model.fixed_point import FixedPoint, dequantise, quantise, quantise_weights
-from protocols.model.oracle import sparse_moe_layer
+from protocols.model.oracle import sparse_moe_layer, with_room
 from protocols.model.store import load_model, with_held_out
 from protocols.model.tokens import PAD
 from protocols.model.training.topic import topic
@@ -30,6 +31,7 @@ Floats = NDArray[np.float64]
 FOLDS = 5
 FOLD_SEED = 0
 RIDGE = 1.0
+FACTORS = (Fraction(1), Fraction(3, 2), Fraction(2))  # of capacity [CryptoMoE]
 RINGS = (FixedPoint(64, 18), FixedPoint(32, 12))
 
 
@@ -84,12 +86,18 @@ def held_out_of(model: Model) -> HeldOut:
     return model.held_out
 
 
-def fixed_moe(model: Model, fp: FixedPoint) -> MoeFunction:
-    """The sparse MoE layers as the exact oracle computes them, with the default table; states back in float64."""
+def fixed_moe(model: Model, fp: FixedPoint, factor: Fraction | None = None) -> MoeFunction:
+    """The sparse MoE layers as the exact oracle computes them, with the default table; states back in float64.
+
+    factor: with a balanced capacity of n k / E times so much per expert, of which the rest is dropped [CryptoMoE].
+    """
     weights = [quantise_weights(model.moe_weights(i), fp) for i in range(model.config.layers)]
 
     def compute(x: Floats, residual: Floats, layer: int) -> tuple[Floats, NDArray[np.int64]]:
-        trace = sparse_moe_layer(quantise(x, fp), quantise(residual, fp), weights[layer], model.config, fp)
+        words, room = (quantise(x, fp), quantise(residual, fp)), None
+        if factor is not None:
+            room = balanced_capacity(len(x), model.config.k, model.config.E, factor)
+        trace = sparse_moe_layer(*words, weights[layer], model.config, fp, capacity=room)
         return dequantise(trace.output, fp), trace.routes
 
     return compute
@@ -108,6 +116,28 @@ def fixed_figures(model: Model) -> dict[str, Any]:
         same = np.concatenate([(one.routes == other.routes).ravel() for one, other in zip(plain, fixed, strict=True)])
         values[f"accuracy_l{fp.l}_s{fp.s}"] = float((predicted == held_out.labels).mean())
         values[f"route_agreement_l{fp.l}_s{fp.s}"] = float(same.mean())
+    return values
+
+
+def capacity_figures(model: Model, first: int | None = None) -> dict[str, Any]:
+    """For each of FACTORS: accuracy with both MoE layers in exact fixed point and of balanced capacity, and the share
+    of choices that are dropped; and the accuracy of nothing dropped. The rest of the model in float64. [CryptoMoE]
+
+    first: only so many of the held-out items.
+    """
+    held_out, fp, config = held_out_of(model), RINGS[0], model.config
+    labels = held_out.labels[:first]
+    tokens = [model.tokens_from_item(i) for i in range(len(labels))]
+    values = dict[str, Any]()
+    for factor in (None, *FACTORS):
+        moe = fixed_moe(model, fp, factor)
+        found = [model.forward(item, moe) for item in tokens]
+        name = "undropped" if factor is None else f"capacity_{float(factor):g}"
+        values[f"accuracy_{name}"] = float((np.array([one.logits.argmax() for one in found]) == labels).mean())
+        if factor is not None:
+            layers = [routes for one in found for routes in one.routes]
+            served = [with_room(r, balanced_capacity(len(r), config.k, config.E, factor)) for r in layers]
+            values[f"dropped_{name}"] = float(1 - np.concatenate([s.ravel() for s in served]).mean())
     return values
 
 
@@ -154,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="The figures of a model card.")
     parser.add_argument("model", help="a shipped model or the path of a model file")
     parser.add_argument("--fixed", action="store_true", help="with the MoE layers in exact fixed point as well")
+    parser.add_argument("--capacity", action="store_true", help="only what a balanced capacity of the experts costs")
     parser.add_argument("--source", type=Path, help="for topic: the file that its card names")
     options = parser.parse_args(arguments)
     model = load_model(options.model)
@@ -161,6 +192,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = topic(options.source)
         held_out = slice(found.training, None)
         model = with_held_out(model, found.items[held_out], found.labels[held_out], found.digests)
+    if options.capacity:
+        print(show(capacity_figures(model)))
+        return
     print(show(figures(model) | (fixed_figures(model) if options.fixed else {})))
 
 

@@ -58,10 +58,11 @@ def float_layer(
     config: MoeConfig,
     table: Table | None = None,
     routes: NDArray[np.int64] | None = None,
+    served: NDArray[np.bool_] | None = None,
 ) -> FloatTrace:
     """The layer on x, residual [n, d]. `table` replaces the exact activation by its piecewise polynomial. `routes`
     [n, k] replaces the router's choice: a near tie may fall the other way in fixed point, and the error is then
-    measured on the same experts."""
+    measured on the same experts. `served` [n, k]: which of those choices count; all by default."""
     weights.check(config)
     logits = x @ weights.router.T
     if routes is None:
@@ -72,7 +73,8 @@ def float_layer(
     out = residual.copy()
     for slot in range(config.k):
         for expert in np.unique(routes[:, slot]):
-            rows = np.flatnonzero(routes[:, slot] == expert)
+            chosen = routes[:, slot] == expert
+            rows = np.flatnonzero(chosen if served is None else chosen & served[:, slot])
             h = x[rows] @ weights.w1[expert].T
             a = activate(h, config.activation) if table is None or config.activation == "relu" else piecewise(h, table)
             g = a if weights.v is None else a * (x[rows] @ weights.v[expert].T)

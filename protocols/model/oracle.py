@@ -173,11 +173,12 @@ def sparse_moe_layer(
     config: MoeConfig,
     fp: FixedPoint,
     table: Approximation | None = None,
+    capacity: int | None = None,
 ) -> LayerTrace:
     """The layer on words: x, residual [n, d]; weights as quantise_weights gives them.
 
     `table` is the activation's piecewise polynomial or look-up (default: tables.DEFAULT_TABLES); ReLU is exact and
-    takes none.
+    takes none. `capacity`: an expert serves so many tokens, the first that come to it (None: all of them) [CryptoMoE].
     InputShapeError, WeightShapeError on shapes that do not match.
     """
     weights.check(config)
@@ -196,8 +197,19 @@ def sparse_moe_layer(
     v = None if weights.v is None else fp.trunc(_selected(weights.v, routes, x[:, None, :], fp), fp.s)
     g = a if v is None else fp.trunc(fp.wrap(a * v), fp.s)
     y = fp.trunc(_selected(weights.w2, routes, g, fp), fp.s)
-    mixed = fp.trunc(fp.wrap((p[:, :, None] * y).sum(axis=1, dtype=np.uint64)), fp.s)
+    served = p if capacity is None else np.where(with_room(routes, capacity), p, np.uint64(0))
+    mixed = fp.trunc(fp.wrap((served[:, :, None] * y).sum(axis=1, dtype=np.uint64)), fp.s)
     return LayerTrace(logits, routes, e, D, p, h, a, v, g, y, fp.wrap(residual + mixed))
+
+
+def with_room(routes: NDArray[np.int64], capacity: int) -> NDArray[np.bool_]:
+    """[n, k]: whether a token is among the first `capacity` ones that come to that expert, in order of the tokens."""
+    served = np.zeros(routes.shape, dtype=np.bool_)
+    load = dict[int, int]()
+    for place, expert in np.ndenumerate(routes):
+        served[place] = load.get(int(expert), 0) < capacity
+        load[int(expert)] = load.get(int(expert), 0) + 1
+    return served
 
 
 def _selected(matrices: Words, routes: NDArray[np.int64], states: Words, fp: FixedPoint) -> Words:

@@ -1,0 +1,156 @@
+"""SecMoE with its inputs scattered in place of its weights selected: one plain product with [W_1 | ... | W_E].
+
+Every token gets one slot per expert: x in the slot of the expert that it takes, 0 in all others. The server multiplies
+the row of slots by all experts' matrices side by side, as any linear layer. That is the re-associated Protocol 1, whose
+z = t x is the same row of slots; here it is made on shares, and no product of ciphertexts is left: no relinearisation,
+no expansion, no keys for them, and parameters that need no room for one.
+
+Which way sends less. Scattered under encryption (`moe_layer`) a row costs the upload of t and x, whatever E is.
+Scattered on shares, by one correlated OT each way for each slot, which carries its whole row of words, it costs 2 d l
+bits per expert (d bytes times 16 at l = 64) and the upload of E d words, of which a ciphertext holds N. So shares send
+less while a token's slots leave room in a ciphertext for those of others; from E d of about N on the encrypted form
+wins in bytes and grows no further. A bit times words (2 d l bits) is the cheaper of the two ways on shares; the other,
+arithmetic selectors times words, takes d l (l + 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from protocols import functionalities as F
+from protocols.baselines.mixing import DensePlan, mixture, mixture_cost
+from protocols.convert import mux_rows
+from protocols.feed_forward import first_cost, first_products, hidden_cost, hidden_units, prepare_unit
+from protocols.he.interface import Engine
+from protocols.he.packing import LinearPlan
+from protocols.linear import linear
+from protocols.model.config import MoeWeights
+from protocols.moe import Prepare
+from protocols.select import ExpertWeights
+from protocols.truncate import truncate
+from sim.cost import Cost
+from sim.party import Party, protocol
+from sim.ring import Ring, RingArray, Spec
+from sim.shapes import blank
+
+
+@dataclass(frozen=True)
+class ScatterPlan(DensePlan):
+    """The public parameters: all experts side by side as one matrix, a row of slots for each token and selection."""
+
+    @property
+    def scattered(self) -> int:
+        """Rows of slots."""
+        return self.tokens * self.shape.k
+
+    @cached_property
+    def expert_up(self) -> LinearPlan:
+        return self._wide(self.shape.d, self.shape.f, 2 if self.shape.gated else 1)
+
+    @cached_property
+    def expert_down(self) -> LinearPlan:
+        return self._wide(self.shape.f, self.shape.d, 1)
+
+    def _wide(self, d: int, f: int, answers: int) -> LinearPlan:
+        return LinearPlan.cheapest(self.params, self.scattered, self.shape.E * d, f, answers=answers)
+
+    @property
+    def rows(self) -> int:
+        """One response holds every token's outputs."""
+        return 1
+
+    @property
+    def plans(self) -> tuple[LinearPlan, ...]:
+        return self.router, self.expert_up, self.expert_down
+
+
+@dataclass(frozen=True)
+class ScatterWeights:
+    """The server's side: router, and the experts side by side, w1, v (None when not gated) and w2."""
+
+    router: Any
+    experts: ExpertWeights
+
+    @classmethod
+    def prepare(cls, prepare: Prepare, plan: ScatterPlan, weights: MoeWeights) -> ScatterWeights:
+        """Encode integer weights (signed, at s fractional bits) with the engine's own `prepare(plan, integers)`.
+
+        Raises the engine's error when the noise bound of a parameter set does not admit the weights.
+        """
+        sides = (None if w is None else _side_by_side(w) for w in (weights.w1, weights.v, weights.w2))
+        experts = prepare_unit(prepare, plan.expert_up, plan.expert_down, *sides)
+        return cls(prepare(plan.router, weights.router), experts)
+
+    def responses(self, plan: ScatterPlan) -> list[tuple[Any, int]]:
+        """What an engine answers in one query: (prepared weights, rows)."""
+        return [(self.router, 1), *self.experts.responses(plan.rows)]
+
+
+def _side_by_side(matrices: Any) -> Any:
+    """[W_1 | ... | W_E]: (..., E, f, d) to (..., f, E d)."""
+    *lead, E, f, d = matrices.shape
+    at = len(lead)
+    return matrices.transpose(*range(at), at + 1, at, at + 2).reshape(*lead, f, E * d)
+
+
+def _slots_cost(plan: ScatterPlan, width: int) -> Cost:
+    """Closed form of `_slots`."""
+    bits = (plan.scattered, plan.shape.E)
+    return mux_rows.declared(blank(Spec(Ring(1), bits)), blank(Spec(plan.ring, (*bits, width))))
+
+
+def _scatter_cost(x: RingArray, residual: RingArray, weights: object, *, plan: ScatterPlan) -> Cost:
+    shape, a, up, down = plan.shape, plan.arithmetic, plan.expert_up, plan.expert_down
+    products = blank(Spec(plan.ring, (2 if shape.gated else 1, plan.scattered, shape.f)))
+    cost = _slots_cost(plan, shape.d) + first_cost(blank(Spec(plan.ring, (up.n, up.d))), up=up, gated=shape.gated)
+    cost += hidden_cost(products, None, activation=plan.activation, a=a) + _slots_cost(plan, shape.f)
+    cost += linear.declared(blank(Spec(plan.ring, (down.n, down.d))), None, plan=down)
+    y = blank(Spec(plan.ring, (plan.scattered, shape.d)))
+    return mixture_cost(plan, cost + truncate.declared(y, f=a.s, mode=a.mode, w=a.w))
+
+
+@protocol(realises=F.SPARSE_MOE, cites="[SecMoE] Protocol 1, the inputs scattered", cost=_scatter_cost)
+async def scatter(
+    p: Party, x: RingArray, residual: RingArray, weights: ScatterWeights | None, *, plan: ScatterPlan
+) -> RingArray:
+    """residual + sum over the k selected experts of p_j expert_j(x). Neither party learns which experts they are.
+
+    x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
+    Returns (n, d): the same words as `moe_layer`, in bytes that grow with E.
+    """
+    if weights is not None:
+        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
+    router = None if weights is None else weights.router
+
+    def experts(hot: RingArray) -> Awaitable[RingArray]:
+        return p.scoped("experts", _experts, hot, x, weights, plan)
+
+    return await mixture(p, x, residual, router, plan=plan, experts=experts)
+
+
+def _admit(he: Engine, weights: ScatterWeights, plan: ScatterPlan) -> None:
+    he.admit(weights.responses(plan))
+
+
+async def _experts(
+    p: Party, hot: RingArray, x: RingArray, weights: ScatterWeights | None, plan: ScatterPlan
+) -> RingArray:
+    """The selected experts' outputs, (n, k, d). hot: Boolean (n, k, E)."""
+    (n, k, E), d, a = hot.shape, x.shape[1], plan.arithmetic
+    bits, experts = hot.reshape(n * k, E), None if weights is None else weights.experts
+    slots = await _slots(p, bits, x.reshape(n, 1, d).broadcast(n, k, d).reshape(n * k, d))
+    products = await first_products(p, slots, experts, up=plan.expert_up, gated=plan.shape.gated)
+    g = await hidden_units(p, products, None, activation=plan.activation, a=a)
+    slots = await _slots(p, bits, g)
+    y = await linear(p, slots, None if experts is None else experts.w2, plan=plan.expert_down)
+    return await truncate(p, y.reshape(n, k, d), f=a.s, mode=a.mode, w=a.w)
+
+
+async def _slots(p: Party, bits: RingArray, x: RingArray) -> RingArray:
+    """Every row of x (rows, width) in the slot that its one-hot names: (rows, E width). bits: Boolean (rows, E)."""
+    (rows, E), width = bits.shape, x.shape[1]
+    slots = await mux_rows(p, bits, x.reshape(rows, 1, width).broadcast(rows, E, width))
+    return slots.reshape(rows, E * width)
