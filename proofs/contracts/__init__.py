@@ -92,7 +92,7 @@ CONTRACTS: dict[str, Contract] = {
     "feed_forward": Contract(rivals.feed_forward),
     "evaluate_all": Contract(rivals.evaluate_all),
     "evaluate_concatenated": Contract(rivals.evaluate_concatenated),
-    "scatter": Contract(moe),
+    "scatter": Contract(rivals.scatter),
     "cryptomoe": Contract(balanced_moe),
 }
 ONE_ULP_CONTRACT = Contract(one_ulp)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from proofs.contracts.functions import piecewise
 from proofs.contracts.layers import linear
+from proofs.contracts.rivals import hidden
 from proofs.contracts.routing import probabilities, top_k
-from proofs.contracts.words import floor_shift, non_negative, times, times_row
+from proofs.contracts.words import floor_shift, times, times_row
 from sim.ring import RingArray, stack
 
 
@@ -23,14 +23,11 @@ def places_of(hot: RingArray, plan: Any) -> RingArray:
 
 def _experts(rows: RingArray, *matrices: RingArray, plan: Any) -> RingArray:
     """Every expert on its own rows, (E, t, d)."""
-    w1, *gate, w2 = matrices
-    a, found = plan.arithmetic, []
+    *first, w2 = matrices
+    s, found = plan.arithmetic.s, []
     for e in range(rows.shape[0]):
-        h = floor_shift(linear(rows[e], w1[e]), a.s)
-        g = times(non_negative(h), h) if plan.activation == "relu" else piecewise(h, table=plan.activation, s=a.s)
-        for v in gate:
-            g = floor_shift(g * floor_shift(linear(rows[e], v[e]), a.s), a.s)
-        found.append(floor_shift(linear(g, w2[e]), a.s))
+        g = hidden([linear(rows[e], w[e]) for w in first], plan.activation, s)
+        found.append(floor_shift(linear(g, w2[e]), s))
     return stack(*found)
 
 

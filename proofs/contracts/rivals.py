@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from proofs.contracts.functions import piecewise
-from proofs.contracts.layers import linear, mixture
+from proofs.contracts.layers import linear, mixture, selected
 from proofs.contracts.words import floor_shift, greater_than, non_negative, spread, times
 from proofs.hybrid import Demand
 from protocols.model.tables import LookUp
@@ -91,5 +91,19 @@ def evaluate_concatenated(
         masked = times(keep, spread(g, keep.shape))
         y = linear(masked.reshape(k * n, E * f), w2.transpose(1, 0, 2).reshape(d, E * f)).reshape(k, n, d)
         return floor_shift(y, s).transpose(1, 0, 2)
+
+    return mixture(x, residual, router, plan, every)
+
+
+def scatter(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:
+    """The layer itself, its hidden words as `hidden` has them."""
+    *first, w2 = experts
+    s = plan.arithmetic.s
+
+    def every(hot: RingArray) -> RingArray:
+        n, k, E = hot.shape
+        rows, states = hot.cast(x.ring).reshape(n * k, E), stack(*(x[i // k] for i in range(n * k)))
+        g = hidden([selected(rows, states, w) for w in first], plan.activation, s)
+        return floor_shift(selected(rows, g, w2), s).reshape(n, k, -1)
 
     return mixture(x, residual, router, plan, every)
