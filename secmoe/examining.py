@@ -16,6 +16,7 @@ from protocols.crossing import CrossingPlan
 from protocols.embedding import EmbeddingPlan
 from protocols.encoder import EncoderPlan
 from protocols.entry import Case
+from protocols.feed_forward import FeedForwardPlan
 from protocols.generation import NextTokenPlan
 from protocols.he.interface import Addend
 from protocols.he.packing import LinearPlan, SelectPlan
@@ -33,7 +34,8 @@ from transcripts.verdicts import Suspect, Verdict
 RUNS = 2  # of a session on the same inputs, and as many on others: what repeats shows in two
 DEFAULT_SET = "P64s"
 COMPOSED = (
-    LayerPlan | EmbeddingPlan | AttentionPlan | CrossingPlan | RowPlan | BlockPlan | NextTokenPlan | EncoderPlan
+    LayerPlan | FeedForwardPlan | EmbeddingPlan | AttentionPlan | CrossingPlan | RowPlan | BlockPlan | NextTokenPlan
+    | EncoderPlan
 )
 
 

@@ -168,8 +168,8 @@ def _changed_draws(gate: Gate) -> Iterator[tuple[str, bool, bool]]:
 def test_engine_and_oracle_agree_on_perturbed_draws() -> None:
     judged = [row for gate in _tiny() for row in _changed_draws(gate)]
     assert not [name for name, refused, leaks in judged if leaks and not refused]
-    # Private, and not proved: one bit masks a whole row of a triple, whose other mask is there all the same; and both bits
-    # of an entry of a table in which each has one bit set, so that their sum is known.
+    # Private, and not proved: one bit masks a whole row of a triple, whose other mask is there all the same; and both
+    # bits of an entry of a table in which each has one bit set, so that their sum is known.
     stuck = {
         name.partition(" (")[0] + ": " + name.rpartition("/")[2] for name, refused, leaks in judged if refused > leaks
     }
