@@ -13,6 +13,9 @@ from protocols.he.selection import SelectPlan
 __all__ = ["Chunk", "KeySet", "Layout", "LinearPlan", "Plan", "SelectPlan", "ShapeDoesNotFit", "key_set", "next_pow2"]
 
 
+_FEW = 64  # numbers of tokens to a ciphertext that are all tried
+
+
 @dataclass(frozen=True)
 class LinearPlan(Plan):
     """x W^T for shared x of shape [n, d] and the server's W of shape [f, d]; several tokens to a ciphertext where
@@ -78,7 +81,7 @@ class LinearPlan(Plan):
     def fewest_bytes(cls, params: ParamSet, n: int, d: int, f: int, digits: int = 1, parts: int = 1) -> "LinearPlan":
         """The plan whose uploads and responses are shortest; of equals the one with the fewest blocks."""
         most = min(n, max(1, params.n // next_pow2(d * digits)))
-        plans = [cls(params, n, d, f, tokens, digits, parts) for tokens in range(most + 1)]
+        plans = [cls(params, n, d, f, tokens, digits, parts) for tokens in (0, *_groupings(n, most))]
         return min(plans, key=lambda plan: (plan.nbytes, plan.blocks))
 
     @property
@@ -96,7 +99,7 @@ class LinearPlan(Plan):
         plans = [
             cls(params, n, d, f, tokens, split=split, packed=packed)
             for split in splits
-            for tokens in range(1, min(n, max(1, params.n // next_pow2(split or d))) + 1)
+            for tokens in _groupings(n, min(n, max(1, params.n // next_pow2(split or d))))
         ]
         nbytes = [uploads * plan.operand("x").nbytes + answers * plan.response_nbytes for plan in plans]
         return min(zip(nbytes, plans, strict=True), key=lambda pair: (pair[0], pair[1].products))[1]
@@ -145,6 +148,14 @@ class LinearPlan(Plan):
         """A weight chunk for each ciphertext of a token."""
         step = self.split or self.columns
         return [Chunk(slice(0, 1), slice(low, min(low + step, self.columns))) for low in range(0, self.columns, step)]
+
+
+def _groupings(n: int, most: int) -> list[int]:
+    """Numbers of tokens to a ciphertext, up to `most`. Where they are many, only the least of those that take as many
+    ciphertexts for n tokens: it leaves most room for outputs; another one saves the rounding to whole bytes at most."""
+    if most <= _FEW:
+        return list(range(1, most + 1))
+    return sorted(size for size in {-(-n // count) for count in range(1, n + 1)} if size <= most)
 
 
 @dataclass(frozen=True)
