@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -114,22 +114,56 @@ class LayerWeights:
         return [(self.router, 1), *self.experts.responses(plan.rows)]
 
 
-def _moe_cost(x: RingArray, residual: RingArray, weights: object, *, plan: LayerPlan) -> Cost:
-    shape, a, n = plan.shape, plan.arithmetic, plan.tokens
-    logits = blank(Spec(plan.ring, (n, shape.E)))
-    winners = blank(Spec(plan.ring, (n, shape.k)))
-    hot = blank(Spec(Ring(1), (n, shape.k, shape.E)))
-    t = blank(Spec(plan.ring, (n, shape.k, shape.E)))
-    wide = blank(Spec(plan.ring, (n, shape.k, shape.d)))
+# (handle, Boolean one-hot rows (n, k, E), states (n, d), the server's weights, plan) -> outputs (n, k, d)
+Experts = Callable[[Party, RingArray, RingArray, Any, Any], Coroutine[Any, Any, RingArray]]
+
+
+def mixture_cost(plan: LayerPlan, experts: Cost) -> Cost:
+    """Closed form of `mixture` around experts of that cost."""
+    shape, a, n, ring, l = plan.shape, plan.arithmetic, plan.tokens, plan.ring, plan.params.ring_bits
+    x, logits = blank(Spec(ring, (n, shape.d))), blank(Spec(ring, (n, shape.E)))
+    winners, wide = blank(Spec(ring, (n, shape.k))), blank(Spec(ring, (n, shape.k, shape.d)))
     cost = linear.declared(x, None, plan=plan.router) + truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
-    cost += top_k.declared(logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
-    chosen = b2a.declared(hot, ring=plan.ring) + select_then_compute.declared(
-        t, x, None, up=plan.up, down=plan.down, activation=plan.activation, gated=shape.gated, arithmetic=a
+    cost += top_k.declared(logits, k=shape.k, l=l, w=a.w)
+    prob = probabilities.declared(logits, winners, s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w)
+    return cost + (prob | experts) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, w=a.w)
+
+
+async def mixture(
+    p: Party, x: RingArray, residual: RingArray, weights: Any, *, plan: LayerPlan, experts: Experts
+) -> RingArray:
+    """residual + sum over the k selected experts of p_j times what `experts` makes of the route: a sparse layer.
+
+    weights: a record with a router, prepared, and `responses(plan)` (None at the client).
+    """
+    a, shape = plan.arithmetic, plan.shape
+    if weights is not None:
+        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
+    products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
+    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
+    winners, hot = await top_k(p, logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
+    prob, y = await p.gather(
+        probabilities(
+            p, logits, winners, s=a.s, l=plan.params.ring_bits, renormalise=shape.renormalise, mode=a.mode, w=a.w
+        ),
+        p.scoped("experts", experts, hot, x, weights, plan),
     )
-    prob = probabilities.declared(
-        logits, winners, s=a.s, l=plan.params.ring_bits, renormalise=shape.renormalise, mode=a.mode, w=a.w
-    )
-    return cost + (prob | chosen) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, w=a.w)
+    wide = prob.reshape(*prob.shape, 1).broadcast(*y.shape)
+    mixed = (await mul(p, wide, y)).sum(1)
+    return residual + await truncate(p, mixed, f=a.s, w=a.w)
+
+
+def _admit(he: Engine, weights: Any, plan: LayerPlan) -> None:
+    he.admit(weights.responses(plan))
+
+
+def _moe_cost(x: RingArray, residual: RingArray, weights: object, *, plan: LayerPlan) -> Cost:
+    shape, a, rows = plan.shape, plan.arithmetic, (plan.tokens, plan.shape.k, plan.shape.E)
+    chosen = b2a.declared(blank(Spec(Ring(1), rows)), ring=plan.ring) + select_then_compute.declared(
+        blank(Spec(plan.ring, rows)), x, None, up=plan.up, down=plan.down, activation=plan.activation,
+        gated=shape.gated, arithmetic=a,
+    )  # fmt: skip
+    return mixture_cost(plan, chosen)
 
 
 @protocol(realises=F.SPARSE_MOE, cites="[SecMoE] Protocol 1", cost=_moe_cost)
@@ -142,25 +176,7 @@ async def moe_layer(
     Returns (n, d). Faithful mode: bit for bit the fixed-point oracle. One-ulp mode: inner truncations lose their share
     carries (see truncate); the last one is faithful in both modes, because its output may be opened.
     """
-    a, shape = plan.arithmetic, plan.shape
-    if weights is not None:
-        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
-    products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
-    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
-    winners, hot = await top_k(p, logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
-    prob, y = await p.gather(
-        probabilities(
-            p, logits, winners, s=a.s, l=plan.params.ring_bits, renormalise=shape.renormalise, mode=a.mode, w=a.w
-        ),
-        p.scoped("experts", _experts, hot, x, weights, plan),
-    )
-    wide = prob.reshape(*prob.shape, 1).broadcast(*y.shape)
-    mixed = (await mul(p, wide, y)).sum(1)
-    return residual + await truncate(p, mixed, f=a.s, w=a.w)
-
-
-def _admit(he: Engine, weights: LayerWeights, plan: LayerPlan) -> None:
-    he.admit(weights.responses(plan))
+    return await mixture(p, x, residual, weights, plan=plan, experts=_experts)
 
 
 async def _experts(p: Party, hot: RingArray, x: RingArray, weights: LayerWeights | None, plan: LayerPlan) -> RingArray:

@@ -55,7 +55,7 @@ LISTED: dict[str, str] = {
     "t.reshape(n // layout.tokens, layout.tokens, k, E).transp...": _ONE_SELECTION,
 }
 LISTED_HEAVY: dict[str, str] = {
-    "moe.moe_layer: swap two arguments: mul(p, wide, y) -> mul(p, y, wide)": _COMMUTES,
+    "moe.mixture: swap two arguments: mul(p, wide, y) -> mul(p, y, wide)": _COMMUTES,
     "routing.probabilities: swap two arguments: mul(p, chosen, inverse.broadcast(batch, k)) -> "
     "mul(p, inverse.broadcast(batch, k), chosen)": _COMMUTES,
     "routing.spread_of: constant by one: 1 -> 2": (

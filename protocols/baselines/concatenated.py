@@ -7,18 +7,16 @@ ReLU without a gate the mask is one AND with the sign, before the multiplexer th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
-from protocols.baselines.mixing import DensePlan, mixture, mixture_cost
+from protocols.baselines.dense import DensePlan
 from protocols.feed_forward import prepare_unit, unit, unit_cost
-from protocols.he.interface import Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.model.config import MoeWeights
-from protocols.moe import Prepare
+from protocols.moe import Prepare, mixture, mixture_cost
 from protocols.select import ExpertWeights
 from sim.cost import Cost
 from sim.party import Party, protocol
@@ -99,18 +97,7 @@ async def evaluate_concatenated(
     x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
     Returns (n, d): the same words as `moe_layer`. Neither party learns which experts they are.
     """
-    if weights is not None:
-        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
-    router = None if weights is None else weights.router
-
-    def experts(hot: RingArray) -> Awaitable[RingArray]:
-        return p.scoped("experts", _experts, hot, x, weights, plan)
-
-    return await mixture(p, x, residual, router, plan=plan, experts=experts)
-
-
-def _admit(he: Engine, weights: ConcatenatedWeights, plan: ConcatenatedPlan) -> None:
-    he.admit(weights.responses(plan))
+    return await mixture(p, x, residual, weights, plan=plan, experts=_experts)
 
 
 async def _experts(

@@ -7,13 +7,13 @@ selection is left. Neither party learns the route; computation and traffic grow 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
-from protocols.baselines.mixing import DensePlan, mixture, mixture_cost
+from protocols.baselines.dense import DensePlan
 from protocols.baselines.plaintext_routing import Matrices
 from protocols.convert import mux
 from protocols.feed_forward import hidden_cost, hidden_units
@@ -21,7 +21,7 @@ from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
 from protocols.model.config import MoeWeights
-from protocols.moe import Prepare
+from protocols.moe import Prepare, mixture, mixture_cost
 from protocols.truncate import truncate
 from sim.cost import Cost, computed
 from sim.party import Party, protocol
@@ -104,18 +104,7 @@ async def evaluate_all(
     x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
     Returns (n, d): the same words as `moe_layer`. Neither party learns which experts they are.
     """
-    if weights is not None:
-        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
-    router = None if weights is None else weights.router
-
-    def experts(hot: RingArray) -> Awaitable[RingArray]:
-        return p.scoped("experts", _experts, hot, x, weights, plan)
-
-    return await mixture(p, x, residual, router, plan=plan, experts=experts)
-
-
-def _admit(he: Engine, weights: EveryExpert, plan: EvaluateAllPlan) -> None:
-    he.admit(weights.responses(plan))
+    return await mixture(p, x, residual, weights, plan=plan, experts=_experts)
 
 
 async def _experts(

@@ -6,18 +6,17 @@ takes. It is judged LEAK (DECLARED), never green. The states and the output stay
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
-from protocols.baselines.mixing import mixture, mixture_cost
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
 from protocols.model.config import MoeWeights
-from protocols.moe import LayerPlan, Prepare
+from protocols.moe import LayerPlan, Prepare, mixture, mixture_cost
 from protocols.products import mul
 from protocols.select import activate, activation_cost
 from protocols.sharing import reveal
@@ -146,18 +145,7 @@ async def plaintext_routing(
     x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
     Returns (n, d): the same words as `moe_layer`.
     """
-    if weights is not None:
-        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
-    router = None if weights is None else weights.router
-
-    def experts(hot: RingArray) -> Awaitable[RingArray]:
-        return p.scoped("experts", _experts, hot, x, weights, plan)
-
-    return await mixture(p, x, residual, router, plan=plan, experts=experts)
-
-
-def _admit(he: Engine, weights: RoutedWeights, plan: RoutedPlan) -> None:
-    he.admit(weights.responses(plan))
+    return await mixture(p, x, residual, weights, plan=plan, experts=_experts)
 
 
 async def _experts(

@@ -15,20 +15,18 @@ arithmetic selectors times words, takes d l (l + 3).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
-from protocols.baselines.mixing import DensePlan, mixture, mixture_cost
+from protocols.baselines.dense import DensePlan
 from protocols.convert import mux_rows
 from protocols.feed_forward import first_cost, first_products, hidden_cost, hidden_units, prepare_unit
-from protocols.he.interface import Engine
 from protocols.he.packing import LinearPlan
 from protocols.linear import linear
 from protocols.model.config import MoeWeights
-from protocols.moe import Prepare
+from protocols.moe import Prepare, mixture, mixture_cost
 from protocols.select import ExpertWeights
 from protocols.truncate import truncate
 from sim.cost import Cost
@@ -121,18 +119,7 @@ async def scatter(
     x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
     Returns (n, d): the same words as `moe_layer`, in bytes that grow with E.
     """
-    if weights is not None:
-        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
-    router = None if weights is None else weights.router
-
-    def experts(hot: RingArray) -> Awaitable[RingArray]:
-        return p.scoped("experts", _experts, hot, x, weights, plan)
-
-    return await mixture(p, x, residual, router, plan=plan, experts=experts)
-
-
-def _admit(he: Engine, weights: ScatterWeights, plan: ScatterPlan) -> None:
-    he.admit(weights.responses(plan))
+    return await mixture(p, x, residual, weights, plan=plan, experts=_experts)
 
 
 async def _experts(
