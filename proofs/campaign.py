@@ -20,8 +20,6 @@ from itertools import islice
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
 from proofs.enumerate import Joint
 from proofs.gate import DETECTORS, Gate, Mutant, Verdict
 from proofs.instances import Instance
@@ -30,16 +28,12 @@ from proofs.perturbed import RENAMED, Perturbation, perturbations
 from proofs.tiny import ENUMERATED
 from protocols import functionalities as F
 from protocols.catalog import CATALOG
-from protocols.catalog.layers import TINY
-from protocols.entry import Case, Entry, Secret, Values
-from protocols.he.packing import SelectPlan
+from protocols.entry import Case, Entry, Secret
 from protocols.model.tables import Table
 from protocols.polynomial import FORMS, piecewise
 from protocols.routing import probabilities, top_k
-from protocols.select import Arithmetic, ExpertWeights, select_then_compute
 from protocols.truncate import ONE_ULP, truncate_known_sign
 from sim.ring import Ring
-from sim.role import SERVER
 
 SAME, SECURE, NOT_EXECUTED, UNEXPLAINED = "same run", "secure", "not executed", "unexplained"
 CLASSES = (SAME, SECURE, NOT_EXECUTED, UNEXPLAINED)
@@ -50,18 +44,6 @@ R8, R64 = Ring(8), Ring(64)
 _ROWS = ((0.5, -0.25, 1.0, 0.125, 0.5), (1.0, 2.0, -3.0, 0.5, 0.25), (0.0, 1.0, 0.0, -0.75, -0.5))
 QUARTIC = Table("quartic", "none", (-1.5, 0.25), _ROWS, 1.0)
 _NEAR_ONE = Secret(R64, (2,), None, -(1 << 20), 1 << 20)
-_UP, _DOWN = SelectPlan(TINY, "R", 3, 2, 4), SelectPlan(TINY, "R", 3, 4, 2, levels=1)  # scale the selector differently
-
-
-def _experts(prepare: Callable[[Any, Any], Any], weights: Values) -> ExpertWeights:
-    return ExpertWeights(prepare(_UP, weights[0]), None, prepare(_DOWN, weights[1]))
-
-
-def _one_hot_rows(values: Values) -> Values:
-    """The first secret becomes one-hot rows."""
-    hot = (np.arange(3) == (values[0].sum(-1) % 3)[..., None]).astype(np.int64)
-    return [hot, *values[1:]]
-
 
 # Calls that no catalog row makes: modes, shapes and tables whose lines of text would not be executed otherwise.
 FURTHER: tuple[Entry, ...] = (
@@ -90,23 +72,6 @@ FURTHER: tuple[Entry, ...] = (
                 "E = 4, k = 1, renormalised",
                 (Secret(R64, (2, 4)), Secret(R64, (2, 1))),
                 {"s": 18, "l": 64, "renormalise": True},
-            ),
-        ),
-    ),
-    Entry(
-        select_then_compute,
-        (
-            Case(
-                "two layouts of the selector",
-                (
-                    Secret(R64, (1, 1, 3), None, 0, 1 << 20),
-                    Secret(R64, (1, 2), None, -(1 << 20), 1 << 20),
-                    *(Secret(R64, (3, *s), SERVER, -(1 << 20), 1 << 20, weight=True) for s in ((4, 2), (2, 4))),
-                ),
-                {"up": _UP, "down": _DOWN, "activation": "relu", "gated": False, "arithmetic": Arithmetic(18)},
-                plans=(_UP, _DOWN),
-                prepare=_experts,
-                adjust=_one_hot_rows,
             ),
         ),
     ),

@@ -117,10 +117,8 @@ def _expert_cost(
     cost += activation_cost(hidden, activation, a)
     if gated:
         cost += mul.declared(hidden, hidden) + floor(hidden)
-    upload = a2h.declared(hidden, layout=down.operand("x"))
-    if up.operand("t") != down.operand("t"):
-        upload = upload | a2h.declared(flat_t, layout=down.operand("t"))
-    return cost + upload + computed(tensor(down, rows)) + h2a.declared(None, plan=down, count=rows) + floor(out)
+    cost += a2h.declared(hidden, layout=down.operand("x"))
+    return cost + computed(tensor(down, rows)) + h2a.declared(None, plan=down, count=rows) + floor(out)
 
 
 @protocol(realises=F.SELECTED_EXPERT, cites="[SecMoE] Protocol 1", cost=_expert_cost)
@@ -140,8 +138,7 @@ async def select_then_compute(
 
     t: shared (n, k, E) over Z_{2^l}; x: shared (n, d) at s fractional bits; weights: the server's, s bits. activation:
     a Table (Protocol 2) or "relu"; n: a multiple of up.n = down.n. Returns (n, k, d). Faithful mode: bit for bit
-    F.SELECTED_EXPERT. [[t]] and [[x]] go up once for W1 and V, and [[t]] serves W2 as well where the two plans encode
-    it alike.
+    F.SELECTED_EXPERT. [[x]] goes up once for W1 and V, [[t]] once for all three: the plans place it alike.
     """
     he: Engine = p.service("he")
     n, k = x.shape[0], t.shape[1]
@@ -162,13 +159,10 @@ async def select_then_compute(
     g = await activate(p, hidden[0], activation, arithmetic)
     if gated:
         g = await _floor(p, await mul(p, g, hidden[1]), arithmetic)
-    uploads = [a2h(p, g, layout=down.operand("x"))]
-    if up.operand("t") != down.operand("t"):
-        uploads.append(a2h(p, flat_t, layout=down.operand("t")))
-    ct_g, *again = await p.gather(*uploads)
+    ct_g = await a2h(p, g, layout=down.operand("x"))
     ct_y = None
-    if ct_g is not None and weights is not None:
-        ct_y = p.local(_product, he, down, weights.w2, again[0] if again else ct_t, ct_g)
+    if ct_t is not None and ct_g is not None and weights is not None:
+        ct_y = p.local(_product, he, down, weights.w2, ct_t, ct_g)
     y = await h2a(p, ct_y, plan=down, count=rows)
     y = (await _floor(p, y, arithmetic)).reshape(rows // k, k, down.n, down.f)
     return y.transpose(0, 2, 1, 3).reshape(n, k, down.f)

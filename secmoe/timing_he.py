@@ -117,7 +117,7 @@ class _Bench:
         turns, one = cycle(values), np.ones((1, 1, 1), np.int64)
 
         def place(weights: np.ndarray) -> None:
-            engine.place_weights(polynomials[0], weights, plan.stride, plan.spacing, 1)
+            engine.place_weights(polynomials[0], weights, plan.stride, plan.spacing)
 
         def transform(units: int) -> None:
             totals = [np.zeros((2, basis.size, self.ring.n)) for _ in range(units)]

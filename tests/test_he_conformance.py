@@ -119,11 +119,9 @@ REQUESTS = {
     "select L, four levels": Request(SelectPlan(INSECURE_TEST, "L", 9, 16, 40)),
     "select R, groups of responses": Request(SelectPlan(INSECURE_TEST, "R", 2, 5, 300)),
     "select L, groups of responses": Request(SelectPlan(INSECURE_TEST, "L", 2, 5, 300)),
-    "select R, tokens side by side": Request(SelectPlan(INSECURE_TEST, "R", 2, 4, 6, 4, 7, 4), rows=2),
-    "select L, tokens side by side": Request(SelectPlan(INSECURE_TEST, "L", 2, 4, 6, 4, 7, 4), rows=2),
-    "select R, tokens without packing": Request(SelectPlan(TINY, "R", 3, 4, 8, 0, 9, 8)),
-    "select R, borrowed levels": Request(SelectPlan(INSECURE_TEST, "R", 3, 16, 20, levels=3)),
-    "select L, borrowed levels": Request(SelectPlan(INSECURE_TEST, "L", 3, 16, 20, levels=3)),
+    "select R, tokens side by side": Request(SelectPlan(INSECURE_TEST, "R", 2, 4, 6, 7, 4), rows=2),
+    "select L, tokens side by side": Request(SelectPlan(INSECURE_TEST, "L", 2, 4, 6, 7, 4), rows=2),
+    "select R, tokens without packing": Request(SelectPlan(TINY, "R", 3, 4, 8, 9, 8)),
 }
 
 
@@ -172,12 +170,11 @@ def test_same_labels_order_bytes_and_shares(name: str) -> None:
     experts=st.integers(1, 9),
     d=st.integers(1, 20),
     f=st.integers(1, 40),
-    levels=st.integers(0, 3),
     rows=st.integers(1, 3),
     seed=st.integers(0, 2**32),
 )
-def test_any_small_selection(order: Any, experts: int, d: int, f: int, levels: int, rows: int, seed: int) -> None:
-    request = Request(fitting(lambda: SelectPlan(INSECURE_TEST, order, experts, d, f, levels)), rows, 1 << 14, seed)
+def test_any_small_selection(order: Any, experts: int, d: int, f: int, rows: int, seed: int) -> None:
+    request = Request(fitting(lambda: SelectPlan(INSECURE_TEST, order, experts, d, f)), rows, 1 << 14, seed)
     check_both(request)
     _, execution = run(request, "bfv")
     assert to_words(execution.outputs[CLIENT] + execution.outputs[SERVER]).tolist() == expected(request)

@@ -51,12 +51,12 @@ def test_measured_noise_is_within_the_worst_case_and_the_second_moment(plan: Pla
     trace = Trace(plan, 11)
     blocks = [np.abs(trace.w[:, low : low + plan.n_out]).sum() for low in range(0, plan.f, plan.n_out)]
     norms = [(trace.w[:, low : low + plan.n_out] ** 2).sum() for low in range(0, plan.f, plan.n_out)]
-    worst = dict(worst_case(plan, Fraction(int(max(blocks)) * plan.factor)))
+    worst = dict(worst_case(plan, Fraction(int(max(blocks)))))
     compared = [stage for stage in trace.measured if stage in worst]
     assert {"fresh", "packing"} <= set(compared)
     for stage in compared:
         assert trace.measured[stage] <= log2(worst[stage]), stage
-    deviation = log2(second_moment(plan, Fraction(int(max(norms)) * plan.factor**2))) / 2
+    deviation = log2(second_moment(plan, Fraction(int(max(norms))))) / 2
     assert deviation - 2 < trace.measured["packing"] < deviation + 3
 
 
@@ -67,7 +67,7 @@ def test_extreme_keys_and_errors_stay_within_the_worst_case(plan: Plan, monkeypa
     monkeypatch.setattr("protocols.he.bfv.error", lambda _, n: np.full(n, ERROR_ETA))
     trace = Trace(plan, 3)
     blocks = [np.abs(trace.w[:, low : low + plan.n_out]).sum() for low in range(0, plan.f, plan.n_out)]
-    worst = dict(worst_case(plan, Fraction(int(max(blocks)) * plan.factor)))
+    worst = dict(worst_case(plan, Fraction(int(max(blocks)))))
     for stage in set(trace.measured) & set(worst):
         assert trace.measured[stage] <= log2(worst[stage]), stage
     assert 2 ** trace.measured["fresh"] >= ERROR_ETA
@@ -87,17 +87,17 @@ def test_the_bounds_are_above_the_float_model_and_not_far(plan: Plan) -> None:
 @pytest.mark.parametrize("order", ["R", "L"])
 def test_worst_case_stages_by_hand(order: str) -> None:
     """Every stage holds at least the terms that it must: N digits of half a prime against errors of 21, N / 2 from a
-    division, N^2 / 2 2^T from a product, and a factor 2 for each level."""
+    division, N^2 / 2 2^T from a product, a factor 2 for each level of expansion and for key switches of packing."""
     plan, l1 = SelectPlan(P64S, order, 8, 768, 3072), Fraction(1 << 30)
     stages, n, primes = dict(worst_case(plan, l1)), P64S.n, P64S.primes
     switches = [sum(Fraction(21 * n * p, 2 * primes[6]) for p in primes[:k]) + Fraction(n + 1, 2) for k in (6, 4)]
     first, last = stages["switch" if order == "L" else "weights"], stages["packing"]
     expanded = 2**plan.a * 22 + (2**plan.a - 1) * switches[0]
     before = expanded * (l1 if order == "L" else 1) + 22
-    product = before * n * Fraction((n + 1) << 72, 2)
+    product = before * n * Fraction((n + 1) << 64, 2)
     dropped = Fraction(math.prod(primes[:4]), math.prod(primes[:6]))
     switched = (stages["product"] * dropped + Fraction(n + 1, 2)) * (l1 if order == "R" else 1)
-    packed = first * 2**plan.b + (2**plan.b - 1) * switches[1]
+    packed = first + (2**plan.b - 1) * switches[1]
     for got, wanted in (
         (stages["expansion"], expanded),
         (stages["product"], product),

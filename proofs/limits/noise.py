@@ -7,7 +7,8 @@ of the secret, because the server's fresh encryption of zero makes that componen
 sub-Gaussian and has an explicit tail.
 
 Along the packing tree an output meets no sum of two blocks: where the automorphism fixes its exponent, one operand is
-doubled and the other cancels. A level therefore costs a factor 2 and one key switch.
+doubled and the other cancels. All levels together undo the factor 2^-b that every block is given before, so that only
+the key switches are left: each is doubled by the levels after it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def weights_l1(plan: Plan, norm: Fraction) -> Fraction:
 
 def worst_case(plan: Plan, l1: Fraction) -> list[tuple[str, Fraction]]:
     """The largest error after each stage, for any key, tape and message. l1: largest sum of absolute weights of an
-    output block, borrowed packing levels included."""
+    output block."""
     params, n, m = plan.params, plan.params.n, Moduli.of(plan.params)
     remainder = (HALF + EDGE) * (1 + n)  # of c0 and of c1 s
     divided = remainder if params.special_bits else Fraction(0)
@@ -91,8 +92,10 @@ def worst_case(plan: Plan, l1: Fraction) -> list[tuple[str, Fraction]]:
         if plan.order == "R":
             error *= l1
         stages.append(("weights" if plan.order == "R" else "switch", error))
+    merging = Fraction(0)
     for _ in range(plan.b):
-        error = 2 * error + switch1
+        merging = 2 * merging + switch1
+    error += merging
     stages.append(("packing", error))
     stages.append(("fresh zero", error + ERROR_ETA * (2 * n + 1) + HALF))  # and the rounding of the encoded mask
     return stages
@@ -100,7 +103,7 @@ def worst_case(plan: Plan, l1: Fraction) -> list[tuple[str, Fraction]]:
 
 def second_moment(plan: Plan, norm: Fraction) -> Fraction:
     """An upper bound on the mean square of an output's error before flooding. norm: largest squared norm of an output
-    block, borrowed levels included.
+    block.
 
     Digits, remainders and quotients are taken at their largest size; terms that different keys, errors or secrets
     multiply are taken as uncorrelated.
@@ -127,9 +130,10 @@ def second_moment(plan: Plan, norm: Fraction) -> Fraction:
         total = (total + switch0) * ratio + dropped
         if plan.order == "R":
             total *= norm
+    merging = Fraction(0)
     for _ in range(plan.b):
-        total = 4 * total + switch1
-    return total + error * (1 + 2 * n) + 1
+        merging = 4 * merging + switch1
+    return total + merging + error * (1 + 2 * n) + 1
 
 
 def margin(params: ParamSet, error: Fraction) -> Fraction:

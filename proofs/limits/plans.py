@@ -41,8 +41,8 @@ RLWE = f"{ASSUMPTION}: a response's second component is uniform to the client's 
 
 @dataclass(frozen=True)
 class Use:
-    """A plan as one query of a layer uses it: how many rows it answers, and the largest squared norm of its weights
-    (borrowed packing levels included), None where it admits no weights at all."""
+    """A plan as one query of a layer uses it: how many rows it answers, and the largest squared norm of its weights,
+    None where it admits no weights at all."""
 
     plan: Plan
     rows: int
@@ -85,7 +85,7 @@ def squared_norm(plan: Plan, values: NDArray[np.int64]) -> Fraction:
     values = values.reshape(plan.experts, plan.f, plan.d)
     prepare(plan, values)
     squares = [(values[:, low : low + plan.n_out].astype(object) ** 2).sum() for low in range(0, plan.f, plan.n_out)]
-    return Fraction(int(max(squares)) * plan.factor**2)
+    return Fraction(int(max(squares)))
 
 
 def uses(layer: LayerPlan, model: str | None) -> list[Use]:
@@ -144,14 +144,13 @@ def shape_rows(params: ParamSet, shape: MoeConfig, model: str | None = None) -> 
 
 @cache
 def scales_agree(plan: Plan) -> bool:
-    """Whether upload, expansion, weights and packing multiply to q1 / 2^l exactly, with carries of the share sums and
-    the quotient of a product vanishing modulo q1."""
-    l = plan.params.ring_bits
-    depth = plan.b + plan.factor.bit_length() - 1
+    """Whether upload, expansion and weights multiply to q1 / 2^l exactly, with carries of the share sums and the
+    quotient of a product vanishing modulo q1; packing multiplies by 2^b and by its inverse modulo q1."""
+    l, q1 = plan.params.ring_bits, Moduli.of(plan.params).q1
     words = ("x",) if plan.order == "linear" else ("t", "x")
     expanded = {"linear": "", "R": "x", "L": "t"}[plan.order]
     scales = [plan.operand(word).scale - (plan.a if word == expanded else 0) for word in words]
-    return plan.factor == 1 << (plan.factor.bit_length() - 1) and all(scale == l + depth for scale in scales)
+    return q1 % 2 == 1 and all(scale == l for scale in scales)
 
 
 @cache

@@ -71,7 +71,7 @@ class Engine(Protocol):
     def convert(self, x: Floats, constants: ConversionTables, out: Floats | None = None) -> Floats: ...
     def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats: ...
     def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats: ...
-    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int, factor: int) -> None: ...
+    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int) -> None: ...
     def weight_products(self, out: Sequence[Floats], polynomials: Floats, operands: Sequence[Floats],
                         limbs: Ints) -> None: ...
 
@@ -165,8 +165,8 @@ class FmaEngine:
                                   empty(*x.shape), empty(*x.shape))
         return out
 
-    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int, factor: int) -> None:
-        pointwise.place_weights(out, weights, stride, spacing, float(factor))
+    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int) -> None:
+        pointwise.place_weights(out, weights, stride, spacing)
 
     def weight_products(self, out: Sequence[Floats], polynomials: Floats, operands: Sequence[Floats],
                         limbs: Ints) -> None:
@@ -274,11 +274,11 @@ class NumpyEngine:
                 out[component] = self.add(out[component], product, key_limbs)
         return out
 
-    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int, factor: int) -> None:
+    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int) -> None:
         i, o, j = np.indices(weights.shape)
         exponent = o * spacing - i - stride * j
         out[:] = 0.0
-        out[exponent % out.size] = np.where(exponent < 0, -1.0, 1.0) * weights * float(factor)
+        out[exponent % out.size] = np.where(exponent < 0, -1.0, 1.0) * weights
 
     def weight_products(self, out: Sequence[Floats], polynomials: Floats, operands: Sequence[Floats],
                         limbs: Ints) -> None:

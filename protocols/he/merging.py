@@ -1,5 +1,8 @@
 """Merging of output blocks under encryption: the packing tree. [SecMoE, CDKS21]
 
+A level doubles the outputs, the levels together multiply by 2^b; every block is multiplied by 2^-b modulo q1 first, so
+that neither messages nor their noise grow. What sits beside the outputs becomes any residue: it never leaves.
+
 Inside the tree the first component stays multiplied by the special prime P: only the second one is decomposed at each
 level, so the first is divided by P once at the end. Such a raised ciphertext is one array [2 L + 1, N] over q1 P and
 then q1, transformed.
@@ -23,14 +26,17 @@ class Packer:
     def __init__(self, ring: Ring, plan: Plan, keys: dict[int, Floats]) -> None:
         self.ring, self.plan, self.keys = ring, plan, keys
         self.rows = Basis(ring.params.primes, tuple(int(k) for k in (*ring.q1p.limbs, *ring.q1.limbs)))
-        self.factor = np.array([ring.special % p for p in ring.q1.primes], dtype=np.float64)
+        share = [pow(1 << plan.b, -1, p) for p in ring.q1.primes]
+        self.share = np.array(share, dtype=np.float64)
+        factor = [ring.special * part % p for part, p in zip(share, ring.q1.primes, strict=True)]
+        self.factor = np.array(factor, dtype=np.float64)
 
     def raised(self, ciphertext: Floats) -> Floats:
-        """P times the first component over q1 P, and the second component."""
-        size, out = self.ring.q1.size, empty(self.rows.size, self.ring.n)
-        out[:size] = self.ring.engine.scaled(ciphertext[0], self.factor, self.ring.q1.limbs)
+        """2^-b times the ciphertext: P times the first component over q1 P, and the second component."""
+        ring, size, out = self.ring, self.ring.q1.size, empty(self.rows.size, self.ring.n)
+        out[:size] = ring.engine.scaled(ciphertext[0], self.factor, ring.q1.limbs)
         out[size] = 0.0
-        out[size + 1:] = ciphertext[1]
+        out[size + 1:] = ring.engine.scaled(ciphertext[1], self.share, ring.q1.limbs)
         return out
 
     def lowered(self, raised: Floats) -> Floats:

@@ -48,9 +48,7 @@ def flood_target(params: ParamSet) -> int:
 
 
 def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
-    """Variance after each stage; norm is the largest squared weight norm of an output block, borrowed levels
-    included.
-    """
+    """Variance after each stage; norm is the largest squared weight norm of an output block."""
     params, n = plan.params, plan.params.n
     q0, q1 = (float(math.prod(params.primes[:count])) for count in (len(params.q_bits), params.kept))
     special = float(params.primes[len(params.q_bits)]) if params.special_bits else 1.0
@@ -83,8 +81,10 @@ def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
         if plan.order == "R":
             variance *= norm
             stages.append(("weights", variance))
+    merging = 0.0
     for _ in range(plan.b):
-        variance = 4 * variance + switch1
+        merging = 4 * merging + switch1
+    variance += merging  # the outputs come out of the levels as they went in: see `merging`
     stages.append(("packing", variance))
     variance += ERROR_VARIANCE * (1 + 4 * n / 3) + 1 / 12
     stages.append(("fresh zero", variance))
@@ -133,15 +133,14 @@ def check_weights(plan: Plan, norm: float, largest: int) -> NoiseReport:
     WeightsOutOfBound.
     """
     limit = min(plan.params.primes[: len(plan.params.q_bits)]) // 2
-    if largest * plan.factor > limit:
-        raise WeightsOutOfBound(f"weights: expected absolute values up to {limit // plan.factor}, came {largest}: "
+    if largest > limit:
+        raise WeightsOutOfBound(f"weights: expected absolute values up to {limit}, came {largest}: "
                                 "rescale the layer or use fewer fractional bits")
     report = noise_report(plan, norm)
     if not (report.hides and report.decrypts):
-        admitted = largest_norm(plan) / plan.factor**2
         raise WeightsOutOfBound(
             f"weights: {plan.params.name} in order {plan.order} admits an output block of norm "
-            f"2^{math.log2(max(admitted, 1)) / 2:.1f}, came 2^{math.log2(norm / plan.factor**2) / 2:.1f} (noise bound "
+            f"2^{math.log2(max(largest_norm(plan), 1)) / 2:.1f}, came 2^{math.log2(norm) / 2:.1f} (noise bound "
             f"2^{report.bound:.1f}, flooding 2^{report.flood:.1f}, kappa {plan.params.kappa}): scale the weights down "
             "or take parameters with a larger modulus")
     return report

@@ -139,10 +139,9 @@ class LinearPlan(Plan):
         """Layout of the upload "x" (share of shape [n, d])."""
         if word != "x":
             raise ValueError(f"operand of a linear plan: expected 'x', came {word!r}")
-        scale = self.params.ring_bits + self.b
         width = self.digit_bits if self.digits > 1 else 0
-        return Layout(self.params, (self.n, self.d), scale, self.split or self.columns, 1, 0, self.places, self.digits,
-                      width, True, self.split)
+        return Layout(self.params, (self.n, self.d), self.params.ring_bits, self.split or self.columns, 1, 0,
+                      self.places, self.digits, width, True, self.split)
 
     def chunks(self) -> list[Chunk]:
         """A weight chunk for each ciphertext of a token."""

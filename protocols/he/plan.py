@@ -104,11 +104,6 @@ class Plan(ABC):
         return ()
 
     @property
-    def factor(self) -> int:
-        """Factor on the weights: stands in for packing levels that are borrowed from a deeper plan."""
-        return 1
-
-    @property
     def blocks(self) -> int:
         """M: blocks of n_out output rows."""
         return -(-self.f // self.n_out)

@@ -250,15 +250,15 @@ def transform_rows(out: Floats, x: Floats, roots: Floats, modulus: float) -> Non
 
 
 @kernel
-def place_weights(out: Floats, weights: Ints, stride: int, spacing: int, factor: float) -> None:
-    """weights[i, o, j] * factor at exponent o * spacing - (i + stride * j), negacyclic: a block's weight polynomial."""
+def place_weights(out: Floats, weights: Ints, stride: int, spacing: int) -> None:
+    """weights[i, o, j] at exponent o * spacing - (i + stride * j), negacyclic: a block's weight polynomial."""
     n = out.size
     out[:] = 0.0
     for o in range(weights.shape[1]):
         for i in range(weights.shape[0]):
             for j in range(weights.shape[2]):
                 exponent = o * spacing - i - stride * j
-                value = factor * float(weights[i, o, j])
+                value = float(weights[i, o, j])
                 if exponent >= 0:
                     out[exponent] = value
                 else:

@@ -1,6 +1,6 @@
 """The plan of a product with selected weights, of one token or of several to a ciphertext. [SecMoE Protocol 1]"""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from protocols.he.layouts import Chunk, Layout, ShapeDoesNotFit, next_pow2
@@ -23,7 +23,6 @@ class SelectPlan(Plan):
     [SecMoE Protocol 1]
 
     order "R": z = t x first, then the plaintext weights. order "L": the selected weights first, then x.
-    levels: scale t for at least that many packing levels, so that plans of different depth share its upload.
     tokens: how many to a ciphertext. One product of ciphertexts multiplies every selector in one with every vector in
     the other: token k's own product is found in window 2 a_k, and all others elsewhere, because no three a are in
     arithmetic progression (see `spread`). Only the coefficients of own products leave.
@@ -34,7 +33,6 @@ class SelectPlan(Plan):
     experts: int
     d: int
     f: int
-    levels: int = 0
     n: int = 1
     tokens: int = 1
 
@@ -116,16 +114,6 @@ class SelectPlan(Plan):
         return (self.chunk_count - 1).bit_length()
 
     @property
-    def depth(self) -> int:
-        """Powers of two that packing (real, or borrowed from a deeper plan) multiplies in."""
-        return max(self.b, self.levels)
-
-    @property
-    def factor(self) -> int:
-        """Factor on the weights that stands in for the borrowed levels."""
-        return 1 << (self.depth - self.b)
-
-    @property
     def outputs(self) -> tuple[int, ...]:
         """Shape of the result."""
         return self._rows(self.f)
@@ -148,7 +136,7 @@ class SelectPlan(Plan):
         """Layout of the upload "t" (share of shape [n, experts]) or "x" ([n, d]), vectors for n = 1; the expanded one
         is scaled 2^a lower.
         """
-        scale = self.params.ring_bits + self.depth
+        scale = self.params.ring_bits
         if word == "t":
             scale += self.a if self.order == "L" else 0
             return Layout(self.params, self._rows(self.experts), scale, self.experts, 1, 0, self.offsets)
@@ -178,9 +166,7 @@ def selection(params: ParamSet, order: str, experts: int, d: int, f: int, n: int
     """
     def both(tokens: int) -> tuple[SelectPlan, SelectPlan]:
         held = n if tokens > 1 else 1
-        plans = [SelectPlan(params, order, experts, *sizes, 0, held, tokens) for sizes in ((d, f), (f, d))]
-        levels = max(plan.b for plan in plans)
-        first, second = (replace(plan, levels=levels) for plan in plans)
+        first, second = (SelectPlan(params, order, experts, *sizes, held, tokens) for sizes in ((d, f), (f, d)))
         return first, second
 
     def fits(tokens: int) -> bool:

@@ -219,7 +219,7 @@ class ServerKeys:
             polynomials = empty(len(batch), ring.n)
             for polynomial, chunk in zip(polynomials, batch, strict=True):
                 chosen = rows[chunk.experts, :, chunk.columns]
-                engine.place_weights(polynomial, chosen, plan.stride, plan.spacing, plan.factor)
+                engine.place_weights(polynomial, chosen, plan.stride, plan.spacing)
             operands = [unit[low: low + _CHUNKS] for unit, _ in units]
             engine.weight_products(totals, polynomials, operands, basis.limbs)
         if plan.order != "L":

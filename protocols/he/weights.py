@@ -56,4 +56,4 @@ def prepare(plan: Plan, values: Matrices) -> Weights:
         rows += np.einsum("ij,ij->i", real, real)
         largest = max(largest, int(expert.max()), -int(expert.min()))
     blocks = [float(rows[low: low + plan.n_out].sum()) for low in range(0, plan.f, plan.n_out)]
-    return Weights(plan, values, check_weights(plan, max(blocks) * plan.factor**2, largest))
+    return Weights(plan, values, check_weights(plan, max(blocks), largest))
