@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from protocols import functionalities as F
+from protocols.compare import DIGIT
 from protocols.convert import b2a
 from protocols.he.interface import Addend, Engine
 from protocols.he.packing import LinearPlan, SelectPlan
@@ -45,7 +46,7 @@ class LayerPlan:
     activation: Approximation | str
     order: str = REASSOCIATED
     mode: str = "faithful"
-    w: int = 4
+    w: int = DIGIT
     form: str = "cheapest"
 
     def __post_init__(self) -> None:

@@ -15,8 +15,9 @@ from protocols.entry import Case, Entry, Secret
 from secmoe.checking import CHECKS, RUNS, Checked, UnknownCheck, check, outcomes, page, subject_of
 from secmoe.checks.outcome import HOLDING, Outcome
 from secmoe.checks.tiny import LONGEST, WIDTHS, instances, shrunk
-from secmoe.cli import _parser, main
+from secmoe.cli import main
 from secmoe.declared import GUESSED_RING, declaration, imported, target
+from secmoe.options import command_line
 from sim.ring import Ring
 from tests import own_protocols
 
@@ -178,7 +179,7 @@ def test_without_hypothesis_it_says_what_to_install(
 
 
 def test_the_default_of_the_option_is_that_of_the_function() -> None:
-    assert _parser().parse_args(["check", "m:p"]).runs == RUNS
+    assert command_line().parse_args(["check", "m:p"]).runs == RUNS
 
 
 def test_an_unknown_check() -> None:

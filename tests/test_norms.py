@@ -179,5 +179,5 @@ def test_the_price_per_word_falls_with_the_width() -> None:
     """What is per row is shared: bytes per word at d = 768 against d = 8, in rows of residual streams."""
     price = {d: layer_norm.declared(blank(Spec(Ring(64), (4, d))), s=18, reach=6, eps=EPS) for d in (8, 768)}
     each = {d: cost.nbytes / (4 * d) for d, cost in price.items()}
-    assert each[768] < 600 < 850 < each[8]
+    assert each[768] < 600 < 800 < each[8]
     assert abs(price[8].rounds - price[768].rounds) <= 6  # of wider rings only

@@ -19,7 +19,7 @@ import pytest
 import secmoe.api
 import secmoe.pytest_plugin
 import secmoe.strategies
-from secmoe.cli import _parser
+from secmoe.options import command_line
 from sim.party import ProtocolDecl
 from tests.test_citations import references, tags_of
 
@@ -154,7 +154,7 @@ def told_commands(text: str) -> list[list[str]]:
 def parses(words: list[str]) -> bool:
     """Whether the real parser takes a command line, placeholders being replaced by values of their kind."""
     try:
-        _parser().parse_args([PLACEHOLDER.get(word, word) for word in words[1:]])
+        command_line().parse_args([PLACEHOLDER.get(word, word) for word in words[1:]])
     except SystemExit as end:
         return end.code == 0
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -19,8 +20,8 @@ import pytest
 import protocols.he.jit
 import protocols.ot.kernels
 from protocols.he.params import PARAM_SETS
-from secmoe.cli import _parser
 from secmoe.layer import params_from_fields
+from secmoe.options import PROVE, PROVE_RUN, Later, command_line
 from tests.test_cli_model import KEYS as WHOLE_KEYS
 from tests.test_cli_run import KEYS
 
@@ -137,14 +138,26 @@ def test_the_licence_is_apache_2() -> None:
     assert digest == "0ffddef9e48f8a09aed5caf2d44f7ba1c1be2d9b8e0a6f693b1635b2d5566645"
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Those of the sub-commands."""
+    (action,) = (a for a in command_line()._actions if isinstance(a.choices, dict))
+    assert isinstance(action.choices, dict)
+    return action.choices
+
+
 def commands() -> dict[str, set[str]]:
     """Sub-commands with their options."""
-    (action,) = (a for a in _parser()._actions if a.dest == "==SUPPRESS==" or (hasattr(a, "choices") and a.choices))
-    assert isinstance(action.choices, dict)
     return {
         name: {option for a in sub._actions for option in a.option_strings if option.startswith("--")}
-        for name, sub in action.choices.items()
+        for name, sub in parsers().items()
     }
+
+
+def test_every_command_has_its_function() -> None:
+    functions = [sub.get_default("command") for sub in parsers().values()]
+    later = [function for function in (*functions, PROVE, PROVE_RUN) if isinstance(function, Later)]
+    assert len(later) > 20
+    assert all(callable(function.resolved()) for function in later)
 
 
 def test_the_readme_names_commands_and_options_that_exist() -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from proofs.certificate import certificate, encode, find
 from protocols.model.store import save_model
-from secmoe.cli import _parser, main
+from secmoe.cli import main
+from secmoe.options import command_line
 from tests.fuzz.guard import limited
 from tests.small_runs import keep_small
 from tests.spu_traces import line
@@ -52,7 +53,7 @@ def idle() -> Iterator[None]:
 
 
 def subcommands() -> Mapping[str, argparse.ArgumentParser]:
-    (action,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (action,) = (a for a in command_line()._actions if isinstance(a, argparse._SubParsersAction))
     found: Mapping[str, argparse.ArgumentParser] = action.choices
     return found
 
