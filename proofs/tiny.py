@@ -13,6 +13,7 @@ from protocols.crossing import CrossingPlan, crossing
 from protocols.entry import Case, Entry, Secret
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.linear import linear
+from protocols.locate import locate
 from protocols.look_up import bits_at, table_at
 from protocols.matmul import cross_matmul, matmul
 from protocols.nonlinear import relu
@@ -114,9 +115,14 @@ ENUMERATED: tuple[Entry, ...] = (
     Entry(less_than, (_less(1, 1), _less(2, 1), _less(2, 2, 2), _less(2, 2, 1, True), _less(3, 1), _less(3, 2))),
     Entry(drelu, tuple(_case(f"{r.l} bits, w = {w}", _word(r), w=w) for r in _RINGS for w in (1, 4))),
     Entry(greater_than, (_case("3 bits", _word(R3), thresholds=(-1, 0)),)),
+    Entry(locate, tuple(_case(f"3 bits, among {t}", _word(R3), thresholds=t, w=1) for t in ((0,), (-1, 1)))),
     Entry(
         truncate,
-        (_case("3 bits by 1", _word(R3), f=1, w=2), _case("one-ulp, 3 bits by 1", _word(R3), f=1, w=2, mode=ONE_ULP)),
+        (
+            _case("3 bits by 1", _word(R3), f=1, w=2),
+            _case("3 bits by 1 into 2", _word(R3), f=1, w=2, into=R2),
+            _case("one-ulp, 3 bits by 1", _word(R3), f=1, w=2, mode=ONE_ULP),
+        ),
     ),
     Entry(
         truncate_known_sign,

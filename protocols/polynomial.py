@@ -1,9 +1,11 @@
 """Protocol 2: a piecewise polynomial by selecting its coefficients, for any table of segments and degrees.
 
 Two forms of one functionality. `mux` is the published one: a one-hot segment from the comparison bits, the selected
-row by multiplexing public constants, then products with the powers of x. `cheapest` telescopes,
-y = p_0(x) + sum_j [x > b_j] (p_j - p_{j-1})(x): every p_j is local in the powers of x, so a quadratic costs one square
-and one multiplexer per breakpoint, and no other product.
+row by multiplexing public constants, then products with the powers of x. `cheapest` multiplexes values: every row is
+local in the powers of x, so a quadratic costs one square and one multiplexer per inner row, and no other product. Where
+the outer rows are a constant and x itself (GELU, SiLU) or two constants, all else happens between the outer breakpoints
+and is small: square, multiplexers and floors are in a narrow ring. Other tables telescope in x's own,
+y = p_0(x) + sum_j [x > b_j] (p_j - p_{j-1})(x).
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from itertools import pairwise
 from protocols import functionalities as F
 from protocols.compare import DIGIT, greater_than
 from protocols.convert import mux, mux_public
+from protocols.inner_rows import InnerRows, inner_rows
+from protocols.locate import locate
 from protocols.model.tables import Table
 from protocols.products import mul, square
 from protocols.sharing import invert, plus
@@ -46,9 +50,40 @@ def _constants(row: tuple[int, ...]) -> list[tuple[int, int]]:
     return [(degree, c) for degree, c in enumerate(row) if c]
 
 
+def narrow_rows(table: Table, s: int, form: str, ring: Ring) -> InnerRows | None:
+    """What a form computes in a narrow ring, for x over `ring`; None where all is computed in x's own."""
+    rows = inner_rows(table, s) if form == CHEAPEST else None
+    return rows if rows is not None and rows.fits(ring) else None
+
+
+def _narrow_cost(x: RingArray, rows: InnerRows, table: Table, s: int, mode: str, w: int, ring: Ring) -> Cost:
+    product, value = (blank(Spec(Ring(bits or 1), x.shape)) for bits in (rows.powers, rows.sums))
+    powers = FREE
+    for exponent in range(2, table.degree + 1):
+        powers += square.declared(product) if exponent == 2 else mul.declared(product, product)
+        powers += truncate.declared(product, f=s, mode=mode, w=w, into=value.ring)
+    wide = blank(Spec(value.ring, (len(rows.rows), *x.shape)))
+    picked = mux.declared(wide, wide)
+    floors = truncate_known_sign.declared(value, f=s, mode=mode, w=w, into=ring)
+    if rows.linear:
+        picked = picked | mux.declared(x, x)
+        floors = floors | (truncate_known_sign.declared(x, f=0, into=ring) if ring.l > x.ring.l else FREE)
+    return (locate.declared(x, thresholds=table.words(s)[0], w=w) | powers) + picked + floors
+
+
 def _piecewise_cost(
-    x: RingArray, *, table: Table, s: int, form: str = CHEAPEST, mode: str = FAITHFUL, w: int = DIGIT
+    x: RingArray,
+    *,
+    table: Table,
+    s: int,
+    form: str = CHEAPEST,
+    mode: str = FAITHFUL,
+    w: int = DIGIT,
+    into: Ring | None = None,
 ) -> Cost:
+    narrow = narrow_rows(table, s, form, x.ring)
+    if narrow is not None:
+        return _narrow_cost(x, narrow, table, s, mode, w, into or x.ring)
     breakpoints, rows = table.words(s)
     bits = blank(Spec(Ring(1), (len(breakpoints), *x.shape)))
     wide = blank(Spec(x.ring, (len(breakpoints), *x.shape)))
@@ -67,16 +102,32 @@ def _piecewise_cost(
 
 @protocol(realises=F.PIECEWISE, cites="[SecMoE] Protocol 2", cost=_piecewise_cost)
 async def piecewise(
-    p: Party, x: RingArray, *, table: Table, s: int, form: str = CHEAPEST, mode: str = FAITHFUL, w: int = DIGIT
+    p: Party,
+    x: RingArray,
+    *,
+    table: Table,
+    s: int,
+    form: str = CHEAPEST,
+    mode: str = FAITHFUL,
+    w: int = DIGIT,
+    into: Ring | None = None,
 ) -> RingArray:
     """The table's polynomial at a shared x, s fractional bits, over Z_{2^l}; degree at least 1.
 
     Range: the selected row's value before its floor, at 2 s fractional bits, is below 2^(l-1) (for a row of slope 1:
-    |x| < 2^(l-1-s) as a ring element), and x^2 < 2^(l-1) wherever the selected row has degree 2 or more; beyond, the
-    square is undefined but cancels. Faithful: bit for bit F.PIECEWISE (powers floored one by one, then one floor).
+    |x| < 2^(l-1-s) as a ring element); |x - b| < 2^(l-1) for every breakpoint (in a narrow ring: as `locate`); without
+    narrow_rows, x^2 < 2^(l-1) wherever the selected row has degree 2 or more; beyond, the square is undefined but
+    cancels. Faithful: bit for bit F.PIECEWISE (powers floored one by one, then one floor). into: with narrow_rows, a
+    wider ring for the result, so that x may come in the ring of a floor that has just made it: the value before the
+    floor then need not fit in x's ring. Raises PolynomialForm.
     """
     if form not in FORMS:
         raise PolynomialForm(f"form of Protocol 2: expected one of {', '.join(FORMS)}, got {form!r}")
+    narrow, ring = narrow_rows(table, s, form, x.ring), into or x.ring
+    if narrow is not None:
+        return await _within(p, x, narrow, table, s, mode, w, ring)
+    if ring != x.ring:
+        raise PolynomialForm(f"Protocol 2 over {x.ring} into {ring}: expected a table with narrow rows that fit there")
     breakpoints, rows = table.words(s)
     above, powers = await p.gather(
         greater_than(p, x, thresholds=breakpoints, w=w), _powers(p.child("powers"), x, table.degree, s, mode, w)
@@ -86,6 +137,41 @@ async def piecewise(
     else:
         y = await _select_row(p, above, powers, rows, s)
     return await truncate(p, y, f=s, mode=mode, w=w)
+
+
+async def _within(
+    p: Party, x: RingArray, rows: InnerRows, table: Table, s: int, mode: str, w: int, ring: Ring
+) -> RingArray:
+    """The inner rows in their narrow ring, beside the outer ones in x's."""
+    above, powers = await p.gather(
+        locate(p, x, thresholds=table.words(s)[0], w=w), _narrow_powers(p.child("powers"), x, rows, s, mode, w)
+    )
+    last = len(table.breakpoints) - 1
+    segments = [above[j] ^ above[j + 1] for j in range(last)] + [above[last]] * (len(rows.rows) - last)
+    values = [_evaluate(p, row, powers, s) for row in rows.rows]
+    picked = [mux(p, stack(*segments), stack(*values))]
+    if rows.linear:
+        picked.append(mux(p, above[last], x))
+    small, *outer = await p.gather(*picked)
+    floors = [truncate_known_sign(p, plus(p, small.sum(0), rows.lift), f=s, mode=mode, w=w, into=ring)]
+    if rows.linear and ring.l > x.ring.l:
+        floors.append(truncate_known_sign(p, outer[0], f=0, into=ring))
+        outer = []
+    parts = [*await p.gather(*floors), *outer]
+    return plus(p, sum(parts[1:], parts[0]), rows.base - (rows.lift >> s))
+
+
+async def _narrow_powers(
+    p: Party, x: RingArray, rows: InnerRows, s: int, mode: str, w: int
+) -> list[RingArray]:
+    """x, x^2, .. over the ring of the sums: right between the outer breakpoints, and some words beyond."""
+    ring, powers = Ring(rows.sums), [x.cast(Ring(rows.sums))]
+    for exponent, centre in enumerate(rows.centres, start=2):
+        factor = x.cast(Ring(rows.powers))
+        product = await (square(p, factor) if exponent == 2 else mul(p, powers[-1].cast(factor.ring), factor))
+        floor = await truncate(p, plus(p, product, centre), f=s, mode=mode, w=w, into=ring)
+        powers.append(plus(p, floor, -(centre >> s)))
+    return powers
 
 
 async def _powers(p: Party, x: RingArray, degree: int, s: int, mode: str, w: int) -> list[RingArray]:

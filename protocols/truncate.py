@@ -15,7 +15,7 @@ from protocols.compare import DIGIT, less_than
 from protocols.convert import b2a, bit_times
 from protocols.ot.chosen import correlate
 from protocols.sharing import plus
-from sim.cost import Cost
+from sim.cost import FREE, Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
 from sim.role import CLIENT
@@ -37,31 +37,44 @@ def _check(x: Ring, f: int, mode: str, least: int = 1) -> None:
         raise ValueError(f"truncation by f bits in {x}: expected {least} <= f < {x.l - 1}, got {f}")
 
 
-def _truncate_cost(x: RingArray, *, f: int, mode: str = FAITHFUL, w: int = DIGIT) -> Cost:
-    l, bit = x.ring.l, blank(Spec(Ring(1), x.shape))
-    to_wrap = b2a.declared(bit, ring=Ring(f))
+def _truncate_cost(
+    x: RingArray, *, f: int, mode: str = FAITHFUL, w: int = DIGIT, into: Ring | None = None
+) -> Cost:
+    l, bit, result = x.ring.l, blank(Spec(Ring(1), x.shape)), into or x.ring
+    if result.l <= l - f:
+        low = less_than.declared(None, None, shape=x.shape, bits=f, w=w) + b2a.declared(bit, ring=result)
+        return FREE if mode == ONE_ULP else low
+    to_wrap = b2a.declared(bit, ring=Ring(f + result.l - l))
     if mode == ONE_ULP:
         return less_than.declared(None, None, shape=x.shape, bits=l, w=w) + to_wrap
     high = less_than.declared(None, None, shape=x.shape, bits=l - f, w=w, need_equal=True)
     low = less_than.declared(None, None, shape=x.shape, bits=f, w=w)
     join = conjoin.declared(*blank_group(x.shape, 1))
-    return (high | low) + join + (to_wrap | b2a.declared(bit, ring=x.ring))
+    return (high | low) + join + (to_wrap | b2a.declared(bit, ring=result))
 
 
 @protocol(realises=F.FLOOR_SHIFT, cites="[SIRNN]", cost=_truncate_cost)
-async def truncate(p: Party, x: RingArray, *, f: int, mode: str = FAITHFUL, w: int = DIGIT) -> RingArray:
+async def truncate(
+    p: Party, x: RingArray, *, f: int, mode: str = FAITHFUL, w: int = DIGIT, into: Ring | None = None
+) -> RingArray:
     """floor(x / 2^f) of a signed x over Z_{2^l}, any x. Faithful: exact. One-ulp: exact minus the share carry.
 
-    Faithful comes at one l-bit comparison: the carry of the low f bits is a node of the same digit tree.
+    Faithful comes at one l-bit comparison: the carry of the low f bits is a node of the same digit tree. into: the ring
+    of the result, of m bits (default: x's). Where m <= l - f the wrap of the shares falls out of it: what is left is
+    the f-bit comparison, and nothing at all in one-ulp mode; m = l - f still holds every floor with its sign.
     """
     _check(x.ring, f, mode)
-    l = x.ring.l
+    l, result = x.ring.l, into or x.ring
     shifted = plus(p, x, 1 << (l - 1))
     client = p.role is CLIENT
+    if result.l <= l - f:
+        y = plus(p, (shifted >> f).cast(result), -(1 << (l - 1 - f)))
+        return y if mode == ONE_ULP else y + await low_carry(p, shifted, f=f, w=w, ring=result)
+    wide = Ring(f + result.l - l)
     room = None if client else shifted.const(-1, shifted.shape) - shifted
     if mode == ONE_ULP:
         overflow = await less_than(p, shifted if client else None, _fold(room), shape=x.shape, bits=l, w=w)
-        wrap = await b2a(p, overflow[0], ring=Ring(f))
+        wrap = await b2a(p, overflow[0], ring=wide)
         return _assemble(p, shifted, None, wrap, f, offset=True)
     high, low = await p.gather(
         less_than(
@@ -84,7 +97,7 @@ async def truncate(p: Party, x: RingArray, *, f: int, mode: str = FAITHFUL, w: i
     )
     carry = low[0]
     (passed,) = await conjoin(p, high[1][0], carry.reshape(*carry.shape, 1))
-    wrap, carry = await p.gather(b2a(p, high[0][0] ^ passed[..., 0], ring=Ring(f)), b2a(p, carry, ring=x.ring))
+    wrap, carry = await p.gather(b2a(p, high[0][0] ^ passed[..., 0], ring=wide), b2a(p, carry, ring=result))
     return _assemble(p, shifted, carry, wrap, f, offset=True)
 
 

@@ -67,7 +67,7 @@ def test_every_width_of_every_protocol_is_there() -> None:
     fewer = {name: found for name, found in widths.items() if found != list(WIDTHS)}
     assert fewer == {
         "conjoin": [], "choose": [], "correlate_wide": [], "correlate_ragged": [], "bit_triples": [], "one_hot": [],
-        "linear": [], "select_product": [], "select_then_compute": [], "moe_layer": [],
+        "linear": [], "locate": [], "select_product": [], "select_then_compute": [], "moe_layer": [],
         "plaintext_routing": [], "evaluate_all": [], "evaluate_concatenated": [], "feed_forward": [], "look_up": [],
         "scatter": [], "cryptomoe": [],
         "embed": [], "crossing": [], "row_squares": [], "attention": [], "encoder": [],
@@ -90,7 +90,7 @@ def test_small_rows_of_the_catalog(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["exp", "reciprocal", "piecewise", "rsqrt", "maximum", "argmax"])
+@pytest.mark.parametrize("name", ["exp", "reciprocal", "locate", "piecewise", "rsqrt", "maximum", "argmax"])
 def test_functions_and_routing(name: str) -> None:
     for case in row(name).cases:
         proved(prove_correct(row(name), case))

@@ -58,6 +58,18 @@ def test_other_small_rings(l: int, f: int) -> None:
         assert np.array_equal(got, (floor - low) % ring.modulus)
 
 
+@pytest.mark.parametrize("mode", [FAITHFUL, ONE_ULP])
+@pytest.mark.parametrize("l, f, into", [(5, 2, 3), (5, 2, 1), (6, 1, 5), (5, 3, 4), (5, 2, 9), (4, 1, 64)])
+def test_into_another_ring(l: int, f: int, into: int, mode: str) -> None:
+    """Narrower down to the floor's own bits and below, in between, and wider, with its sign."""
+    client, server = every_pair(Ring(l))
+    floor = representatives(client + server, l) >> f
+    low = carry(client, server, f) if mode == ONE_ULP else 0
+    got = result(truncate, pair(Ring(l), client, server), f=f, mode=mode, into=Ring(into))
+    expected = (floor - low).astype(np.uint64) & np.uint64(Ring(into).mask)
+    assert np.array_equal(np.asarray(got).astype(np.uint64), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [FAITHFUL, ONE_ULP])
 @pytest.mark.parametrize("negative", [False, True])

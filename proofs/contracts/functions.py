@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from proofs.contracts.words import (
     floor_shift,
     greater_than,
+    located_range,
     non_negative,
     times,
 )
 from proofs.hybrid import Demand
 from protocols import functionalities as F
+from protocols.inner_rows import InnerRows
 from protocols.model.tables import Table
 from protocols.nonlinear import product_ring
+from protocols.polynomial import CHEAPEST, narrow_rows
 from sim.ring import Ring, RingArray, stack
 
 
@@ -59,18 +63,29 @@ def reciprocal_range(x: RingArray, *, scale: int, spread: int, **_: Any) -> list
     return [Demand("between 1 and 2^spread", x, 1 << scale, 1 << (scale + spread))]
 
 
-def piecewise(x: RingArray, *, table: Table, s: int, **_: Any) -> RingArray:
-    """The selected row, telescoped: row 0, and at each breakpoint below x the step to the next row."""
+def _value(row: Sequence[int], powers: Sequence[RingArray], s: int) -> RingArray:
+    """A public polynomial of x, x^2, .. at 2 s fractional bits."""
+    y = powers[0].const(row[0] << s, powers[0].shape)
+    for c, power in zip(row[1:], powers, strict=True):
+        y = y + power * c
+    return y
+
+
+def piecewise(
+    x: RingArray, *, table: Table, s: int, form: str = CHEAPEST, into: Ring | None = None, **_: Any
+) -> RingArray:
+    """The selected row, telescoped: row 0, and at each breakpoint below x the step to the next row.
+
+    In narrow rings: the inner row, zero outside the breakpoints, beside the first row, a constant, or the last one.
+    """
     breakpoints, rows = table.words(s)
+    narrow = narrow_rows(table, s, form, x.ring)
+    if narrow is not None:
+        return _inner_and_outer(x, breakpoints, rows, narrow, s, into or x.ring)
     powers = [x]
     while len(powers) < table.degree:
         powers.append(floor_shift(powers[-1] * x, s))
-    values = []
-    for row in rows:
-        y = x.const(row[0] << s, x.shape)
-        for c, power in zip(row[1:], powers, strict=True):
-            y = y + power * c
-        values.append(y)
+    values = [_value(row, powers, s) for row in rows]
     above = greater_than(x, thresholds=breakpoints)
     total = values[0]
     for j, (before, after) in enumerate(pairwise(values)):
@@ -78,6 +93,30 @@ def piecewise(x: RingArray, *, table: Table, s: int, **_: Any) -> RingArray:
     return floor_shift(total, s)
 
 
-def piecewise_range(x: RingArray, **_: Any) -> list[Demand]:
+def _inner_and_outer(
+    x: RingArray, breakpoints: Sequence[int], rows: Sequence[Sequence[int]], narrow: InnerRows, s: int, into: Ring
+) -> RingArray:
+    ring = Ring(narrow.sums)
+    powers = [x.cast(ring)]
+    for centre in narrow.centres:
+        product = (powers[-1] * x.cast(ring)).cast(Ring(narrow.powers))
+        powers.append(floor_shift(product + centre, s, ring) - (centre >> s))
+    above = greater_than(x, thresholds=breakpoints)
+    total = x.const(0, x.shape).cast(ring)
+    for j, row in enumerate(rows[1:-1]):
+        inner = [row[0] - rows[0][0], *row[1:]]
+        total = total + times(above[j] ^ above[j + 1], _value(inner, powers, s))
+    last = above[len(breakpoints) - 1]
+    y = x.const(rows[0][0], x.shape).cast(into)
+    if any(rows[-1][1:]):
+        y = y + floor_shift(times(last, x), 0, into)
+    else:
+        total = total + times(last, total.const((rows[-1][0] - rows[0][0]) << s, x.shape))
+    return y + floor_shift(total + narrow.lift, s, into) - (narrow.lift >> s)
+
+
+def piecewise_range(x: RingArray, *, table: Table, s: int, form: str = CHEAPEST, **_: Any) -> list[Demand]:
+    if narrow_rows(table, s, form, x.ring) is not None:
+        return located_range(x, thresholds=table.words(s)[0])
     bound = (1 << ((x.ring.l - 2) // 2)) - 1
     return [Demand("the square does not wrap", x, -bound, bound)]

@@ -50,7 +50,7 @@ def select_then_compute(t: RingArray, x: RingArray, *weights: Any, **public: Any
     rows = t.reshape(n * k, E)
     states = stack(*(x[i // k] for i in range(n * k)))
     h = floor_shift(selected(rows, states, w1), a.s)
-    g = times(non_negative(h), h) if activation == "relu" else piecewise(h, table=activation, s=a.s)
+    g = times(non_negative(h), h) if activation == "relu" else piecewise(h, table=activation, s=a.s, form=a.form)
     for v in gate:
         g = floor_shift(g * floor_shift(selected(rows, states, v), a.s), a.s)
     return floor_shift(selected(rows, g, w2), a.s).reshape(n, k, -1)
@@ -63,7 +63,7 @@ def hidden_range(t: RingArray, x: RingArray, *weights: Any, **public: Any) -> li
     n, k, E = t.shape
     states = stack(*(x[i // k] for i in range(n * k)))
     h = floor_shift(selected(t.reshape(n * k, E), states, w1), public["arithmetic"].s)
-    return piecewise_range(h)
+    return piecewise_range(h, table=public["activation"], s=public["arithmetic"].s, form=public["arithmetic"].form)
 
 
 def mixture(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from proofs.hybrid import Demand
+from protocols import locate
 from protocols.truncate import FAITHFUL
 from sim.ring import Ring, RingArray, stack
 
@@ -31,7 +32,7 @@ def same(y: RingArray, x: RingArray) -> RingArray:
 
 
 def floor_shift(x: RingArray, f: int, into: Ring | None = None) -> RingArray:
-    """floor(x / 2^f), x read as signed, 0 <= f < l; over x's ring, or over `into`, which is no narrower."""
+    """floor(x / 2^f), x read as signed, 0 <= f < l; over x's ring, or over `into`."""
     l, result = x.ring.l, into or x.ring
     return x if f == 0 and result.l == l else ((x + (1 << (l - 1))) >> f).cast(result) - (1 << (l - 1 - f))
 
@@ -63,6 +64,10 @@ def comparable(x: RingArray, *, thresholds: Sequence[int], **_: Any) -> list[Dem
     half = 1 << (x.ring.l - 1)
     low, high = max(-half, max(thresholds) + 1 - half), min(half - 1, min(thresholds) + half)
     return [Demand("differences to the thresholds do not wrap", x, low, high)]
+
+
+def located_range(x: RingArray, *, thresholds: Sequence[int], **_: Any) -> list[Demand]:
+    return [Demand("differences to the thresholds' window do not wrap", x, *locate.comparable(x.ring, thresholds))]
 
 
 def conjoin(*groups: RingArray) -> list[RingArray]:

@@ -10,8 +10,9 @@ from protocols.catalog.examples import EXP64, R8, R32, R64, bit, owned, word
 from protocols.compare import drelu, greater_than, less_than
 from protocols.convert import b2a, mux, mux_public, mux_rows
 from protocols.entry import DECLARED, Case, Entry, Values
+from protocols.locate import locate
 from protocols.matmul import cross_matmul, matmul
-from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED
+from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED, SIGMOID_MINIMAX, SILU_MINIMAX
 from protocols.nonlinear import exp, reciprocal, relu
 from protocols.polynomial import piecewise
 from protocols.products import cross, mul, square
@@ -23,6 +24,9 @@ from sim.role import CLIENT, SERVER
 
 EXP32 = {"s": 12, "l": 32}
 GELU_RANGE = (1 << 31) - 1
+GELU_THRESHOLDS = GELU_MINIMAX.words(18)[0]
+R46 = Ring(46)  # a floor of 64 bits by 18
+SILU46 = {"table": SILU_MINIMAX, "s": 18, "into": R64}
 
 
 def _winners(values: Values) -> Values:
@@ -64,9 +68,22 @@ SHARES: tuple[Entry, ...] = (
         ),
     ),
     Entry(
+        locate,
+        (
+            Case("5 thresholds", (word(3, low=-(1 << 62), high=(1 << 62) - 1),), {"thresholds": GELU_THRESHOLDS}),
+            Case(
+                "46 bits",
+                (word(3, ring=R46, low=-(1 << 44), high=1 << 44),),
+                {"thresholds": (-5, 0, 1, 1 << 10), "w": 3},
+            ),
+        ),
+    ),
+    Entry(
         truncate,
         (
             Case("64 by 18", (word(4),), {"f": 18}),
+            Case("64 by 18 into 46", (word(4),), {"f": 18, "into": R46}),
+            Case("41 by 18 into 64", (word(4, ring=Ring(41)),), {"f": 18, "into": R64}),
             Case("32 by 12", (word(4, ring=R32),), {"f": 12}),
             Case("8 by 3", (word(4, ring=R8),), {"f": 3, "w": 2}),
         ),
@@ -136,14 +153,18 @@ SHARES: tuple[Entry, ...] = (
     ),
     Entry(
         piecewise,
-        tuple(
-            Case(
-                f"{table.name}, {form}",
-                (word(3, low=-GELU_RANGE, high=GELU_RANGE),),
-                {"table": table, "s": 18, "form": form},
-            )
-            for table in (GELU_PUBLISHED, GELU_MINIMAX)
-            for form in ("cheapest", "mux")
+        (
+            *(
+                Case(
+                    f"{table.name}, {form}",
+                    (word(3, low=-GELU_RANGE, high=GELU_RANGE),),
+                    {"table": table, "s": 18, "form": form},
+                )
+                for table in (GELU_PUBLISHED, GELU_MINIMAX)
+                for form in ("cheapest", "mux")
+            ),
+            Case("silu-minimax, 46 into 64", (word(3, ring=R46, low=-(1 << 44), high=1 << 44),), SILU46),
+            Case("sigmoid-minimax", (word(3, low=-(1 << 44), high=1 << 44),), {"table": SIGMOID_MINIMAX, "s": 18}),
         ),
     ),
     Entry(
