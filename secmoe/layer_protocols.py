@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
 from protocols.baselines.cryptomoe import BalancedPlan, DoublePlan, RoomierPlan, cryptomoe
-from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
+from protocols.baselines.evaluate_all import EvaluateAllPlan, evaluate_all
+from protocols.baselines.every_expert import EveryExpert
 from protocols.baselines.iron import IronConcatenatedPlan, IronPlan
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
