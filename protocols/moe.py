@@ -119,15 +119,36 @@ class LayerWeights:
 Experts = Callable[[Party, RingArray, RingArray, Any, Any], Coroutine[Any, Any, RingArray]]
 
 
+def route_cost(plan: LayerPlan) -> Cost:
+    """Closed form of `route`."""
+    shape, a, n, ring = plan.shape, plan.arithmetic, plan.tokens, plan.ring
+    x, logits = blank(Spec(ring, (n, shape.d))), blank(Spec(ring, (n, shape.E)))
+    cost = linear.declared(x, None, plan=plan.router) + truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
+    return cost + top_k.declared(logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
+
+
+async def route(p: Party, x: RingArray, weights: Any, plan: LayerPlan) -> tuple[RingArray, RingArray, RingArray]:
+    """Logits (n, E), the winners' values (n, k) and their Boolean one-hot rows (n, k, E); first of all the server's
+    engine admits the query, all its responses to come included.
+
+    weights: a record with a router, prepared, and `responses(plan)` (None at the client).
+    """
+    a = plan.arithmetic
+    if weights is not None:
+        p.local(_admit, p.service("he"), weights, plan)
+    products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
+    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
+    winners, hot = await top_k(p, logits, k=plan.shape.k, l=plan.params.ring_bits, w=a.w)
+    return logits, winners, hot
+
+
 def mixture_cost(plan: LayerPlan, experts: Cost) -> Cost:
     """Closed form of `mixture` around experts of that cost."""
     shape, a, n, ring, l = plan.shape, plan.arithmetic, plan.tokens, plan.ring, plan.params.ring_bits
     x, logits = blank(Spec(ring, (n, shape.d))), blank(Spec(ring, (n, shape.E)))
     winners, wide = blank(Spec(ring, (n, shape.k))), blank(Spec(ring, (n, shape.k, shape.d)))
-    cost = linear.declared(x, None, plan=plan.router) + truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
-    cost += top_k.declared(logits, k=shape.k, l=l, w=a.w)
     prob = probabilities.declared(logits, winners, s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w)
-    return cost + (prob | experts) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, w=a.w)
+    return route_cost(plan) + (prob | experts) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, w=a.w)
 
 
 async def mixture(
@@ -135,14 +156,10 @@ async def mixture(
 ) -> RingArray:
     """residual + sum over the k selected experts of p_j times what `experts` makes of the route: a sparse layer.
 
-    weights: a record with a router, prepared, and `responses(plan)` (None at the client).
+    weights: as for `route`.
     """
     a, shape = plan.arithmetic, plan.shape
-    if weights is not None:
-        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
-    products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
-    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
-    winners, hot = await top_k(p, logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
+    logits, winners, hot = await route(p, x, weights, plan)
     prob, y = await p.gather(
         probabilities(
             p, logits, winners, s=a.s, l=plan.params.ring_bits, renormalise=shape.renormalise, mode=a.mode, w=a.w

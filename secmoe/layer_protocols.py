@@ -12,10 +12,12 @@ from typing import Any, Protocol
 
 from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
 from protocols.baselines.cryptomoe import BalancedPlan, DoublePlan, RoomierPlan, cryptomoe
-from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
+from protocols.baselines.evaluate_all import EvaluateAllPlan, evaluate_all
+from protocols.baselines.every_expert import EveryExpert
 from protocols.baselines.iron import IronConcatenatedPlan, IronPlan
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
+from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.model.config import MoeWeights
 from protocols.moe import LayerPlan, LayerWeights, Prepare, moe_layer, moe_layer_one_ulp
 from secmoe.names import ALL, BALANCED, CAT, DOUBLE, IRON, IRON_CAT, ROOMIER, ROUTED, SCATTER, SECMOE
@@ -39,7 +41,8 @@ class WeightsKind(Protocol):
 @dataclass(frozen=True)
 class LayerProtocol:
     """One way to run a layer. one_ulp: its declaration in one-ulp mode, None without one. literal: whether it has the
-    literal order as well. look_up: whether its activations are look-ups unless another table is asked for."""
+    literal order as well. look_up: whether its activations are look-ups unless another table is asked for. params: the
+    set that its products fit best where they need less room than SecMoE's, None where they need as much."""
 
     text: ProtocolDecl[Any]
     plan: type[LayerPlan]
@@ -47,20 +50,24 @@ class LayerProtocol:
     one_ulp: ProtocolDecl[Any] | None = None
     literal: bool = False
     look_up: bool = False
+    params: ParamSet | None = None
 
 
+PACKED, UNPACKED = PARAM_SETS["P64packed"], PARAM_SETS["P64unpacked"]
 PROTOCOLS: Mapping[str, LayerProtocol] = MappingProxyType(
     {
         SECMOE: LayerProtocol(moe_layer, LayerPlan, LayerWeights, moe_layer_one_ulp, literal=True),
-        ROUTED: LayerProtocol(plaintext_routing, RoutedPlan, RoutedWeights),
-        ALL: LayerProtocol(evaluate_all, EvaluateAllPlan, EveryExpert),
-        CAT: LayerProtocol(evaluate_concatenated, ConcatenatedPlan, ConcatenatedWeights),
-        IRON: LayerProtocol(evaluate_all, IronPlan, EveryExpert, look_up=True),
-        IRON_CAT: LayerProtocol(evaluate_concatenated, IronConcatenatedPlan, ConcatenatedWeights, look_up=True),
-        SCATTER: LayerProtocol(scatter, ScatterPlan, ScatterWeights),
-        BALANCED: LayerProtocol(cryptomoe, BalancedPlan, EveryExpert),
-        ROOMIER: LayerProtocol(cryptomoe, RoomierPlan, EveryExpert),
-        DOUBLE: LayerProtocol(cryptomoe, DoublePlan, EveryExpert),
+        ROUTED: LayerProtocol(plaintext_routing, RoutedPlan, RoutedWeights, params=PACKED),
+        ALL: LayerProtocol(evaluate_all, EvaluateAllPlan, EveryExpert, params=PACKED),
+        CAT: LayerProtocol(evaluate_concatenated, ConcatenatedPlan, ConcatenatedWeights, params=PACKED),
+        IRON: LayerProtocol(evaluate_all, IronPlan, EveryExpert, look_up=True, params=UNPACKED),
+        IRON_CAT: LayerProtocol(
+            evaluate_concatenated, IronConcatenatedPlan, ConcatenatedWeights, look_up=True, params=UNPACKED
+        ),
+        SCATTER: LayerProtocol(scatter, ScatterPlan, ScatterWeights, params=PACKED),
+        BALANCED: LayerProtocol(cryptomoe, BalancedPlan, EveryExpert, params=PACKED),
+        ROOMIER: LayerProtocol(cryptomoe, RoomierPlan, EveryExpert, params=PACKED),
+        DOUBLE: LayerProtocol(cryptomoe, DoublePlan, EveryExpert, params=PACKED),
     }
 )
 

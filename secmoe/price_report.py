@@ -69,6 +69,7 @@ class Report:
             "protocol": operators.protocol.name,
             "experts": operators.shape.layer.E,
             "parameters": operators.shape.parameters,
+            "sparse_params": operators.sparse.params.name,
             "online": {
                 "bytes": cost.nbytes,
                 "client_to_server": cost.c2s,
@@ -79,7 +80,7 @@ class Report:
                 "extension_bytes": priced.pool.nbytes,
                 "cots": {"client": cost.cot_client, "server": cost.cot_server},
             },
-            "setup": {"bytes": priced.setup_nbytes, "keys": priced.keys.nbytes},
+            "setup": {"bytes": priced.setup_nbytes, "keys": priced.keys_nbytes},
             "waiting_s": waiting(cost, self.network),
             "predicted": {"cpu_s": self.cpu(priced), "seconds": self.seconds(priced)},
             "by_operator": [self._group(group) for group in priced.by_operator],

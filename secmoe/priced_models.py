@@ -77,6 +77,9 @@ def chosen_protocols(text: str) -> list[SparseProtocol]:
 
 def _protocol(name: str, kind: LayerProtocol, order: str) -> SparseProtocol:
     def plan(shape: MoeConfig, n: int, params: ParamSet, activation: Table | str) -> LayerPlan:
-        return kind.plan(shape, n, params, activation, order)
+        """With the protocol's own set where it is one of the query's ring and fraction."""
+        own = kind.params or params
+        fits = (own.ring_bits, own.frac_bits) == (params.ring_bits, params.frac_bits)
+        return kind.plan(shape, n, own if fits else params, activation, order)
 
     return SparseProtocol(name, kind.text, plan)

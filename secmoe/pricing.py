@@ -65,7 +65,8 @@ def _print(report: Report, protocols: list[SparseProtocol]) -> None:
     _line(report.timing)
     for protocol in protocols:
         own = [one for one in priced if one.operators.protocol == protocol]
-        _line(f"\n{protocol.name}, MB by operator")
+        own_set = own[0].operators.sparse.params.name
+        _line(f"\n{protocol.name}, sparse layers with {own_set}, MB by operator")
         console.print(_by_operator(own))
     if len(priced) == 1:
         _line("\nby layer")

@@ -108,6 +108,8 @@ class Reproduction:
 
     def _settings(self) -> str:
         shape, small = SHAPES[LARGE], SHAPES[SMALL]
+        sets = {name: self.priced(LARGE, FEWEST, name).operators.sparse.params for name in self.protocols}
+        rivals = ", ".join(f"`{name}` {own.name}" for name, own in sets.items() if own != PARAMS)
         return (
             "Written by `make reproduce`; no figure is typed by hand. Published: SecMoE [SecMoE], ring Z_2^64 with 18 "
             f"fractional bits, {TOKENS} input tokens, top-1, nodes of 64 virtual processors, offline and online "
@@ -115,7 +117,8 @@ class Reproduction:
             f"{PARAMS.name} (N = {PARAMS.n}, kappa = {PARAMS.kappa}), the same ring and fraction, {TOKENS} tokens "
             f"through the encoder and {TOKENS} through the decoder, the table of the embedding public, the next token "
             "as the answer, the closed forms of the protocols (tests hold them against the wire, byte for byte), with "
-            "the extension of correlated OTs, in one pool for the query; keys and base OTs, once per session, apart."
+            "the extension of correlated OTs, in one pool for the query; keys and base OTs, once per session, apart. "
+            f"Sparse layers of rivals at sets of their own, which need no room for products of ciphertexts: {rivals}."
             "\n\n"
             f"`{LARGE}`: {shape.source}, {_billions(shape.with_experts(MOST).parameters)} parameters with {MOST} "
             f"experts. `{SMALL}`: {small.source}."

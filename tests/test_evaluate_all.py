@@ -32,8 +32,10 @@ TWO = MoeConfig(d=3, f=5, E=5, k=2, gated=False, activation="relu", renormalise=
 
 
 def run(name: str, case: Layer, real: bool = False) -> Execution:
+    """Real: with the parameter set that the protocol is priced at."""
     kind = PROTOCOLS[name]
-    plan = kind.plan(case.plan.shape, case.plan.tokens, case.plan.params, case.plan.activation)
+    params = kind.params if real and kind.params is not None else case.plan.params
+    plan = kind.plan(case.plan.shape, case.plan.tokens, params, case.plan.activation)
     return execute(case, kind.text, plan, kind.weights.prepare, real)[0]
 
 

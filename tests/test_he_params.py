@@ -33,6 +33,8 @@ def test_the_public_table() -> None:
         "P64s": (16384, 64, 18, (42,) * 6, 168, 50, (39, 39), 48),
         "P64": (16384, 64, 18, (50, 50, 50, 45, 45), 150, 50, (38, 38), 40),
         "P64tiny": (8192, 64, 18, (43,) * 5, 215, 0, (38, 38), 40),
+        "P64packed": (8192, 64, 18, (42,) * 4, 168, 50, (39, 39), 48),
+        "P64unpacked": (8192, 64, 18, (50, 50, 50), 150, 0, (38, 37), 48),
         "P32": (8192, 32, 12, (40, 40, 40, 50), 120, 48, (22, 22), 40),
         "P32tiny": (8192, 32, 12, (37,) * 4, 148, 0, (22, 22), 40),
     }
@@ -41,7 +43,7 @@ def test_the_public_table() -> None:
 def test_the_insecure_set_cannot_be_reached_by_name() -> None:
     assert INSECURE_TEST.name not in PARAM_SETS
     assert not any(p.insecure_test for p in PARAM_SETS.values())
-    with pytest.raises(UnknownParameters, match="expected one of P64s, P64, P64tiny, P32, P32tiny, came 'INSEC"):
+    with pytest.raises(UnknownParameters, match=f"expected one of {', '.join(PARAM_SETS)}, came 'INSEC"):
         param_set("INSECURE_TEST")
     assert param_set("P64s") is PARAM_SETS["P64s"]
 

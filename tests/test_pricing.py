@@ -98,7 +98,10 @@ def test_rows_add_up_to_the_query(name: str, protocol: str) -> None:
     assert online == one.pool + one.operators.cost
     amounts = {"cot.client": online.cot_client, "cot.server": online.cot_server}
     assert one.pool == provision_cost(amounts)
-    assert one.keys == key_set(P64S, one.operators.plans) and one.setup_nbytes > one.keys.nbytes
+    sets = {P64S, one.operators.sparse.params}
+    assert {keys.params for keys in one.keys} == sets and one.setup_nbytes > one.keys_nbytes
+    for keys in one.keys:
+        assert keys == key_set(keys.params, (p for p in one.operators.plans if p.params == keys.params))
 
 
 def test_traffic_does_not_grow_with_the_experts() -> None:

@@ -1,64 +1,74 @@
-"""What a rival pays per expert, beside its published row: a ratio against a worse one does not count."""
+"""What a rival pays beside its published row: a ratio against a worse one does not count."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
 
-from protocols.baselines.parameters import PACKED, UNPACKED
 from protocols.he.noise import noise_report
-from protocols.he.params import ParamSet
+from protocols.he.params import PARAM_SETS
 from protocols.he.service import DEFAULT_BUDGET
-from protocols.model.config import MoeConfig
+from protocols.pricing import published
+from protocols.pricing.operators import Operators
+from protocols.pricing.priced import Priced
+from protocols.pricing.published import BUMBLEBEE, EXPERTS
+from protocols.pricing.published import IRON as IRON_ROW
+from protocols.pricing.shapes import SHAPES, SPARSE
 from secmoe.layer_protocols import PROTOCOLS
 from secmoe.names import ALL, CAT, IRON, IRON_CAT
-from sim.ring import Spec
-from sim.shapes import blank
+from secmoe.priced_models import sparse_protocols
+from sim.cost import Cost
 
-TOKENS, LAYERS, DIGIT = 8, 12, 2
-BUMBLEBEE, IRON_ROW = 0.0393e9, 0.154e9  # published bytes per expert: Switch-Base, 8 tokens, 12 sparse layers
+DIGIT = 3  # of comparisons, in bits
+SWITCH = SHAPES["switch-base"]
 RMS = 0.1 * 2**18  # of the weights' words
 
 
-def plan_of(name: str, params: ParamSet, experts: int) -> Any:
-    shape = MoeConfig(768, 3072, experts, 1, gated=False, activation="relu")
-    return PROTOCOLS[name].plan(shape, TOKENS, params, "relu", w=DIGIT)
+@cache
+def query(name: str, experts: int, params: str = "P64s") -> Operators:
+    """Switch-Base on the published number of tokens."""
+    protocol = sparse_protocols()[name]
+
+    def plan(*shape: Any) -> Any:
+        return replace(protocol.plan(*shape), w=DIGIT)
+
+    shaped = SWITCH.with_experts(experts)
+    return Operators(shaped, published.TOKENS, PARAM_SETS[params], replace(protocol, plan=plan), DIGIT)
 
 
-def slope(name: str, params: ParamSet, cot_bits: float) -> float:
-    """Bytes per expert of the whole model's sparse layers."""
-    found = []
-    for experts in (16, 128):
-        plan = plan_of(name, params, experts)
-        x = blank(Spec(plan.ring, (TOKENS, 768)))
-        cost = PROTOCOLS[name].text.declared(x, x, None, plan=plan)
-        found.append(cost.nbytes + (cost.cot_client + cost.cot_server) * cot_bits / 8)
-    return LAYERS * (found[1] - found[0]) / (128 - 16)
+@pytest.mark.parametrize(("name", "row"), [(ALL, BUMBLEBEE), (CAT, BUMBLEBEE), (IRON, IRON_ROW), (IRON_CAT, IRON_ROW)])
+def test_no_rival_pays_more_than_a_tenth_above_its_row(name: str, row: str) -> None:
+    """Of both ends of the published table, the extension of correlated OTs included."""
+    for experts, gigabytes in zip(EXPERTS, published.GIGABYTES[row], strict=True):
+        if experts in (EXPERTS[0], EXPERTS[-1]):
+            assert Priced(query(name, experts)).online.nbytes <= 1.1e9 * gigabytes
 
 
-@pytest.mark.parametrize(
-    ("name", "params", "cot_bits", "published"),
-    [
-        (CAT, PACKED, 1.4, BUMBLEBEE),
-        (ALL, PACKED, 0.6, BUMBLEBEE),
-        (IRON_CAT, UNPACKED, 15, IRON_ROW),
-        (IRON, UNPACKED, 0.4, IRON_ROW),
-    ],
-)
-def test_no_rival_pays_more_than_a_tenth_above_its_row(
-    name: str, params: ParamSet, cot_bits: float, published: float
-) -> None:
-    """cot_bits: of the extension; where SoftSpoken's 15 are too many, what a silent one must stay below."""
-    assert slope(name, params, cot_bits) <= 1.1 * published
-
-
-@pytest.mark.parametrize(("name", "params"), [(CAT, PACKED), (ALL, PACKED), (IRON, UNPACKED), (IRON_CAT, UNPACKED)])
-def test_the_sets_answer_a_whole_query_at_full_size(name: str, params: ParamSet) -> None:
-    plan, spent = plan_of(name, params, 128), 0.0
+@pytest.mark.parametrize("name", [ALL, CAT, IRON, IRON_CAT])
+def test_a_whole_query_at_full_size_is_within_a_sessions_budget(name: str) -> None:
+    """All responses of all sparse layers, for weights of an ordinary size."""
+    spent, layers = 0.0, sum(width == SPARSE for width in (*SWITCH.encoder, *SWITCH.decoder))
+    plan: Any = query(name, EXPERTS[-1]).sparse
     for product, rows in plan.answers:
         report = noise_report(product, product.n_out * product.columns * RMS**2)
         assert report.hides and report.decrypts
-        spent += rows * report.epsilon
+        spent += layers * rows * report.epsilon
     assert math.log2(spent) < math.log2(DEFAULT_BUDGET)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in PROTOCOLS.items() if kind.params is not None])
+def test_a_set_of_its_own_makes_a_rival_cheaper(name: str) -> None:
+    """Everything else keeps the query's set; and a query of another ring keeps it throughout."""
+    found, own = query(name, EXPERTS[0]), PROTOCOLS[name].params
+    assert found.sparse.params == own and found.head.params == found.params == PARAM_SETS["P64s"]
+
+    def priced(params: Any) -> Cost:
+        plan = replace(found.sparse, params=params)
+        return PROTOCOLS[name].text.declared(found.states, found.states, None, plan=plan)
+
+    assert priced(own).nbytes < priced(found.params).nbytes
+    assert query(name, EXPERTS[0], "P32").sparse.params == PARAM_SETS["P32"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proofs.contracts.capacity import places_of
 from protocols.baselines.cryptomoe import BalancedPlan, DoublePlan, RoomierPlan, cryptomoe
-from protocols.baselines.evaluate_all import EveryExpert
+from protocols.baselines.every_expert import EveryExpert
 from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
 from protocols.cleartext.capacity import BALANCED_MOE, kept
 from protocols.he.ideal import IdealHeService

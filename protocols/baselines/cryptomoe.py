@@ -16,29 +16,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 
-from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, products
+from protocols.baselines.every_expert import EveryExpert, EveryExpertPlan, every_expert, every_expert_cost
 from protocols.boolean import conjoin
 from protocols.cleartext.capacity import BALANCED_MOE
 from protocols.convert import b2a, mux_rows
-from protocols.feed_forward import hidden_cost, hidden_units
-from protocols.he.interface import Engine, a2h, h2a
-from protocols.he.packing import LinearPlan
-from protocols.he.work import apart
-from protocols.linear import linear
 from protocols.model.config import balanced_capacity
+from protocols.moe import route, route_cost
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
 from protocols.truncate import truncate
-from sim.cost import Cost, computed
+from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec, stack
 from sim.shapes import blank
 
 
 @dataclass(frozen=True)
-class BalancedPlan(EvaluateAllPlan):
+class BalancedPlan(EveryExpertPlan):
     """The public parameters of a balanced layer. factor: capacity over the mean number of rows per expert."""
 
     factor: Fraction = Fraction(1)
@@ -53,14 +48,14 @@ class BalancedPlan(EvaluateAllPlan):
         """Where the order of arrival is compared: 0 .. n, inside the range of `top_k`."""
         return Ring(self.tokens.bit_length() + 2)
 
-    @cached_property
-    def expert_up(self) -> LinearPlan:
-        shape, answers = self.shape, 2 if self.shape.gated else 1
-        return LinearPlan.cheapest(self.params, self.capacity, shape.d, shape.f, answers=answers)
+    @property
+    def height(self) -> int:
+        return self.capacity
 
-    @cached_property
-    def expert_down(self) -> LinearPlan:
-        return LinearPlan.cheapest(self.params, self.capacity, self.shape.f, self.shape.d)
+    @property
+    def uploads(self) -> int:
+        """Every expert has rows of its own."""
+        return self.shape.E
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class DoublePlan(BalancedPlan):
 
 def _balanced_cost(x: RingArray, residual: RingArray, weights: object, *, plan: BalancedPlan) -> Cost:
     shape, a, n, t, l = plan.shape, plan.arithmetic, plan.tokens, plan.capacity, plan.params.ring_bits
-    d, f, E, k, ring, bit = shape.d, shape.f, shape.E, shape.k, plan.ring, Ring(1)
+    d, E, k, ring, bit = shape.d, shape.E, shape.k, plan.ring, Ring(1)
 
     def words(*sizes: int) -> RingArray:
         return blank(Spec(ring, sizes))
@@ -87,24 +82,16 @@ def _balanced_cost(x: RingArray, residual: RingArray, weights: object, *, plan: 
     def bits(*sizes: int) -> RingArray:
         return blank(Spec(bit, sizes))
 
-    def floor(v: RingArray) -> Cost:
-        return truncate.declared(v, f=a.s, mode=a.mode, w=a.w)
-
-    logits, up, down, matrices = words(n, E), plan.expert_up, plan.expert_down, 2 if shape.gated else 1
-    answers = h2a.declared(None, plan=up, count=E)
+    logits = words(n, E)
     experts = b2a.declared(bits(E, n), ring=plan.keys)
     experts += top_k.declared(blank(Spec(plan.keys, (E, n))), k=t, l=plan.keys.l, w=a.w)
     experts += conjoin.declared(bits(E, n), bits(E, n, t)) + mux_rows.declared(bits(E, t, n), words(E, t, n, d))
-    experts += a2h.declared(words(E, t, d), layout=up.operand("x")) + (answers | answers if shape.gated else answers)
-    experts += hidden_cost(words(matrices, E, t, f), None, activation=plan.activation, a=a)
-    experts += a2h.declared(words(E, t, f), layout=down.operand("x")) + h2a.declared(None, plan=down, count=E)
-    experts += computed(apart(up, E).times(matrices) + apart(down, E)) + floor(words(E, t, d))
+    experts += every_expert_cost(plan) + truncate.declared(words(E, t, d), f=a.s, mode=a.mode, w=a.w)
     probability = probabilities.declared(
         logits, words(n, k), s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w
     )
     probability += mux_rows.declared(bits(n, k, E), words(n, k, E))
-    cost = linear.declared(x, None, plan=plan.router) + floor(logits)
-    cost += top_k.declared(logits, k=k, l=l, w=a.w) + (probability | experts)
+    cost = route_cost(plan) + (probability | experts)
     cost += mux_rows.declared(bits(E, t, n), words(E, t, n)) + mul.declared(words(E, t, d), words(E, t, d))
     return cost + mux_rows.declared(bits(E, t, n), words(E, t, n, d)) + truncate.declared(x, f=a.s, w=a.w)
 
@@ -119,12 +106,8 @@ async def cryptomoe(
     prepared (None at the client). Returns (n, d), bit for bit BALANCED_MOE: the words of `moe_layer` where nothing is
     dropped.
     """
-    a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
-    if weights is not None:
-        p.local(_admit, p.service("he"), weights, plan)  # the whole query, before its first response
-    routed = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
-    logits = await truncate(p, routed, f=a.s, mode=a.mode, w=a.w)
-    winners, hot = await top_k(p, logits, k=shape.k, l=l, w=a.w)
+    a = plan.arithmetic
+    logits, winners, hot = await route(p, x, weights, plan)
     scale, (places, y) = await p.gather(
         p.scoped("scale", _scales, logits, winners, hot, plan), p.scoped("experts", _experts, hot, x, weights, plan)
     )
@@ -134,10 +117,6 @@ async def cryptomoe(
     spread = scaled.reshape(E, t, 1, -1).broadcast(E, t, n, y.shape[2])
     mixed = (await mux_rows(p, places, spread)).sum(0).sum(0)
     return residual + await truncate(p, mixed, f=a.s, w=a.w)
-
-
-def _admit(he: Engine, weights: EveryExpert, plan: BalancedPlan) -> None:
-    he.admit(weights.responses(plan))
 
 
 async def _scales(p: Party, logits: RingArray, winners: RingArray, hot: RingArray, plan: BalancedPlan) -> RingArray:
@@ -164,22 +143,9 @@ async def _experts(
     p: Party, hot: RingArray, x: RingArray, weights: EveryExpert | None, plan: BalancedPlan
 ) -> tuple[RingArray, RingArray]:
     """The places of the tokens, (E, t, n), and every expert's outputs, (E, t, d)."""
-    he: Engine = p.service("he")
-    a, up, down, (n, d) = plan.arithmetic, plan.expert_up, plan.expert_down, x.shape
+    a, (n, d) = plan.arithmetic, x.shape
     places = await _places(p, hot, plan)
     E, t, _ = places.shape
     rows = (await mux_rows(p, places, x.reshape(1, 1, n, d).broadcast(E, t, n, d))).sum(2)
-    ct_x = await a2h(p, rows, layout=up.operand("x"))
-    ct_h = ct_v = ct_y = None
-    if ct_x is not None and weights is not None:
-        ct_h = p.local(products, he, up, weights.w1, ct_x)
-        ct_v = None if weights.v is None else p.local(products, he, up, weights.v, ct_x)
-    calls = [h2a(p, ct_h, plan=up, count=E)]
-    if plan.shape.gated:
-        calls.append(h2a(p, ct_v, plan=up, count=E))
-    g = await hidden_units(p, stack(*(await p.gather(*calls))), None, activation=plan.activation, a=a)
-    ct_g = await a2h(p, g, layout=down.operand("x"))
-    if ct_g is not None and weights is not None:
-        ct_y = p.local(products, he, down, weights.w2, ct_g)
-    y = await h2a(p, ct_y, plan=down, count=E)
+    y = await every_expert(p, rows, weights, plan)
     return places, await truncate(p, y, f=a.s, mode=a.mode, w=a.w)

@@ -44,11 +44,11 @@ class RoutedPlan(LayerPlan):
 
     @cached_property
     def expert_up(self) -> LinearPlan:
-        return LinearPlan(self.params, 1, self.shape.d, self.shape.f)
+        return LinearPlan.cheapest(self.params, 1, self.shape.d, self.shape.f)
 
     @cached_property
     def expert_down(self) -> LinearPlan:
-        return LinearPlan(self.params, 1, self.shape.f, self.shape.d)
+        return LinearPlan.cheapest(self.params, 1, self.shape.f, self.shape.d)
 
     @property
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:

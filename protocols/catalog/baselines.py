@@ -8,7 +8,8 @@ from typing import Any
 
 from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
 from protocols.baselines.cryptomoe import BalancedPlan, cryptomoe
-from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, evaluate_all
+from protocols.baselines.evaluate_all import EvaluateAllPlan, evaluate_all
+from protocols.baselines.every_expert import EveryExpert
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
 from protocols.catalog.examples import R8, R32, R64, bit, word

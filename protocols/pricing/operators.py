@@ -120,9 +120,7 @@ class Operators:
     @cached_property
     def normed(self) -> RowPlan:
         """Of the norms' products."""
-        d, s = self.shape.layer.d, self.params.frac_bits
-        found = NormRange.of(d, s, REACH, self.shape.epsilon, centred=False)
-        return RowPlan.fewest_bytes(self.params, self.n, d, found)
+        return _normed(self.params, self.n, self.shape.layer.d, self.shape.epsilon)
 
     @cached_property
     def norm(self) -> Cost:
@@ -210,6 +208,11 @@ class Operators:
 
 
 # What does not depend on experts is priced once for all numbers of them.
+
+
+@lru_cache
+def _normed(params: ParamSet, n: int, d: int, eps: float) -> RowPlan:
+    return RowPlan.fewest_bytes(params, n, d, NormRange.of(d, params.frac_bits, REACH, eps, centred=False))
 
 
 @lru_cache

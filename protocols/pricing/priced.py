@@ -93,14 +93,20 @@ class Priced:
         return sum(row.nbytes for row in self.rows if row.row.operator in OF_ROUTING)
 
     @cached_property
-    def keys(self) -> KeySet:
-        """Of homomorphic encryption."""
-        return key_set(self.operators.params, self.operators.plans)
+    def keys(self) -> tuple[KeySet, ...]:
+        """Of homomorphic encryption, for each parameter set: sparse layers may have one of their own."""
+        plans = self.operators.plans
+        sets = dict.fromkeys(plan.params for plan in plans)
+        return tuple(key_set(params, (plan for plan in plans if plan.params == params)) for params in sets)
+
+    @property
+    def keys_nbytes(self) -> int:
+        return sum(keys.nbytes for keys in self.keys)
 
     @property
     def setup_nbytes(self) -> int:
         """Once per session: keys, base OTs, nonces."""
-        return self.keys.nbytes + setup_cost().nbytes
+        return self.keys_nbytes + setup_cost().nbytes
 
 
 def _pool(role: Role) -> str:

@@ -1,0 +1,129 @@
+"""Every expert evaluated by itself: what rivals that do not select first have in common. [BumbleBee, Iron]
+
+All experts take the same rows, uploaded once, or each its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from protocols.baselines.dense import DensePlan
+from protocols.baselines.plaintext_routing import Matrices
+from protocols.feed_forward import hidden_cost, hidden_units
+from protocols.he.interface import Engine, a2h, h2a
+from protocols.he.packing import LinearPlan, SelectPlan
+from protocols.he.work import apart
+from protocols.model.config import MoeWeights
+from protocols.moe import Prepare
+from sim.cost import Cost, computed
+from sim.party import Party
+from sim.ring import RingArray, Spec, stack
+from sim.shapes import blank
+
+
+@dataclass(frozen=True)
+class EveryExpertPlan(DensePlan):
+    """The public parameters of a layer that evaluates its experts one by one, side by side."""
+
+    @property
+    def height(self) -> int:
+        """Rows that an expert evaluates."""
+        return self.tokens
+
+    @property
+    def uploads(self) -> int:
+        """Operands of the first products: one for all experts, or one for each."""
+        return 1
+
+    @cached_property
+    def expert_up(self) -> LinearPlan:
+        shape, packed = self.shape, self.packed
+        answers = {"uploads": self.uploads, "answers": shape.E * (2 if shape.gated else 1)}
+        return LinearPlan.cheapest(self.params, self.height, shape.d, shape.f, packed=packed, **answers)
+
+    @cached_property
+    def expert_down(self) -> LinearPlan:
+        return LinearPlan.cheapest(self.params, self.height, self.shape.f, self.shape.d, packed=self.packed)
+
+    @property
+    def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
+        return self.router, self.expert_up, self.expert_down
+
+    @property
+    def rows(self) -> int:
+        """Every expert answers all its rows at once."""
+        return self.shape.E
+
+
+@dataclass(frozen=True)
+class EveryExpert:
+    """The server's side: router, and the experts' w1, v (None when not gated) and w2."""
+
+    router: Any
+    w1: Matrices
+    v: Matrices | None
+    w2: Matrices
+
+    @classmethod
+    def prepare(cls, prepare: Prepare, plan: EveryExpertPlan, weights: MoeWeights) -> EveryExpert:
+        """Encode integer weights (signed, at s fractional bits) with the engine's own `prepare(plan, integers)`.
+
+        Raises the engine's error when the noise bound of a parameter set does not admit the weights.
+        """
+        up, down = plan.expert_up, plan.expert_down
+        v = None if weights.v is None else Matrices.prepare(prepare, up, weights.v)
+        w1, w2 = Matrices.prepare(prepare, up, weights.w1), Matrices.prepare(prepare, down, weights.w2)
+        return cls(prepare(plan.router, weights.router), w1, v, w2)
+
+    def responses(self, plan: EveryExpertPlan) -> list[tuple[Any, int]]:
+        """What an engine answers in one query: (prepared weights, rows)."""
+        matrices = [m for m in (self.w1, self.v, self.w2) if m is not None]
+        return [(self.router, 1), *((one, 1) for m in matrices for one in m.experts)]
+
+
+def every_expert_cost(plan: EveryExpertPlan) -> Cost:
+    """Closed form of `every_expert`."""
+    shape, up, down, matrices = plan.shape, plan.expert_up, plan.expert_down, 2 if plan.shape.gated else 1
+    operands = blank(Spec(plan.ring, (plan.uploads, plan.height, shape.d)))
+    products = blank(Spec(plan.ring, (matrices, shape.E, plan.height, shape.f)))
+    answers = h2a.declared(None, plan=up, count=shape.E)
+    cost = a2h.declared(operands, layout=up.operand("x")) + (answers | answers if shape.gated else answers)
+    cost += hidden_cost(products, None, activation=plan.activation, a=plan.arithmetic)
+    cost += a2h.declared(blank(Spec(plan.ring, products.shape[1:])), layout=down.operand("x"))
+    cost += h2a.declared(None, plan=down, count=shape.E)
+    return cost + computed(apart(up, shape.E, plan.uploads).times(matrices) + apart(down, shape.E))
+
+
+async def every_expert(
+    p: Party, x: RingArray, weights: EveryExpert | None, plan: EveryExpertPlan
+) -> RingArray:
+    """W2(act(W1 x) * (V x)), or W2(act(W1 x)) when not gated, of every expert: (E, m, d), not floored.
+
+    x: shared (1, m, d), the rows of all experts, or (E, m, d), those of each.
+    """
+    he: Engine = p.service("he")
+    E, up, down = plan.shape.E, plan.expert_up, plan.expert_down
+    ct_x = await a2h(p, x, layout=up.operand("x"))
+    ct_h = ct_v = ct_y = None
+    if ct_x is not None and weights is not None:
+        ct_h = p.local(_products, he, up, weights.w1, ct_x)
+        ct_v = None if weights.v is None else p.local(_products, he, up, weights.v, ct_x)
+    calls = [h2a(p, ct_h, plan=up, count=E)]
+    if plan.shape.gated:
+        calls.append(h2a(p, ct_v, plan=up, count=E))
+    products = stack(*(await p.gather(*calls)))
+    g = await hidden_units(p, products, None, activation=plan.activation, a=plan.arithmetic)
+    ct_g = await a2h(p, g, layout=down.operand("x"))
+    if ct_g is not None and weights is not None:
+        ct_y = p.local(_products, he, down, weights.w2, ct_g)
+    return await h2a(p, ct_y, plan=down, count=E)
+
+
+def _products(he: Engine, plan: LinearPlan, matrices: Matrices, operands: Sequence[Any]) -> list[Any]:
+    """Every expert's matrix times its own operand, or the one operand of all."""
+    rows = he.linear(plan, operands)
+    rows = rows * len(matrices.experts) if len(rows) == 1 else rows
+    return [he.apply(plan, w, [row])[0] for w, row in zip(matrices.experts, rows, strict=True)]
