@@ -97,11 +97,19 @@ def largest_noise(
     s: Session, ciphertext: Floats, basis: Basis, positions: Ints, messages: Sequence[int], scale: int
 ) -> float:
     """log2 of the largest |phase - q m / 2^scale| of a transformed ciphertext at the positions, by exact integers."""
+    return math.log2(max(1, *map(abs, errors(s, ciphertext, basis, positions, messages, scale))))
+
+
+def errors(
+    s: Session, ciphertext: Floats, basis: Basis, positions: Ints, messages: Sequence[int], scale: int
+) -> list[int]:
+    """Every error of a transformed ciphertext at these exponents, by the secret key; its message is encoded at the
+    basis's modulus / 2^scale."""
     phase = s.client.secret.phase(s.server.ring.inverse(ciphertext, basis), basis)[:, positions].astype(np.int64)
     units = [basis.modulus // p * pow(basis.modulus // p, -1, p) for p in basis.primes]
-    worst = 0
+    found = []
     for column, message in zip(phase.T, messages, strict=True):
         value = sum(int(v) * u for v, u in zip(column, units, strict=True))
         error = (value - (basis.modulus * message + (1 << (scale - 1)) >> scale)) % basis.modulus
-        worst = max(worst, min(error, basis.modulus - error))
-    return math.log2(max(worst, 1))
+        found.append(error - basis.modulus if 2 * error > basis.modulus else error)
+    return found

@@ -21,7 +21,7 @@ from protocols.he.ring_q import Basis
 from protocols.he.sampling import flooding_bound
 from protocols.he.server import Operand
 from protocols.he.weights import prepare
-from tests.he_support import Session, fresh_draw, largest_noise, words
+from tests.he_support import Session, errors, fresh_draw, largest_noise, words
 
 SLACK = 3.0  # bits by which a bound may exceed the largest measured error
 TAIL_BITS = 3.0  # 8 standard deviations
@@ -140,6 +140,27 @@ def test_measured_noise_is_within_the_bound_and_near_it(plan: Plan) -> None:
     check([Trace(plan, seed) for seed in range(6)])
 
 
+APART = [SelectPlan(INSECURE_TEST, "R", *shape) for shape in ((4, 40, 130, 3), (6, 16, 20, 8), (1, 50, 9, 5))]
+
+
+@pytest.mark.parametrize("plan", APART, ids=str)
+def test_the_mean_noise_of_selectors_taken_apart_is_the_models(plan: SelectPlan) -> None:
+    """Every token's words from exponent 0 on, nothing elsewhere, and of the variance that the product stage takes."""
+    s, rng, layout = Session(plan), np.random.default_rng(1), plan.operand("t")
+    assert layout.count == 1 and layout.levels
+    theirs, own = (words(rng, layout.shape, 64) for _ in range(2))
+    data = s.client.encrypt(layout, theirs, fresh_draw())
+    parts, total = s.server.absorb(layout, data, own).parts, theirs.astype(object) + own.astype(object)
+    basis, found = s.server.ring.q0, list[int]()
+    places = np.arange(plan.params.n)
+    assert len(parts) == plan.n
+    for part, row in zip(parts, total, strict=True):
+        message = [int(row[place]) if place < plan.experts else 0 for place in places]
+        found += errors(s, s.server.ring.forward(part, basis), basis, places, message, 64)
+    deviation = dict(noise_report(plan, 0.0).stages)["selectors"]
+    assert abs(math.log2(sum(error * error for error in found) / len(found)) / 2 - deviation) < 0.5
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("plan", REAL, ids=str)
 def test_measured_noise_at_real_size(plan: Plan) -> None:
@@ -174,10 +195,11 @@ def test_the_default_set_admits_every_21_bit_weight_up_to_128_experts_and_20_bit
     for order in ("R", "L"):
         for d, f in ((768, 3072), (3072, 768)):
             for experts, bits in ((2, 21), (8, 21), (32, 21), (128, 21), (256, 20)):
-                plan = SelectPlan(PARAM_SETS["P64s"], order, experts, d, f)
-                norm = 2.0 ** (2 * bits) * experts * d * plan.n_out
-                report = noise_report(plan, norm)
-                assert report.hides and report.decrypts, plan
+                for n in (1, 8):
+                    plan = SelectPlan(PARAM_SETS["P64s"], order, experts, d, f, n)
+                    norm = 2.0 ** (2 * bits) * experts * d * plan.n_out
+                    report = noise_report(plan, norm)
+                    assert report.hides and report.decrypts, plan
 
 
 def test_flooding_has_the_published_amplitude_and_epsilon_its_formula() -> None:

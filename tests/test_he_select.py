@@ -66,6 +66,11 @@ GROUPS = [  # E, d, f, n, tokens
     (1, 5, 8, 7, 5),
     (3, 4, 2, 4, 4),
     (2, 1, 1, 2, 1),
+    (3, 16, 20, 5, 1),
+    (5, 30, 9, 3, 1),
+    (1, 60, 7, 4, 1),
+    (4, 40, 130, 3, 1),
+    (6, 5, 300, 2, 1),
 ]
 SELECT += [SelectPlan(INSECURE_TEST, order, *shape) for shape in GROUPS for order in ("R", "L")]
 LINEAR = [LinearPlan(INSECURE_TEST, *shape) for shape in [(1, 1, 1), (3, 8, 4), (5, 12, 30), (9, 3, 5), (2, 200, 300)]]

@@ -103,7 +103,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
     for engine in (FmaEngine, NumpyEngine):
         watch(engine, "place_weights", lambda _, out, weights, *rest: {"weight": weights.size})
         watch(engine, "weight_products", products)
-    for name in ("_selected", "_expanded", "_block", "linear"):
+    for name in ("_apart", "_selected", "_expanded", "_block", "linear"):
         within(name)
     yield counts
 
@@ -145,11 +145,14 @@ def small(rng: np.random.Generator, *shape: int) -> Any:
         (INSECURE_TEST, "R", 4, 40, 7, 2),
         (INSECURE_TEST, "L", 5, 48, 33, 1),
         (INSECURE_TEST, "R", 2, 4, 3, 1),  # nothing to expand or to merge
+        (INSECURE_TEST, "R", 3, 40, 7, 5),  # selectors that are taken apart, uploads answered together
+        (INSECURE_TEST, "R", 5, 30, 8, 3),
+        (INSECURE_TEST, "L", 3, 20, 5, 7),
         (TINY, "R", 8, 64, 40, 1),  # without Galois keys
     ],
 )
 def test_a_selected_product(counted: Counts, params: ParamSet, order: str, E: int, d: int, f: int, n: int) -> None:
-    plan = SelectPlan(params, order, E, d, f)
+    plan = SelectPlan(params, order, E, d, f, n)
     service = HeService([plan])
     prepared = service.prepare(plan, small(np.random.Generator(np.random.SFC64(1)), E, f, d))
     check(counted, select_product, service, [(n, E), (n, d)], [prepared], plan=plan)

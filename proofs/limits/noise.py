@@ -83,10 +83,14 @@ def worst_case(plan: Plan, l1: Fraction) -> list[tuple[str, Fraction]]:
         if plan.order == "L":
             expanded *= l1
             stages.append(("selection", expanded))
-        scale = plan.operand("x" if plan.order == "L" else "t").scale
+        scale, levels, selector = params.ring_bits, plan.operand("t").levels, fresh
+        for _ in range(levels):
+            selector = 2 * selector + switch0
+        selector = selector * plan.experts if levels else fresh
+        stages.append(("selectors", selector))
         phase = (HALF + EDGE) * (1 + n) + 1  # (c0 + c1 s) / q0, and an error's share of it
         rescaling = remainder * m.q0 / m.aux
-        error = (1 << scale) * n * phase * (expanded + fresh + rescaling) + (HALF + EDGE) * (1 + n + n * n) + switch0
+        error = (1 << scale) * n * phase * (expanded + selector + rescaling) + (HALF + EDGE) * (1 + n + n * n) + switch0
         stages.append(("product", error))
         error = error * m.q1 / m.q0 + dropped
         if plan.order == "R":
@@ -106,7 +110,8 @@ def second_moment(plan: Plan, norm: Fraction) -> Fraction:
     block.
 
     Digits, remainders and quotients are taken at their largest size; terms that different keys, errors or secrets
-    multiply are taken as uncorrelated.
+    multiply are taken as uncorrelated. Of selectors that were taken apart the mean over the coefficients counts, since
+    a product meets each of them with another quotient: it doubles with each level.
     """
     params, n, m = plan.params, plan.params.n, Moduli.of(plan.params)
     error = Fraction(ERROR_ETA, 2)
@@ -125,8 +130,11 @@ def second_moment(plan: Plan, norm: Fraction) -> Fraction:
     else:
         if plan.order == "L":
             expanded *= norm
-        scale = plan.operand("x" if plan.order == "L" else "t").scale
-        total = (1 << 2 * scale) * n * remainder * (expanded + fresh + remainder * Fraction(m.q0, m.aux) ** 2)
+        scale, levels, selector = params.ring_bits, plan.operand("t").levels, fresh
+        for _ in range(levels):
+            selector = 2 * selector + switch0
+        selector = selector * plan.experts if levels else fresh
+        total = (1 << 2 * scale) * n * remainder * (expanded + selector + remainder * Fraction(m.q0, m.aux) ** 2)
         total = (total + switch0) * ratio + dropped
         if plan.order == "R":
             total *= norm

@@ -149,7 +149,8 @@ def scales_agree(plan: Plan) -> bool:
     l, q1 = plan.params.ring_bits, Moduli.of(plan.params).q1
     words = ("x",) if plan.order == "linear" else ("t", "x")
     expanded = {"linear": "", "R": "x", "L": "t"}[plan.order]
-    scales = [plan.operand(word).scale - (plan.a if word == expanded else 0) for word in words]
+    layouts = {word: plan.operand(word) for word in words}
+    scales = [at.scale - at.levels - (plan.a if word == expanded else 0) for word, at in layouts.items()]
     return q1 % 2 == 1 and all(scale == l for scale in scales)
 
 

@@ -17,6 +17,12 @@ def next_pow2(x: int) -> int:
     return 1 << (x - 1).bit_length()
 
 
+def expansion_elements(n: int, step: int, levels: int) -> tuple[int, ...]:
+    """Automorphisms X -> X^g of the levels of an oblivious expansion, in order of use. Words sit at multiples of step;
+    n: degree of the ring."""
+    return tuple(n // (step << level) + 1 for level in range(levels))
+
+
 @dataclass(frozen=True)
 class Layout:
     """How one shared operand is uploaded; equal layouts can share an upload.
@@ -27,6 +33,9 @@ class Layout:
     switched: q is q1 from the start, because no product of ciphertexts follows; else q0.
     split: so many columns to a ciphertext, 0 for all: a token's ciphertexts follow each other, column by column as
     above in each.
+    levels: of a full oblivious expansion, after which the server puts the words of each token together again, word j at
+    exponent j of a ciphertext of the token's own; 0: the ciphertexts stay as they are. Word j of token k sits at
+    exponent k period + j then, and all below 2^levels.
     """
 
     params: ParamSet
@@ -40,6 +49,17 @@ class Layout:
     digit_bits: int = 0
     switched: bool = False
     split: int = 0
+    levels: int = 0
+
+    @property
+    def period(self) -> int:
+        """Exponents from a token to the next, a power of two, where the server takes them apart."""
+        return next_pow2(self.shape[-1])
+
+    @property
+    def expansion_elements(self) -> tuple[int, ...]:
+        """Automorphisms by which the server takes the tokens apart."""
+        return expansion_elements(self.params.n, 1, self.levels)
 
     @property
     def per_ciphertext(self) -> int:

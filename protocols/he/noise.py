@@ -72,9 +72,14 @@ def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
         if plan.order == "L":
             expanded *= norm
             stages.append(("selection", expanded))
-        modulus = 2.0 ** plan.operand("x" if plan.order == "L" else "t").scale
+        modulus, selector, levels = 2.0**params.ring_bits, fresh, plan.operand("t").levels
+        for _ in range(levels):  # the mean over the coefficients: a product meets each with a quotient of its own
+            selector = 2 * selector + switch0
+        selector *= plan.experts if levels else 1
+        stages.append(("selectors", selector))
+        both = expanded + (fresh if plan.order == "L" else selector)
         phase = rounding + plan.d * len(plan.places) / 12  # quotient of the phase by q, and the message itself
-        variance = modulus**2 * n * phase * (fresh + expanded + rounding * (q0 / aux) ** 2) + switch0
+        variance = modulus**2 * n * phase * (both + rounding * (q0 / aux) ** 2) + switch0
         stages.append(("product", variance))
         variance = variance * (q1 / q0) ** 2 + dropped
         stages.append(("switch", variance))

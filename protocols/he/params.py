@@ -123,6 +123,11 @@ class ParamSet:
         return (MAX_PRIME_BITS,) * -(-(sum(self.q_bits) + 12) // MAX_PRIME_BITS)
 
     @property
+    def quiet(self) -> bool:
+        """Whether the special prime is longer than every digit: then many key switches in a row add little noise."""
+        return self.galois and self.special_bits > max(self.q_bits)
+
+    @property
     def q0_bits(self) -> int:
         """log2 of the upload modulus, as packed on the wire."""
         return sum(self.q_bits)

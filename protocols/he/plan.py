@@ -3,7 +3,8 @@
 
 A plan is public: it depends on parameters and shapes only. Notation of the layouts: exponents of X below N; G
 `spacing` between outputs; S2 `stride` between the columns of x (expert i sits i above them); chunks of columns are
-told apart by oblivious expansion (a levels); blocks of outputs are merged by packing (b levels).
+told apart by oblivious expansion (a levels); blocks of outputs are merged by packing (b levels), those of one
+upload first.
 """
 
 from abc import ABC, abstractmethod
@@ -63,22 +64,31 @@ class Plan(ABC):
 
     @cached_property
     def response_positions(self) -> tuple[Ints, ...]:
-        """Exponents of the outputs, one array for each response ciphertext."""
+        """Exponents of the outputs, one array for each response ciphertext: upload by upload, token by token."""
         places = np.array(self.places)[:, None]
-        rows = self._row_positions()
-        return tuple((places[: held.size] + chosen).reshape(-1) for held in self._held() for chosen in rows)
+        return tuple(
+            np.concatenate([(places[: held.size] + at[rows]).reshape(-1)
+                            for held, at in zip(uploads, self._leaf_positions(), strict=False)])
+            for uploads in self._answered() for rows in self._rows_answered())
 
     @cached_property
     def response_outputs(self) -> tuple[Ints, ...]:
-        """Which outputs those are, as places in the flattened result: rows of the tokens that one upload holds."""
-        most = self.group * self.n_out
-        rows = [np.arange(low, min(low + most, self.f)) for low in range(0, self.f, most)]
-        return tuple((held[:, None] * self.f + chosen).reshape(-1) for held in self._held() for chosen in rows)
+        """Which outputs those are, as places in the flattened result: rows of the tokens that the uploads hold."""
+        return tuple(
+            np.concatenate([(held[:, None] * self.f + np.arange(rows.start, rows.stop)).reshape(-1)
+                            for held in uploads])
+            for uploads in self._answered() for rows in self._rows_answered())
 
-    def _held(self) -> list[Ints]:
-        """The tokens of each upload."""
+    def _answered(self) -> list[list[Ints]]:
+        """The tokens of each upload, for the uploads that are answered together."""
         each = len(self.places)
-        return [np.arange(low, min(low + each, self.n)) for low in range(0, self.n, each)]
+        held = [np.arange(low, min(low + each, self.n)) for low in range(0, self.n, each)]
+        return [held[low: low + self.together] for low in range(0, len(held), self.together)]
+
+    def _rows_answered(self) -> list[slice]:
+        """The rows of the weights whose outputs one response holds."""
+        most = self.group * self.n_out
+        return [slice(low, min(low + most, self.f)) for low in range(0, self.f, most)]
 
     @abstractmethod
     def operand(self, word: str) -> Layout:
@@ -116,9 +126,19 @@ class Plan(ABC):
         return -(-self.blocks // -(-self.blocks // self.spacing))
 
     @property
+    def together(self) -> int:
+        """Uploads whose outputs one response holds."""
+        return 1
+
+    @property
+    def upload_levels(self) -> int:
+        """Levels of packing that merge the blocks of several uploads: the outermost."""
+        return (self.together - 1).bit_length()
+
+    @property
     def b(self) -> int:
         """Levels of packing."""
-        return (self.group - 1).bit_length()
+        return self.upload_levels + (self.group - 1).bit_length()
 
     @property
     def h(self) -> int:
@@ -142,15 +162,15 @@ class Plan(ABC):
 
     def _response_sizes(self) -> list[tuple[int, int]]:
         """How many outputs the responses carry: (outputs, responses), without their positions."""
-        uploads, answers = _parts(self.n, len(self.places)), _parts(self.f, self.group * self.n_out)
+        uploads, answers = _parts(self.n, len(self.places) * self.together), _parts(self.f, self.group * self.n_out)
         return [(held * rows, many * count) for held, many in uploads for rows, count in answers]
 
-    def _row_positions(self) -> tuple[Ints, ...]:
-        """Exponents of the outputs, in order of their rows, for each response ciphertext of one token.
+    def _leaf_positions(self) -> list[Ints]:
+        """Exponents of the outputs, in order of their rows, for each upload of a response.
 
-        Blocks are leaves of the packing tree from left to right (bit-reversed residues), so that absent blocks are
-        whole subtrees.
+        Blocks are leaves of the packing tree from left to right (bit-reversed residues), so that absent blocks, and
+        uploads, are whole subtrees.
         """
-        held, places = self.group * self.n_out, bit_reverse(1 << self.b) * self.h
-        rows = [np.arange(min(held, self.f - low)) for low in range(0, self.f, held)]
-        return tuple(row % self.n_out * self.spacing + places[row // self.n_out] for row in rows)
+        rows, places = np.arange(self.f), bit_reverse(1 << self.b).reshape(1 << self.upload_levels, -1) * self.h
+        blocks = rows // self.n_out % self.group
+        return [rows % self.n_out * self.spacing + places[upload, blocks] for upload in range(self.together)]

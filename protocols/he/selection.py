@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from protocols.he.layouts import Chunk, Layout, ShapeDoesNotFit, next_pow2
+from protocols.he.layouts import Chunk, Layout, ShapeDoesNotFit, expansion_elements, next_pow2
 from protocols.he.params import ParamSet
 from protocols.he.plan import Plan
 
+_MOST_SELECTORS = 1024  # of one upload, with the gaps between tokens: each costs a key switch
 _CHUNK_COST = 4  # time to expand and multiply one chunk, in merges of two blocks
 
 
@@ -23,6 +24,8 @@ class SelectPlan(Plan):
     [SecMoE Protocol 1]
 
     order "R": z = t x first, then the plaintext weights. order "L": the selected weights first, then x.
+    n tokens of one ciphertext each have all their selectors in one upload (order R, as far as these are not too many
+    and key switches are quiet: see `Layout.levels`); and as many as find room have their outputs in one response.
     tokens: how many to a ciphertext. One product of ciphertexts multiplies every selector in one with every vector in
     the other: token k's own product is found in window 2 a_k, and all others elsewhere, because no three a are in
     arithmetic progression (see `spread`). Only the coefficients of own products leave.
@@ -129,8 +132,25 @@ class SelectPlan(Plan):
 
     @property
     def expansion_elements(self) -> tuple[int, ...]:
-        """Automorphisms of the expansion levels, in order of use."""
-        return tuple(self.params.n // (self.step << level) + 1 for level in range(self.a))
+        """Automorphisms of the expansion levels, of chunks and of selectors."""
+        return expansion_elements(self.params.n, self.step, self.a) + self.operand("t").expansion_elements
+
+    @property
+    def together(self) -> int:
+        """Uploads whose outputs one response holds."""
+        if not self.params.galois or self.group < self.blocks:
+            return 1
+        uploads, room = -(-self.n // self.tokens), self.spacing // next_pow2(self.blocks)
+        return -(-uploads // -(-uploads // room))
+
+    def _selectors(self) -> Layout:
+        """One upload of the selectors of several tokens, each of one ciphertext."""
+        most = max(1, _MOST_SELECTORS // next_pow2(self.experts))
+        each = -(-self.n // -(-self.n // most))
+        levels = (next_pow2(self.experts) * next_pow2(each) - 1).bit_length() if each > 1 else 0
+        offsets = tuple(k * next_pow2(self.experts) for k in range(each))
+        scale = self.params.ring_bits + levels
+        return Layout(self.params, self._rows(self.experts), scale, self.experts, 1, 0, offsets, levels=levels)
 
     def operand(self, word: str) -> Layout:
         """Layout of the upload "t" (share of shape [n, experts]) or "x" ([n, d]), vectors for n = 1; the expanded one
@@ -138,6 +158,8 @@ class SelectPlan(Plan):
         """
         scale = self.params.ring_bits
         if word == "t":
+            if self.order == "R" and self.tokens == 1 and self.params.quiet:
+                return self._selectors()
             scale += self.a if self.order == "L" else 0
             return Layout(self.params, self._rows(self.experts), scale, self.experts, 1, 0, self.offsets)
         if word != "x":
@@ -161,12 +183,11 @@ class SelectPlan(Plan):
 def selection(params: ParamSet, order: str, experts: int, d: int, f: int, n: int) -> SelectPlan:
     """The plan for [f, d] matrices and n tokens whose upload of t serves a plan for [d, f] matrices too.
 
-    As many tokens to a ciphertext as there is room for, in ciphertexts that hold about as many each; where no two fit,
-    a plan of one token, for n rows. Without Galois keys no more than leave all outputs in one response.
+    As many tokens to a ciphertext as there is room for, in ciphertexts that hold about as many each. Without Galois
+    keys no more than leave all outputs in one response.
     """
     def both(tokens: int) -> tuple[SelectPlan, SelectPlan]:
-        held = n if tokens > 1 else 1
-        first, second = (SelectPlan(params, order, experts, *sizes, held, tokens) for sizes in ((d, f), (f, d)))
+        first, second = (SelectPlan(params, order, experts, *sizes, n, tokens) for sizes in ((d, f), (f, d)))
         return first, second
 
     def fits(tokens: int) -> bool:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from protocols.he.sampling import SEED_NBYTES, error, flooding, ternary, uniform
 from protocols.he.weights import Weights
 
 _CHUNKS = 6  # weight polynomials summed before one reduction: their products stay below 0.75 p each
+T = TypeVar("T")
 Unit = tuple[Floats, Floats | None]  # operand ciphertexts, and the factor of order L
 
 
@@ -40,7 +42,8 @@ def _workers() -> int:
 
 @dataclass(frozen=True)
 class Operand:
-    """An uploaded operand with both shares in it: ciphertexts [count, 2, limbs, N] in coefficient form."""
+    """An uploaded operand with both shares in it: ciphertexts [count, 2, limbs, N] in coefficient form; one for each
+    token where the layout takes tokens apart."""
 
     layout: Layout
     parts: Floats
@@ -74,6 +77,11 @@ def _add_share(c0: Floats, layout: Layout, ciphertext: int, share: Shares, basis
     """Add the server's own share to the first component of an upload, in place: few coefficients are touched."""
     positions, message = placed(layout, ciphertext, share, basis)
     c0[:, positions] = (c0[:, positions] + message) % np.array(basis.primes, dtype=np.float64)[:, None]
+
+
+def _pairs(layer: Sequence[T]) -> list[tuple[T, T | None]]:
+    """Neighbours; the last one alone where their number is odd."""
+    return list(zip(layer[::2], [*layer[1::2], None][: len(layer[::2])], strict=True))
 
 
 class ServerKeys:
@@ -128,7 +136,46 @@ class ServerKeys:
             unpack(piece[SEED_NBYTES:], basis.primes, (n,) * basis.size, parts[k, 0])
             _add_share(parts[k, 0], layout, k, own_share, basis)
             uniform_residues(piece[:SEED_NBYTES], basis, n, parts[k, 1])
-        return Operand(layout, parts)
+        return Operand(layout, self._apart(layout, parts) if layout.levels else parts)
+
+    def _apart(self, layout: Layout, parts: Floats) -> Floats:
+        """A ciphertext for each token, with its words from exponent 0 on: every word alone, then together again."""
+        ring, found = self.ring, empty(layout.tokens, 2, self.ring.q0.size, self.ring.n)
+        for k, part in enumerate(parts):
+            held, places = layout.held(k)[0], layout.positions(k)
+            tokens = self._gathered(layout, ring.forward(part, ring.q0), set(places.reshape(-1).tolist()))
+            for token, ciphertext in tokens.items():
+                found[held.start + token] = ring.inverse(ciphertext, ring.q0)
+        return found
+
+    def _gathered(self, layout: Layout, ciphertext: Floats, words: set[int], level: int = 0) -> dict[int, Floats]:
+        """Token by token, the words of a node of the expansion. words: their exponents, divided by 2^level."""
+        if level == layout.levels:
+            return {0: ciphertext}
+        ring, engine, basis, inside = self.ring, self.ring.engine, self.ring.q0, layout.period >> level
+        evens, odds = ({word >> 1 for word in words if word & 1 == bit} for bit in (0, 1))
+        even, odd = self._halves(ciphertext, 1 << level, bool(odds))
+        found = self._gathered(layout, even, evens, level + 1)
+        if odd is None:
+            return found
+        others = self._gathered(layout, odd, odds, level + 1)
+        if inside <= 1:  # the bit tells tokens apart, not words of one
+            return {2 * token: x for token, x in found.items()} | {2 * token + 1: x for token, x in others.items()}
+        shift = ring.monomial(1 << level, basis)
+        for token, other in others.items():
+            found[token] = engine.add(found[token], engine.multiply(other, shift, basis.limbs), basis.limbs)
+        return found
+
+    def _halves(self, ciphertext: Floats, step: int, both: bool) -> tuple[Floats, Floats | None]:
+        """What sits at even and, divided by X^step, at odd multiples of step, both twice; transformed."""
+        ring, engine, basis = self.ring, self.ring.engine, self.ring.q0
+        element = ring.n // step + 1
+        moved = automorphism(ring, ciphertext, element, self.expansion[element], basis, ring.q0p)
+        even = engine.add(ciphertext, moved, basis.limbs)
+        if not both:
+            return even, None
+        odd = engine.subtract_scale(ciphertext, moved, np.ones(basis.size), basis.limbs)
+        return even, engine.multiply(odd, ring.monomial(-step, basis), basis.limbs)
 
     def _expand(self, plan: SelectPlan, ciphertext: Floats, level: int = 0,
                 index: int = 0) -> Iterator[tuple[int, Floats]]:
@@ -136,20 +183,17 @@ class ServerKeys:
         if level == plan.a:
             yield index, ciphertext
             return
-        ring, engine, basis = self.ring, self.ring.engine, self.ring.q0
-        element = plan.expansion_elements[level]
-        moved = automorphism(ring, ciphertext, element, self.expansion[element], basis, ring.q0p)
-        yield from self._expand(plan, engine.add(ciphertext, moved, basis.limbs), level + 1, index)
-        if index + (1 << level) < plan.chunk_count:
-            odd = engine.subtract_scale(ciphertext, moved, np.ones(basis.size), basis.limbs)
-            odd = engine.multiply(odd, ring.monomial(-(plan.step << level), basis), basis.limbs)
-            yield from self._expand(plan, odd, level + 1, index + (1 << level))
+        other = index + (1 << level)
+        even, odd = self._halves(ciphertext, plan.step << level, other < plan.chunk_count)
+        yield from self._expand(plan, even, level + 1, index)
+        if odd is not None:
+            yield from self._expand(plan, odd, level + 1, other)
 
-    def _multiplier(self, scale: int) -> Multiplier:
+    def _multiplier(self) -> Multiplier:
         if self.relinearisation is None:
             raise MissingKey("tensor product: expected a relinearisation key, came a key set without: "
                              "make the key set from the select plans too")
-        return Multiplier(self.ring, scale, self.relinearisation)
+        return Multiplier(self.ring, self.keys.params.ring_bits, self.relinearisation)
 
     def tensor(self, plan: SelectPlan, t: Operand, x: Operand) -> Product:
         """For each upload of the row, order R: z = t x, one ciphertext for each chunk of columns; order L: the expanded
@@ -158,7 +202,7 @@ class ServerKeys:
         for word, operand in (("t", t), ("x", x)):
             if operand.layout != plan.operand(word):
                 raise ShapeMismatch(f"operand {word}: expected layout {plan.operand(word)}, came {operand.layout}")
-        multiplier = self._multiplier(plan.operand("x" if plan.order == "L" else "t").scale)
+        multiplier = self._multiplier()
         if plan.order == "L":
             factors = tuple(multiplier.rescaled(part) for part in x.parts)
             return Product(tuple(self._expanded(plan, part) for part in t.parts), factors)
@@ -203,9 +247,10 @@ class ServerKeys:
                    for first in range(0, plan.blocks, plan.group)]
         results, first = [], 0
         for product in products:
-            chosen = range(first, first + len(product.units))
-            results.append(Result(tuple(column[unit] for unit in chosen for column in columns)))
-            first += len(product.units)
+            last = first + len(product.units)
+            groups = [slice(low, min(low + plan.together, last)) for low in range(first, last, plan.together)]
+            results.append(Result(tuple(self._joined(plan, column[chosen]) for chosen in groups for column in columns)))
+            first = last
         return results
 
     def _block(self, plan: Plan, weights: Weights, block: int, units: list[Unit]) -> list[Floats]:
@@ -224,12 +269,14 @@ class ServerKeys:
             engine.weight_products(totals, polynomials, operands, basis.limbs)
         if plan.order != "L":
             return totals
-        multiplier = self._multiplier(plan.operand("x").scale)
+        multiplier = self._multiplier()
         return [multiplier.product(multiplier.lifted(ring.inverse(total, basis)), factor)
                 for total, (_, factor) in zip(totals, units, strict=True) if factor is not None]
 
     def _packed(self, plan: Plan, weights: Weights, start: int, count: int, units: list[Unit]) -> list[Floats]:
-        """`count` blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the top levels."""
+        """`count` blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the top levels.
+        Where there is anything to merge, they stay raised.
+        """
 
         def blocks(leaf: int) -> list[Floats]:
             return self._block(plan, weights, start + leaf, units)
@@ -237,14 +284,23 @@ class ServerKeys:
         if plan.b == 0:
             return blocks(0)
         packer = Packer(self.ring, plan, self.packing)
-        split = min(plan.b, (_workers() - 1).bit_length())
+        top = plan.upload_levels
+        split = min(plan.b - top, (_workers() - 1).bit_length())
         with ThreadPoolExecutor(1 << split, thread_name_prefix="he") as pool:
-            leaves = range(0, count, 1 << (plan.b - split))
-            layer = list(pool.map(lambda leaf: packer.subtree(split, leaf, count, blocks), leaves))
-        for level in reversed(range(split)):
-            others = [*layer[1::2], None][: len(layer[::2])]
-            layer = [packer.layer(level, even, odd) for even, odd in zip(layer[::2], others, strict=True)]
-        return [packer.lowered(raised) for raised in layer[0]]
+            leaves = range(0, count, 1 << (plan.b - top - split))
+            layer = list(pool.map(lambda leaf: packer.subtree(top + split, leaf, count, blocks), leaves))
+        for level in reversed(range(top, top + split)):
+            layer = [packer.layer(level, even, odd) for even, odd in _pairs(layer)]
+        return layer[0]
+
+    def _joined(self, plan: Plan, units: list[Floats]) -> Floats:
+        """The blocks of some units in one ciphertext at q1."""
+        if plan.b == 0:
+            return units[0]
+        packer = Packer(self.ring, plan, self.packing)
+        for level in reversed(range(plan.upload_levels)):
+            units = [packer.merge(level, even, odd) for even, odd in _pairs(units)]
+        return packer.lowered(units[0])
 
     def respond(self, plan: Plan, result: Result, mask: Shares, draw: Draw) -> bytes:
         """The answer: result + mask for the client, plan.response_nbytes bytes. The server's share of the product is

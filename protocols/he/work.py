@@ -1,10 +1,11 @@
 """How often the kernels of the homomorphic layer run: closed forms on plans, beside the engine that runs them.
 
 A count is named after its parameter set and kernel. Server: `absorb` an upload; `transform` one limb; `expand` one node
-of an oblivious expansion; `rescale`, `lift` and `product` of the tensor product; `polynomial` of weights (and each
-`weight` placed in it), transformed once for all units; `multiply` one with one unit; `raise`, `merge`, `lower` of the
-packing; `respond` one ciphertext (and each `output` hidden in it). Client: `encrypt` one upload, `decrypt` one
-response. `wide`: at q0, as operands of tensor products, and selected weights of the literal order, have it.
+of an oblivious expansion (and put its words together again, where tokens are taken apart); `rescale`, `lift` and
+`product` of the tensor product; `polynomial` of weights (and each `weight` placed in it), transformed once for all
+units; `multiply` one with one unit; `raise`, `merge`, `lower` of the packing; `respond` one ciphertext (and each
+`output` hidden in it). Client: `encrypt` one upload, `decrypt` one response. `wide`: at q0, as operands of tensor
+products, and selected weights of the literal order, have it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,18 @@ def upload(layout: Layout, rows: int) -> Work:
     count = rows * layout.count
     if layout.switched:
         return _named(layout.params, encrypt=count, absorb=count)
-    return _named(layout.params, encrypt_wide=count, absorb_wide=count)
+    found = _named(layout.params, encrypt_wide=count, absorb_wide=count)
+    return found + _apart(layout).times(rows) if layout.levels else found
+
+
+def _apart(layout: Layout) -> Work:
+    """Of taking the tokens of one operand apart, each with its words from exponent 0 on."""
+    words, tokens, each = layout.shape[-1], layout.tokens, layout.per_ciphertext
+    inner = (words - 1).bit_length()
+    nodes = sum(min(1 << level, words) for level in range(inner)) * layout.count
+    for held in (min(each, tokens - low) for low in range(0, tokens, each)):
+        nodes += words * sum(min(1 << level, held) for level in range(layout.levels - inner))
+    return _named(layout.params, expand=nodes, transform=2 * len(layout.params.q_bits) * (layout.count + tokens))
 
 
 def tensor(plan: SelectPlan, rows: int) -> Work:
@@ -79,13 +91,16 @@ def answer(plan: Plan, rows: int) -> Work:
         work += _named(plan.params, transform=rows * _limbs(plan))
     answers, outputs = rows * plan.responses, rows * plan.n * plan.f
     work += _named(plan.params, respond=answers, output=outputs, decrypt=answers)
-    return work + (_packing(plan, units) if plan.b else NOTHING)
+    return work + (_packing(plan, rows, units) if plan.b else NOTHING)
 
 
-def _packing(plan: Plan, units: int) -> Work:
+def _packing(plan: Plan, rows: int, units: int) -> Work:
     groups = [min(plan.group, plan.blocks - first) for first in range(0, plan.blocks, plan.group)]
-    merges = sum(-(-count >> level) for count in groups for level in range(1, plan.b + 1))
-    raised = units * plan.blocks
-    return Work({f"{plan.params.name} raise": raised}) + _named(
-        plan.params, merge=units * merges, lower=units * len(groups)
+    inner = range(1, plan.b - plan.upload_levels + 1)
+    merges = units * sum(-(-count >> level) for count in groups for level in inner)
+    own = units // rows
+    joined = [min(plan.together, own - first) for first in range(0, own, plan.together)]
+    outer = sum(-(-count >> level) for count in joined for level in range(1, plan.upload_levels + 1))
+    return _named(plan.params, merge=merges + rows * outer, lower=rows * len(joined) * len(groups)) + Work(
+        {f"{plan.params.name} raise": units * plan.blocks}
     )
