@@ -33,10 +33,11 @@ from protocols.catalog import CATALOG
 from protocols.catalog.layers import TINY
 from protocols.entry import Case, Entry, Secret, Values
 from protocols.he.packing import SelectPlan
+from protocols.hidden import Arithmetic
 from protocols.model.tables import Table
 from protocols.polynomial import FORMS, piecewise
 from protocols.routing import probabilities, top_k
-from protocols.select import Arithmetic, ExpertWeights, select_then_compute
+from protocols.select import ExpertWeights, select_then_compute
 from protocols.truncate import ONE_ULP, truncate_known_sign
 from sim.ring import Ring
 from sim.role import SERVER

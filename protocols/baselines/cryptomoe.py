@@ -22,10 +22,10 @@ from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, produ
 from protocols.boolean import conjoin
 from protocols.cleartext.capacity import BALANCED_MOE
 from protocols.convert import b2a, mux_rows
-from protocols.feed_forward import hidden_cost, hidden_units
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan
 from protocols.he.work import apart
+from protocols.hidden import hidden_cost, hidden_units
 from protocols.linear import linear
 from protocols.model.config import balanced_capacity
 from protocols.products import mul

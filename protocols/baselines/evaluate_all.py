@@ -16,10 +16,10 @@ from protocols import functionalities as F
 from protocols.baselines.dense import DensePlan
 from protocols.baselines.plaintext_routing import Matrices
 from protocols.convert import mux
-from protocols.feed_forward import hidden_cost, hidden_units
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
+from protocols.hidden import hidden_cost, hidden_units
 from protocols.model.config import MoeWeights
 from protocols.moe import Prepare, mixture, mixture_cost
 from protocols.truncate import truncate
