@@ -14,12 +14,13 @@ from protocols.he.interface import Addend, Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
 from protocols.he.selection import selection
+from protocols.hidden import Arithmetic
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import Approximation
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
-from protocols.select import Arithmetic, ExpertWeights, select_then_compute
+from protocols.select import ExpertWeights, select_then_compute
 from protocols.truncate import truncate
 from sim.cost import Cost
 from sim.party import Party, protocol

@@ -11,32 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocols import functionalities as F
-from protocols.compare import DIGIT
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import Layout, SelectPlan
 from protocols.he.work import tensor
-from protocols.look_up import look_up
-from protocols.model.tables import Approximation, LookUp, Table
-from protocols.nonlinear import relu
-from protocols.polynomial import CHEAPEST, piecewise
-from protocols.products import mul
-from protocols.truncate import FAITHFUL, truncate
+from protocols.hidden import Arithmetic, hidden_cost, hidden_units
+from protocols.model.tables import Approximation
+from protocols.truncate import truncate
 from sim.cost import Cost, computed
 from sim.party import Party, protocol
 from sim.ring import RingArray, Spec, stack
 from sim.shapes import blank
-
-RELU = "relu"
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Public parameters of the share-level part: s fractional bits, truncation mode, digit width, polynomial form."""
-
-    s: int
-    mode: str = FAITHFUL
-    w: int = DIGIT
-    form: str = CHEAPEST
 
 
 @dataclass(frozen=True)
@@ -108,17 +92,12 @@ def _expert_cost(
     both = blank(Spec(t.ring, (2 if gated else 1, rows, *up.outputs)))
     out = blank(Spec(t.ring, (rows, *down.outputs)))
 
-    def floor(v: RingArray) -> Cost:
-        return truncate.declared(v, f=a.s, mode=a.mode, w=a.w)
-
     cost = a2h.declared(flat_t, layout=up.operand("t")) | a2h.declared(x, layout=up.operand("x"))
     responses = h2a.declared(None, plan=up, count=rows)
-    cost += computed(tensor(up, rows)) + (responses | responses if gated else responses) + floor(both)
-    cost += activation_cost(hidden, activation, a)
-    if gated:
-        cost += mul.declared(hidden, hidden) + floor(hidden)
-    cost += a2h.declared(hidden, layout=down.operand("x"))
-    return cost + computed(tensor(down, rows)) + h2a.declared(None, plan=down, count=rows) + floor(out)
+    cost += computed(tensor(up, rows)) + (responses | responses if gated else responses)
+    cost += hidden_cost(both, None, activation=activation, a=a) + a2h.declared(hidden, layout=down.operand("x"))
+    cost += computed(tensor(down, rows)) + h2a.declared(None, plan=down, count=rows)
+    return cost + truncate.declared(out, f=a.s, mode=a.mode, w=a.w)
 
 
 @protocol(realises=F.SELECTED_EXPERT, cites="[SecMoE] Protocol 1", cost=_expert_cost)
@@ -155,40 +134,16 @@ async def select_then_compute(
     calls = [h2a(p, ct_h, plan=up, count=rows)]
     if gated:
         calls.append(h2a(p, ct_v, plan=up, count=rows))
-    hidden = await _floor(p, stack(*(await p.gather(*calls))), arithmetic)
-    g = await activate(p, hidden[0], activation, arithmetic)
-    if gated:
-        g = await _floor(p, await mul(p, g, hidden[1]), arithmetic)
+    g = await hidden_units(p, stack(*(await p.gather(*calls))), None, activation=activation, a=arithmetic)
     ct_g = await a2h(p, g, layout=down.operand("x"))
     ct_y = None
     if ct_t is not None and ct_g is not None and weights is not None:
         ct_y = p.local(_product, he, down, weights.w2, ct_t, ct_g)
     y = await h2a(p, ct_y, plan=down, count=rows)
-    y = (await _floor(p, y, arithmetic)).reshape(rows // k, k, down.n, down.f)
+    y = await truncate(p, y, f=arithmetic.s, mode=arithmetic.mode, w=arithmetic.w)
+    y = y.reshape(rows // k, k, down.n, down.f)
     return y.transpose(0, 2, 1, 3).reshape(n, k, down.f)
 
 
 def _admit(he: Engine, weights: ExpertWeights, rows: int) -> None:
     he.admit(weights.responses(rows))
-
-
-def activation_cost(x: RingArray, activation: Approximation | str, a: Arithmetic) -> Cost:
-    """Closed form of `activate`."""
-    if isinstance(activation, Table):
-        return piecewise.declared(x, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
-    if isinstance(activation, LookUp):
-        return look_up.declared(x, table=activation, s=a.s, w=a.w)
-    return relu.declared(x, w=a.w)
-
-
-async def activate(p: Party, x: RingArray, activation: Approximation | str, a: Arithmetic) -> RingArray:
-    """The expert's activation: Protocol 2 for a table of polynomials, a look-up, else ReLU."""
-    if isinstance(activation, LookUp):
-        return await look_up(p, x, table=activation, s=a.s, w=a.w)
-    if isinstance(activation, Table):
-        return await piecewise(p, x, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w)
-    return await relu(p, x, w=a.w)
-
-
-async def _floor(p: Party, x: RingArray, a: Arithmetic) -> RingArray:
-    return await truncate(p, x, f=a.s, mode=a.mode, w=a.w)

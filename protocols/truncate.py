@@ -65,12 +65,12 @@ async def truncate(
     """
     _check(x.ring, f, mode)
     l, result = x.ring.l, into or x.ring
+    if result.l <= l - f:
+        y = x.field(f, result.l)
+        return y if mode == ONE_ULP else y + await low_carry(p, x, f=f, w=w, ring=result)
+    wide = Ring(f + result.l - l)
     shifted = plus(p, x, 1 << (l - 1))
     client = p.role is CLIENT
-    if result.l <= l - f:
-        y = plus(p, (shifted >> f).cast(result), -(1 << (l - 1 - f)))
-        return y if mode == ONE_ULP else y + await low_carry(p, shifted, f=f, w=w, ring=result)
-    wide = Ring(f + result.l - l)
     room = None if client else shifted.const(-1, shifted.shape) - shifted
     if mode == ONE_ULP:
         overflow = await less_than(p, shifted if client else None, _fold(room), shape=x.shape, bits=l, w=w)

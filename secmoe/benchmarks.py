@@ -16,11 +16,11 @@ from protocols.blocks import BlockPlan, BlockWeights, block
 from protocols.cleartext.blocks import BLOCK
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.he.service import HeService
+from protocols.hidden import RELU
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import DEFAULT_TABLES
 from protocols.moe import LITERAL, REASSOCIATED
 from protocols.ot.service import OtService, provision_cost
-from protocols.select import RELU
 from secmoe.layer_protocols import PROTOCOLS
 from secmoe.names import ROUTED, SECMOE
 from sim.concrete import from_words, to_signed

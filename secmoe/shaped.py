@@ -15,9 +15,9 @@ from typing import Any
 from protocols.catalog.models import encoder_case
 from protocols.entry import DECLARED, PROVED, Case, Entry, Secret
 from protocols.he.params import PARAM_SETS, ParamSet
+from protocols.hidden import RELU
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import APPROXIMATIONS
-from protocols.select import RELU
 from protocols.truncate import MODES
 from secmoe.layer import PARAMETER_FIELDS, LayerRun, UnreadableRun, params_from_fields
 from secmoe.layer_protocols import PROTOCOLS, PreparedLayer

@@ -27,6 +27,7 @@ from proofs.limits.ranges import (
 from proofs.limits.spectral import LARGEST, spectral_norms
 from protocols import functionalities as F
 from protocols.he.params import PARAM_SETS
+from protocols.hidden import RELU
 from protocols.model.architecture import Model, layer_norm
 from protocols.model.config import MoeConfig
 from protocols.model.fixed_point import FixedPoint, RangeError, quantise, quantise_weights
@@ -34,7 +35,6 @@ from protocols.model.oracle import LayerTrace, sparse_moe_layer
 from protocols.model.store import load_model
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED, Table
 from protocols.moe import LayerPlan, LayerWeights
-from protocols.select import RELU
 
 Floats = NDArray[np.float64]
 

@@ -17,11 +17,12 @@ from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
 from protocols.he.service import HeService
 from protocols.he.work import KERNELS
+from protocols.hidden import RELU
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.moe import LITERAL, REASSOCIATED
 from protocols.ot.service import OtService
-from protocols.select import RELU, select_product
+from protocols.select import select_product
 from secmoe.layer_protocols import PROTOCOLS
 from secmoe.names import SECMOE
 from sim.concrete import from_words

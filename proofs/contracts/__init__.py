@@ -20,7 +20,8 @@ from proofs.contracts.attention import (
 )
 from proofs.contracts.capacity import balanced_moe
 from proofs.contracts.functions import exp, exp_range, piecewise, piecewise_range, reciprocal, reciprocal_range
-from proofs.contracts.layers import choose, hidden_range, linear, moe, select_product, select_then_compute
+from proofs.contracts.hidden import look_up, look_up_range, rectified, table_at
+from proofs.contracts.layers import choose, linear, moe, select_product, select_then_compute, selected_range
 from proofs.contracts.routing import one_hot, probabilities, rankable, ranked, top_k
 from proofs.contracts.words import (
     comparable,
@@ -75,7 +76,7 @@ CONTRACTS: dict[str, Contract] = {
     "correlate_ragged": Contract(lambda bits, *deltas, **_: [times_row(bits[i], d) for i, d in enumerate(deltas)]),
     "linear": Contract(linear),
     "select_product": Contract(select_product),
-    "select_then_compute": Contract(select_then_compute, hidden_range),
+    "select_then_compute": Contract(select_then_compute, selected_range),
     "moe_layer": Contract(lambda x, residual, *weights, plan: moe(x, residual, *flat(weights), plan=plan)),
     "embed": Contract(embed),
     "crossing": Contract(lambda x, y, **_: matmul(x, y)),
@@ -87,10 +88,10 @@ CONTRACTS: dict[str, Contract] = {
     "decoder_block": Contract(blocks.decoder_block, blocks.decoder_block_range),
     "next_token": Contract(blocks.next_token, blocks.next_token_range),
     "plaintext_routing": Contract(moe),
-    "rectify": Contract(rivals.rectified),
+    "rectify": Contract(rectified),
     "bits_at": Contract(lambda x, *, f, ring, **_: x.field(f, ring.l)),
-    "table_at": Contract(rivals.table_at),
-    "look_up": Contract(rivals.look_up, rivals.look_up_range),
+    "table_at": Contract(table_at),
+    "look_up": Contract(look_up, look_up_range),
     "feed_forward": Contract(rivals.feed_forward),
     "evaluate_all": Contract(rivals.evaluate_all),
     "evaluate_concatenated": Contract(rivals.evaluate_concatenated),

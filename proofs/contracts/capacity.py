@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from proofs.contracts.hidden import hidden
 from proofs.contracts.layers import linear
-from proofs.contracts.rivals import hidden
 from proofs.contracts.routing import probabilities, top_k
 from proofs.contracts.words import floor_shift, times, times_row
 from sim.ring import RingArray, stack
@@ -26,7 +26,7 @@ def _experts(rows: RingArray, *matrices: RingArray, plan: Any) -> RingArray:
     *first, w2 = matrices
     s, found = plan.arithmetic.s, []
     for e in range(rows.shape[0]):
-        g = hidden([linear(rows[e], w[e]) for w in first], plan.activation, s)
+        g = hidden([linear(rows[e], w[e]) for w in first], plan.activation, plan.arithmetic)
         found.append(floor_shift(linear(g, w2[e]), s))
     return stack(*found)
 

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
-from proofs.contracts.functions import piecewise, piecewise_range
+from proofs.contracts.hidden import hidden, hidden_range
 from proofs.contracts.routing import probabilities, top_k
 from proofs.contracts.words import (
     floor_shift,
-    non_negative,
-    times,
 )
 from proofs.hybrid import Demand
 from protocols.select import ExpertWeights
@@ -49,21 +47,15 @@ def select_then_compute(t: RingArray, x: RingArray, *weights: Any, **public: Any
     n, k, E = t.shape
     rows = t.reshape(n * k, E)
     states = stack(*(x[i // k] for i in range(n * k)))
-    h = floor_shift(selected(rows, states, w1), a.s)
-    g = times(non_negative(h), h) if activation == "relu" else piecewise(h, table=activation, s=a.s, form=a.form)
-    for v in gate:
-        g = floor_shift(g * floor_shift(selected(rows, states, v), a.s), a.s)
+    g = hidden([selected(rows, states, w) for w in (w1, *gate)], activation, a)
     return floor_shift(selected(rows, g, w2), a.s).reshape(n, k, -1)
 
 
-def hidden_range(t: RingArray, x: RingArray, *weights: Any, **public: Any) -> list[Demand]:
-    if public["activation"] == "relu":
-        return []
+def selected_range(t: RingArray, x: RingArray, *weights: Any, **public: Any) -> list[Demand]:
     w1 = _matrices(weights)[0]
     n, k, E = t.shape
     states = stack(*(x[i // k] for i in range(n * k)))
-    h = floor_shift(selected(t.reshape(n * k, E), states, w1), public["arithmetic"].s)
-    return piecewise_range(h, table=public["activation"], s=public["arithmetic"].s, form=public["arithmetic"].form)
+    return hidden_range(selected(t.reshape(n * k, E), states, w1), public["activation"], public["arithmetic"])
 
 
 def mixture(

@@ -6,59 +6,19 @@ lanes hold the two forms together by.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from proofs.contracts.functions import piecewise
+from proofs.contracts.hidden import hidden
 from proofs.contracts.layers import linear, mixture, selected
-from proofs.contracts.words import floor_shift, greater_than, non_negative, spread, times
-from proofs.hybrid import Demand
-from protocols.model.tables import LookUp
-from protocols.select import RELU
-from sim.ring import Ring, RingArray, stack
-
-
-def rectified(x: RingArray, keep: RingArray | None = None, *, f: int, **_: Any) -> RingArray:
-    y = times(non_negative(x), floor_shift(x, f))
-    return y if keep is None else times(keep, spread(y, keep.shape))
-
-
-def table_at(index: RingArray, *, entries: Sequence[int], ring: Ring) -> RingArray:
-    hits = [index.equals(i).cast(ring) * entry for i, entry in enumerate(entries)]
-    return stack(*hits).sum(0)
-
-
-def look_up(x: RingArray, *, table: LookUp, s: int, **_: Any) -> RingArray:
-    positive = times(non_negative(x), x)
-    size, narrow = (positive << 1) - x, Ring(table.width(s))
-    entry = table_at(size.field(table.shift(s), table.index_bits), entries=table.words(s), ring=narrow)
-    above = greater_than(size, thresholds=[table.edge(s)])[0]
-    return positive - (entry - times(above, entry)).cast(x.ring)
-
-
-def look_up_range(x: RingArray, **_: Any) -> list[Demand]:
-    bound = (1 << (x.ring.l - 2)) - 1
-    return [Demand("the size and its distance to the edge do not wrap", x, -bound, bound)]
-
-
-def hidden(products: Sequence[RingArray], activation: Any, s: int) -> RingArray:
-    """act(h) * v of W1 x and V x, or act(h) of W1 x alone, none of them floored."""
-    h, *gate = products
-    if activation == RELU:
-        g = rectified(h, f=s)
-    else:
-        act = look_up if isinstance(activation, LookUp) else piecewise
-        g = act(floor_shift(h, s), table=activation, s=s)
-    for v in gate:
-        g = floor_shift(g * floor_shift(v, s), s)
-    return g
+from proofs.contracts.words import floor_shift, spread, times
+from sim.ring import RingArray, stack
 
 
 def feed_forward(x: RingArray, *weights: RingArray, plan: Any) -> RingArray:
     """weights: W1, W2, or W1, V, W2."""
     *first, w2 = weights
-    s = plan.arithmetic.s
-    return floor_shift(linear(hidden([linear(x, w) for w in first], plan.activation, s), w2), s)
+    a = plan.arithmetic
+    return floor_shift(linear(hidden([linear(x, w) for w in first], plan.activation, a), w2), a.s)
 
 
 def evaluate_all(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:
@@ -67,7 +27,7 @@ def evaluate_all(x: RingArray, residual: RingArray, router: RingArray, *experts:
     s, E = plan.arithmetic.s, w2.shape[0]
 
     def every(hot: RingArray) -> RingArray:
-        g = hidden([stack(*(linear(x, w[e]) for e in range(E))) for w in first], plan.activation, s)
+        g = hidden([stack(*(linear(x, w[e]) for e in range(E))) for w in first], plan.activation, plan.arithmetic)
         y = stack(*(linear(g[e], w2[e]) for e in range(E)), axis=1)
         n, k, d = *hot.shape[:2], y.shape[2]
         wide = (n, k, E, d)
@@ -86,7 +46,7 @@ def evaluate_concatenated(
 
     def every(hot: RingArray) -> RingArray:
         n, k, _ = hot.shape
-        g = hidden([linear(x, w.reshape(E * f, -1)) for w in first], plan.activation, s)
+        g = hidden([linear(x, w.reshape(E * f, -1)) for w in first], plan.activation, plan.arithmetic)
         keep = hot.transpose(1, 0, 2).reshape(k, n, E, 1).broadcast(k, n, E, f).reshape(k, n, E * f)
         masked = times(keep, spread(g, keep.shape))
         y = linear(masked.reshape(k * n, E * f), w2.transpose(1, 0, 2).reshape(d, E * f)).reshape(k, n, d)
@@ -103,7 +63,7 @@ def scatter(x: RingArray, residual: RingArray, router: RingArray, *experts: Ring
     def every(hot: RingArray) -> RingArray:
         n, k, E = hot.shape
         rows, states = hot.cast(x.ring).reshape(n * k, E), stack(*(x[i // k] for i in range(n * k)))
-        g = hidden([selected(rows, states, w) for w in first], plan.activation, s)
+        g = hidden([selected(rows, states, w) for w in first], plan.activation, plan.arithmetic)
         return floor_shift(selected(rows, g, w2), s).reshape(n, k, -1)
 
     return mixture(x, residual, router, plan, every)

@@ -14,11 +14,11 @@ from protocols.encoder import EncoderPlan
 from protocols.he.own import own_norm
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, ParamSet
+from protocols.hidden import RELU
 from protocols.model.config import MoeConfig
 from protocols.model.fixed_point import FixedPoint, Words
 from protocols.model.folded import fold
 from protocols.model.store import known_models, load_model
-from protocols.select import RELU
 
 DEFAULT = "P64s"
 

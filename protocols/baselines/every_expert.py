@@ -12,10 +12,10 @@ from typing import Any
 
 from protocols.baselines.dense import DensePlan
 from protocols.baselines.plaintext_routing import Matrices
-from protocols.feed_forward import hidden_cost, hidden_units
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
+from protocols.hidden import hidden_cost, hidden_units
 from protocols.model.config import MoeWeights
 from protocols.moe import Prepare
 from sim.cost import Cost, computed

@@ -15,10 +15,9 @@ from protocols import functionalities as F
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
+from protocols.hidden import hidden_cost, hidden_units
 from protocols.model.config import MoeWeights
 from protocols.moe import LayerPlan, Prepare, mixture, mixture_cost
-from protocols.products import mul
-from protocols.select import activate, activation_cost
 from protocols.sharing import reveal
 from protocols.truncate import truncate
 from sim.concrete import to_words
@@ -120,19 +119,15 @@ def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Ro
     wide = blank(Spec(ring, (n, shape.k, shape.d)))
     up, down = plan.expert_up, plan.expert_down
 
-    def floor(v: RingArray) -> Cost:
-        return truncate.declared(v, f=a.s, mode=a.mode, w=a.w)
-
     both = blank(Spec(ring, (2 if shape.gated else 1, *hidden.shape)))
     answers = h2a.declared(None, plan=up, count=rows)
     expert = reveal.declared(blank(Spec(Ring(1), (n, shape.k, shape.E))))
     expert += a2h.declared(x.reshape(n, 1, shape.d), layout=up.operand("x"))
-    expert += (answers | answers if shape.gated else answers) + floor(both)
+    expert += (answers | answers if shape.gated else answers)
     expert += computed(apart(up, rows).times(both.shape[0]) + apart(down, rows))
-    expert += activation_cost(hidden, plan.activation, a)
-    if shape.gated:
-        expert += mul.declared(hidden, hidden) + floor(hidden)
-    expert += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=rows) + floor(wide)
+    expert += hidden_cost(both, None, activation=plan.activation, a=a)
+    expert += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=rows)
+    expert += truncate.declared(wide, f=a.s, mode=a.mode, w=a.w)
     return mixture_cost(plan, expert)
 
 
@@ -165,10 +160,7 @@ async def _experts(
     calls = [h2a(p, ct_h, plan=up, count=rows)]
     if plan.shape.gated:
         calls.append(h2a(p, ct_v, plan=up, count=rows))
-    hidden = await truncate(p, stack(*(await p.gather(*calls))), f=a.s, mode=a.mode, w=a.w)
-    g = await activate(p, hidden[0], plan.activation, a)
-    if plan.shape.gated:
-        g = await truncate(p, await mul(p, g, hidden[1]), f=a.s, mode=a.mode, w=a.w)
+    g = await hidden_units(p, stack(*(await p.gather(*calls))), None, activation=plan.activation, a=a)
     ct_g = await a2h(p, g, layout=down.operand("x"))
     ct_y = None
     if ct_g is not None and weights is not None:

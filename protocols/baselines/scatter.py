@@ -22,8 +22,9 @@ from typing import Any
 from protocols import functionalities as F
 from protocols.baselines.dense import DensePlan
 from protocols.convert import mux_rows
-from protocols.feed_forward import first_cost, first_products, hidden_cost, hidden_units, prepare_unit
+from protocols.feed_forward import first_cost, first_products, prepare_unit
 from protocols.he.packing import LinearPlan
+from protocols.hidden import hidden_cost, hidden_units
 from protocols.linear import linear
 from protocols.model.config import MoeWeights
 from protocols.moe import Prepare, mixture, mixture_cost

@@ -15,8 +15,9 @@ from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
 from protocols.catalog.examples import R8, R32, R64, bit, word
 from protocols.catalog.layers import LINEAR_PLAN, TINY, expert_secrets, layer_plan, matrix, state
 from protocols.entry import ASSUMED, BOUNDED, DECLARED, Case, Entry, Values
-from protocols.feed_forward import FeedForwardPlan, feed_forward, prepare_unit, rectify
+from protocols.feed_forward import FeedForwardPlan, feed_forward, prepare_unit
 from protocols.he.interface import a2h, h2a
+from protocols.hidden import RELU, rectify
 from protocols.look_up import bits_at, look_up, table_at
 from protocols.model.config import MoeWeights
 from protocols.model.tables import GELU_LOOK_UP, GELU_MINIMAX, Approximation
@@ -24,7 +25,7 @@ from protocols.moe import REASSOCIATED, LayerPlan
 from protocols.ot.base import base_cost, base_ot
 from protocols.ot.service import extend, extend_cost, set_up
 from protocols.ot.softspoken import BASE_OTS
-from protocols.select import RELU, ExpertWeights
+from protocols.select import ExpertWeights
 from sim.ring import Ring, Spec
 from sim.role import CLIENT
 from sim.shapes import blank

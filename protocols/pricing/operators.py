@@ -19,6 +19,7 @@ from protocols.feed_forward import FeedForwardPlan, feed_forward
 from protocols.generation import NextTokenPlan, next_token
 from protocols.he.interface import Plan
 from protocols.he.params import ParamSet
+from protocols.hidden import RELU
 from protocols.linear import linear
 from protocols.model.config import MoeConfig
 from protocols.model.tables import DEFAULT_TABLES, Table
@@ -28,7 +29,6 @@ from protocols.pricing.shapes import SPARSE, ModelShape
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
 from protocols.row_products import RowPlan
-from protocols.select import RELU
 from protocols.truncate import truncate
 from sim.cost import FREE, Cost, sequence
 from sim.party import ProtocolDecl
