@@ -31,7 +31,7 @@ def test_the_quick_ledger_holds_and_is_complete() -> None:
     check(rows)
     counts = Counter(row.name for row in rows)
     refused = counts["shape"]
-    assert refused == 2 * 3  # the two sets without Galois keys hold the published shape with two experts only
+    assert refused == 2 * 3  # P64tiny and P32tiny hold the published shape with two experts only
     for name in ("plaintext modulus", "decryption", "flooding"):
         assert counts[name] == SHAPES * len(PARAM_SETS) - refused + len(known_models())  # whole ones at one set
     assert counts["security"] == len(PARAM_SETS) and counts["session"] == 1

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from proofs.limits.noise import Moduli, distance, flood, margin, second_moment, tail, weights_l1, worst_case
 from proofs.limits.row import PROVED, REFUTED, Bound, bits, bounded, decided, sqrt_up
 from proofs.limits.security import ASSUMPTION
+from protocols.baselines.evaluate_all import EvaluateAllPlan
+from protocols.baselines.iron import IronPlan
 from protocols.he.noise import WeightsOutOfBound, largest_norm, noise_report
-from protocols.he.packing import LinearPlan, Plan, SelectPlan, ShapeDoesNotFit
+from protocols.he.packing import Plan, SelectPlan, ShapeDoesNotFit
 from protocols.he.params import ParamSet
 from protocols.he.service import DEFAULT_BUDGET
 from protocols.he.weights import prepare
@@ -54,11 +56,21 @@ class Use:
         return self.rows * int(np.prod(self.plan.outputs))
 
 
+@cache
+def selects(params: ParamSet) -> bool:
+    """Whether the set has room for a product of ciphertexts: whether the smallest selection admits a weight of one."""
+    norm = admitted(SelectPlan(params, "R", 2, 1, 1))
+    return norm is not None and norm >= Fraction(4**params.frac_bits)
+
+
 def layer_plans(params: ParamSet, shape: MoeConfig) -> Iterator[LayerPlan]:
-    """The layer in both orders, for 1 to 8 tokens. Raises ShapeDoesNotFit where the set cannot hold the shape."""
-    for order in ORDERS:
-        for tokens in TOKENS:
-            yield LayerPlan(shape, tokens, params, RELU, order)
+    """The layer in both orders, or with a set that has no room for selection expert by expert, as the rivals that it is
+    for; for 1 to 8 tokens. Raises ShapeDoesNotFit where the set cannot hold the shape."""
+    for tokens in TOKENS:
+        if selects(params):
+            yield from (LayerPlan(shape, tokens, params, RELU, order) for order in ORDERS)
+        else:
+            yield (EvaluateAllPlan if params.galois else IronPlan)(shape, tokens, params, RELU)
 
 
 @cache
@@ -72,11 +84,13 @@ def admitted(plan: Plan) -> Fraction | None:
 
 @cache
 def shipped(model: str, plan: Plan, layer: int, name: str) -> Fraction:
-    """The largest squared norm of an output block of a shipped model's matrix, as the load-time check computes it.
-    Raises WeightsOutOfBound."""
+    """The largest squared norm of an output block of a shipped model's matrix, or of any expert's where each has a plan
+    of its own, as the load-time check computes it. Raises WeightsOutOfBound."""
     floats = getattr(_model(model).moe_weights(layer), name)
     fp = FixedPoint(plan.params.ring_bits, plan.params.frac_bits)
-    return squared_norm(plan, fp.signed(quantise(floats, fp)))
+    values = fp.signed(quantise(floats, fp))
+    apart = values if plan.experts == 1 and values.ndim == 3 else values[None]
+    return max(squared_norm(plan, matrix) for matrix in apart)
 
 
 def squared_norm(plan: Plan, values: NDArray[np.int64]) -> Fraction:
@@ -90,12 +104,9 @@ def squared_norm(plan: Plan, values: NDArray[np.int64]) -> Fraction:
 
 def uses(layer: LayerPlan, model: str | None) -> list[Use]:
     """Every plan of one query of the layer."""
-    each = layer.rows
-    wanted: list[tuple[LinearPlan | SelectPlan, int, str]] = [(layer.router, 1, "router"), (layer.up, each, "w1")]
-    wanted += [(layer.up, each, "v")] if layer.shape.gated else []
-    wanted += [(layer.down, each, "w2")]
+    names = ("router", "w1", "v", "w2") if layer.shape.gated else ("router", "w1", "w2")
     found = []
-    for plan, rows, name in wanted:
+    for (plan, rows), name in zip(layer.answers, names, strict=True):
         if model is None:
             norm = admitted(plan)
         else:

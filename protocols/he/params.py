@@ -161,7 +161,7 @@ _SETS = (
     ParamSet("P64tiny", 8192, 64, 18, (43,) * 5, 5, 0, (38, 38), 40, False),
     # For products without selection, which need no room for those of ciphertexts; packed, or with no Galois keys.
     ParamSet("P64packed", 8192, 64, 18, (42,) * 4, 4, 50, (39, 39), 48, True),
-    ParamSet("P64unpacked", 8192, 64, 18, (50, 50, 50), 3, 0, (38, 37), 48, False),
+    ParamSet("P64unpacked", 8192, 64, 18, (50, 50, 50), 3, 0, (38, 38), 48, False),
     ParamSet("P32", 8192, 32, 12, (40, 40, 40, 50), 3, 48, (22, 22), 40, True),
     ParamSet("P32tiny", 8192, 32, 12, (37,) * 4, 4, 0, (22, 22), 40, False),
 )
