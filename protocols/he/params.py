@@ -156,7 +156,7 @@ class ParamSet:
 
 
 _SETS = (
-    ParamSet("P64s", 16384, 64, 18, (42,) * 6, 4, 50, (39, 39), 48, True),
+    ParamSet("P64s", 16384, 64, 18, (40,) * 6, 4, 50, (38, 38), 48, True),
     ParamSet("P64", 16384, 64, 18, (50, 50, 50, 45, 45), 3, 50, (38, 38), 40, True),
     ParamSet("P64tiny", 8192, 64, 18, (43,) * 5, 5, 0, (38, 38), 40, False),
     # For products without selection, which need no room for those of ciphertexts; packed, or with no Galois keys.
@@ -166,7 +166,7 @@ _SETS = (
     ParamSet("P32tiny", 8192, 32, 12, (37,) * 4, 4, 0, (22, 22), 40, False),
 )
 PARAM_SETS = MappingProxyType({params.name: params for params in _SETS})
-INSECURE_TEST = ParamSet("INSECURE_TEST", 256, 64, 18, (42,) * 6, 4, 50, (39, 39), 48, True, insecure_test=True)
+INSECURE_TEST = ParamSet("INSECURE_TEST", 256, 64, 18, (40,) * 6, 4, 50, (38, 38), 48, True, insecure_test=True)
 
 
 def param_set(name: str) -> ParamSet:
