@@ -17,8 +17,8 @@ from protocols.baselines.iron import IronConcatenatedPlan, IronPlan
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
 from protocols.model.config import MoeWeights
-from protocols.moe import LayerPlan, LayerWeights, Prepare, moe_layer, moe_layer_one_ulp
-from secmoe.names import ALL, BALANCED, CAT, DOUBLE, IRON, IRON_CAT, ROOMIER, ROUTED, SCATTER, SECMOE
+from protocols.moe import CompactPlan, LayerPlan, LayerWeights, Prepare, moe_layer, moe_layer_one_ulp
+from secmoe.names import ALL, BALANCED, CAT, COMPACT, DOUBLE, IRON, IRON_CAT, ROOMIER, ROUTED, SCATTER, SECMOE
 from sim.party import ProtocolDecl
 
 
@@ -52,6 +52,7 @@ class LayerProtocol:
 PROTOCOLS: Mapping[str, LayerProtocol] = MappingProxyType(
     {
         SECMOE: LayerProtocol(moe_layer, LayerPlan, LayerWeights, moe_layer_one_ulp, literal=True),
+        COMPACT: LayerProtocol(moe_layer, CompactPlan, LayerWeights),
         ROUTED: LayerProtocol(plaintext_routing, RoutedPlan, RoutedWeights),
         ALL: LayerProtocol(evaluate_all, EvaluateAllPlan, EveryExpert),
         CAT: LayerProtocol(evaluate_concatenated, ConcatenatedPlan, ConcatenatedWeights),
