@@ -76,7 +76,12 @@ class LayerPlan:
 
     def _select(self, d: int, f: int) -> SelectPlan:
         """Both directions scale and place the selectors alike, so that one upload of them serves all three matrices."""
-        return selection(self.params, ORDERS[self.order], self.shape.E, d, f, self.tokens)
+        return selection(self.params, ORDERS[self.order], self.shape.E, d, f, self.tokens, self.compact)
+
+    @property
+    def compact(self) -> bool:
+        """Whether only the coefficients that carry selectors go up."""
+        return False
 
     @property
     def rows(self) -> int:
@@ -92,6 +97,16 @@ class LayerPlan:
     @property
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
         return self.router, self.up, self.down
+
+
+@dataclass(frozen=True)
+class CompactPlan(LayerPlan):
+    """The same layer with compact uploads of the selectors: fewer bytes for more key switches, and for an expansion key
+    for every power of two below N."""
+
+    @property
+    def compact(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)

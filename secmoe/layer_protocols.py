@@ -19,8 +19,8 @@ from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, pla
 from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.model.config import MoeWeights
-from protocols.moe import LayerPlan, LayerWeights, Prepare, moe_layer, moe_layer_one_ulp
-from secmoe.names import ALL, BALANCED, CAT, DOUBLE, IRON, IRON_CAT, ROOMIER, ROUTED, SCATTER, SECMOE
+from protocols.moe import CompactPlan, LayerPlan, LayerWeights, Prepare, moe_layer, moe_layer_one_ulp
+from secmoe.names import ALL, BALANCED, CAT, COMPACT, DOUBLE, IRON, IRON_CAT, ROOMIER, ROUTED, SCATTER, SECMOE
 from sim.party import ProtocolDecl
 
 
@@ -57,6 +57,7 @@ PACKED, UNPACKED = PARAM_SETS["P64packed"], PARAM_SETS["P64unpacked"]
 PROTOCOLS: Mapping[str, LayerProtocol] = MappingProxyType(
     {
         SECMOE: LayerProtocol(moe_layer, LayerPlan, LayerWeights, moe_layer_one_ulp, literal=True),
+        COMPACT: LayerProtocol(moe_layer, CompactPlan, LayerWeights),
         ROUTED: LayerProtocol(plaintext_routing, RoutedPlan, RoutedWeights, params=PACKED),
         ALL: LayerProtocol(evaluate_all, EvaluateAllPlan, EveryExpert, params=PACKED),
         CAT: LayerProtocol(evaluate_concatenated, ConcatenatedPlan, ConcatenatedWeights, params=PACKED),

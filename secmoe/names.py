@@ -7,10 +7,11 @@ from types import MappingProxyType
 
 SECMOE, ROUTED = "secmoe", "plaintext-routing"
 ALL, CAT, IRON, IRON_CAT = "evaluate-all", "evaluate-all-cat", "iron", "iron-cat"
-SCATTER, BALANCED, ROOMIER, DOUBLE = "scatter", "cryptomoe", "cryptomoe-1.5", "cryptomoe-2"
+COMPACT, SCATTER, BALANCED, ROOMIER, DOUBLE = "secmoe-compact", "scatter", "cryptomoe", "cryptomoe-1.5", "cryptomoe-2"
 LAYER_PROTOCOLS: Mapping[str, str] = MappingProxyType(
     {
         SECMOE: "select one expert, then compute it",
+        COMPACT: "the same with compact uploads of the selector: fewer bytes, more computation and keys",
         ROUTED: "the route is opened, which LEAKS it to both parties",
         ALL: "evaluate every expert, then select",
         CAT: "the same, all experts as one unit, which the one-hot masks",

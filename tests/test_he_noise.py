@@ -141,6 +141,7 @@ def test_measured_noise_is_within_the_bound_and_near_it(plan: Plan) -> None:
 
 
 APART = [SelectPlan(INSECURE_TEST, "R", *shape) for shape in ((4, 40, 130, 3), (6, 16, 20, 8), (1, 50, 9, 5))]
+APART += [SelectPlan(INSECURE_TEST, "R", *shape, compact=True) for shape in ((4, 40, 130), (3, 16, 20, 8))]
 
 
 @pytest.mark.parametrize("plan", APART, ids=str)
@@ -154,7 +155,7 @@ def test_the_mean_noise_of_selectors_taken_apart_is_the_models(plan: SelectPlan)
     basis, found = s.server.ring.q0, list[int]()
     places = np.arange(plan.params.n)
     assert len(parts) == plan.n
-    for part, row in zip(parts, total, strict=True):
+    for part, row in zip(parts, total.reshape(plan.n, -1), strict=True):
         message = [int(row[place]) if place < plan.experts else 0 for place in places]
         found += errors(s, s.server.ring.forward(part, basis), basis, places, message, 64)
     deviation = dict(noise_report(plan, 0.0).stages)["selectors"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.he.packing import LinearPlan, Plan, SelectPlan, ShapeDoesNotFit, key_set
+from protocols.he.packing import LinearPlan, Plan, SelectPlan, ShapeDoesNotFit, key_set, upload_form
 from protocols.he.params import (
     INSECURE_TEST,
     PARAM_SETS,
@@ -106,6 +106,36 @@ def test_one_upload_of_t_serves_both_layers() -> None:
         assert first.operand("x") != second.operand("x")
     shallow, deep = SelectPlan(p64s, "R", 8, 768, 40), SelectPlan(p64s, "R", 8, 768, 3072)
     assert shallow.b < deep.b and shallow.operand("t") == deep.operand("t")
+
+
+def test_selectors_of_several_tokens_share_an_upload_and_compact_ones_are_short() -> None:
+    p64s = PARAM_SETS["P64s"]
+    for experts, n, uploads, levels in ((8, 8, 1, 6), (128, 8, 1, 10), (128, 9, 2, 10), (128, 1, 1, 0), (5, 3, 1, 5)):
+        plan = selection(p64s, "R", experts, 768, 3072, n)
+        layout = plan.operand("t")
+        assert (layout.count, layout.levels, layout.results) == (uploads, levels, n)
+        assert layout.nbytes == uploads * 516_128 and plan.operand("x").count == n
+        short = selection(p64s, "R", experts, 768, 3072, n, compact=True).operand("t")
+        assert (short.count, short.levels, short.results) == (uploads, 14, n)
+        room = max(2**levels, 1 << (experts - 1).bit_length())
+        assert short.nbytes == uploads * (32 + room * 252 // 8)
+        assert set(short.expansion_elements) == {16384 // 2**k + 1 for k in range(14)}
+    assert selection(PARAM_SETS["P32"], "R", 8, 768, 3072, 8).operand("t").count == 8  # its key switches are not quiet
+    forms = {upload_form(p64s, [plan], k * plan.operand("t").each_nbytes) for k in (1, 3) for plan in [
+        selection(p64s, "R", 8, 768, 3072, 1, compact=True)]}
+    assert forms == {(False, 8)}
+    assert upload_form(p64s, [], 2 * 516_128) == (False, 16384) and upload_form(p64s, [], 344_096) == (True, 16384)
+    for params, order in ((PARAM_SETS["P64tiny"], "R"), (PARAM_SETS["P32"], "R"), (p64s, "L")):
+        with pytest.raises(ShapeDoesNotFit, match="compact uploads: expected the re-associated order"):
+            SelectPlan(params, order, 2, 4, 4, compact=True)
+
+
+def test_outputs_of_several_tokens_share_a_response() -> None:
+    up, down = (selection(PARAM_SETS["P64s"], "R", 128, *sizes, 8) for sizes in ((768, 3072), (3072, 768)))
+    assert (up.together, up.b, up.h, up.responses) == (4, 10, 1, 2)
+    assert (down.together, down.b, down.h, down.responses) == (8, 11, 2, 1)
+    assert up.response_nbytes == 2 * (16384 + 4 * 3072) * 78 // 8
+    assert down.response_nbytes == (16384 + 8 * 768) * 78 // 8
 
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 300))

@@ -73,6 +73,7 @@ GROUPS = [  # E, d, f, n, tokens
     (6, 5, 300, 2, 1),
 ]
 SELECT += [SelectPlan(INSECURE_TEST, order, *shape) for shape in GROUPS for order in ("R", "L")]
+COMPACT = [SelectPlan(INSECURE_TEST, "R", *shape, compact=True) for shape in [*SHAPES, *GROUPS]]
 LINEAR = [LinearPlan(INSECURE_TEST, *shape) for shape in [(1, 1, 1), (3, 8, 4), (5, 12, 30), (9, 3, 5), (2, 200, 300)]]
 MORE_TOKENS = [(7, 12, 30, 7), (5, 30, 40, 3), (9, 60, 20, 4), (6, 8, 300, 5)]
 LINEAR += [LinearPlan(INSECURE_TEST, *shape) for shape in MORE_TOKENS]
@@ -97,12 +98,12 @@ def admitted_bits(plan: Plan) -> int:
     return 10 if plan.params is P32TINY else 20
 
 
-@pytest.mark.parametrize("plan", SELECT[-2 * len(GROUPS) :], ids=str)
+@pytest.mark.parametrize("plan", [*SELECT[-2 * len(GROUPS) :], *COMPACT], ids=str)
 def test_tokens_side_by_side_are_exact(plan: SelectPlan) -> None:
     run(plan, 1, 20)
 
 
-@pytest.mark.parametrize("plan", SELECT[-2 * len(GROUPS) :], ids=str)
+@pytest.mark.parametrize("plan", [*SELECT[-2 * len(GROUPS) :], *COMPACT[-4:]], ids=str)
 def test_noise_of_tokens_side_by_side_is_below_its_bound(plan: SelectPlan) -> None:
     rng, s = np.random.default_rng(5), session(plan)
     weights = prepare(plan, rng.integers(-(1 << 20), 1 << 20, (plan.experts, plan.f, plan.d)))
@@ -115,21 +116,21 @@ def test_noise_of_tokens_side_by_side_is_below_its_bound(plan: SelectPlan) -> No
 
 
 @pytest.mark.slow
-@given(st.sampled_from([*SELECT, *LINEAR]), seeds, st.booleans())
+@given(st.sampled_from([*SELECT, *COMPACT, *LINEAR]), seeds, st.booleans())
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_requests_are_exact(plan: Plan, seed: int, edge: bool) -> None:
     run(plan, seed, admitted_bits(plan), edge)
 
 
 @pytest.mark.slow
-@given(st.sampled_from([*SELECT, *LINEAR]), seeds, st.booleans())
+@given(st.sampled_from([*SELECT, *COMPACT, *LINEAR]), seeds, st.booleans())
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 def test_many_requests_are_exact(plan: Plan, seed: int, edge: bool) -> None:
     run(plan, seed, admitted_bits(plan), edge)
 
 
 @pytest.mark.nightly
-@given(st.sampled_from([*SELECT, *LINEAR]), seeds, st.booleans())
+@given(st.sampled_from([*SELECT, *COMPACT, *LINEAR]), seeds, st.booleans())
 @settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
 def test_very_many_requests_are_exact(plan: Plan, seed: int, edge: bool) -> None:
     run(plan, seed, admitted_bits(plan), edge)

@@ -10,7 +10,7 @@ from protocols.he.service import HeService, query_cost
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import GELU_MINIMAX
 from secmoe.layer_protocols import PROTOCOLS, protocol_of
-from secmoe.names import LAYER_PROTOCOLS
+from secmoe.names import COMPACT, LAYER_PROTOCOLS
 
 PARAMS = PARAM_SETS["P64tiny"]
 
@@ -25,7 +25,8 @@ def test_every_name_has_its_row() -> None:
 def test_a_plan_says_what_its_weights_answer(name: str, gated: bool) -> None:
     """What the bounds count from the plan is what the engine is asked to admit: alike weights, alike cost."""
     shape = MoeConfig(4, 8, 3, 2, gated, "gelu" if gated else "relu")
-    plan = PROTOCOLS[name].plan(shape, 2, PARAMS, GELU_MINIMAX if gated else "relu")
+    params = PARAM_SETS["P64s"] if name == COMPACT else PARAMS
+    plan = PROTOCOLS[name].plan(shape, 2, params, GELU_MINIMAX if gated else "relu")
     assert protocol_of(plan) is PROTOCOLS[name]
     up, down = np.ones((3, 8, 4), np.int64), np.ones((3, 4, 8), np.int64)
     weights = MoeWeights(np.ones((3, 4), np.int64), up, up if gated else None, down)

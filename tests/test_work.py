@@ -149,11 +149,13 @@ def small(rng: np.random.Generator, *shape: int) -> Any:
         (INSECURE_TEST, "R", 3, 40, 7, 5),  # selectors that are taken apart, uploads answered together
         (INSECURE_TEST, "R", 5, 30, 8, 3),
         (INSECURE_TEST, "L", 3, 20, 5, 7),
+        (INSECURE_TEST, "compact", 3, 20, 5, 7),
+        (INSECURE_TEST, "compact", 4, 16, 3, 1),
         (TINY, "R", 8, 64, 40, 1),  # without Galois keys
     ],
 )
 def test_a_selected_product(counted: Counts, params: ParamSet, order: str, E: int, d: int, f: int, n: int) -> None:
-    plan = SelectPlan(params, order, E, d, f, n)
+    plan = SelectPlan(params, order[:1].replace("c", "R"), E, d, f, n, compact=order == "compact")
     service = HeService([plan])
     prepared = service.prepare(plan, small(np.random.Generator(np.random.SFC64(1)), E, f, d))
     check(counted, select_product, service, [(n, E), (n, d)], [prepared], plan=plan)

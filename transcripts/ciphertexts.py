@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from protocols.he.packing import KeySet, LinearPlan, SelectPlan, key_set
+from protocols.he.packing import KeySet, LinearPlan, SelectPlan, key_set, upload_form
 from protocols.he.params import ParamSet
 from transcripts.store import Header
 
@@ -61,18 +61,21 @@ class Homomorphic:
         return self.params.primes[first : first + len(self.params.response_bits)]
 
     def _uploads(self, content: bytes) -> Iterator[dict[str, Any]]:
-        switched = self.params.switched_upload(len(content))
-        size, primes = self.params.ciphertext_nbytes(switched), self._q1 if switched else self._q0
+        switched, sent = upload_form(self.params, [plan for plan, _ in self.answers], len(content))
+        size, primes = self.params.ciphertext_nbytes(switched, sent), self._q1 if switched else self._q0
         for start in range(0, len(content) - size + 1, size):
-            yield self._seeded(content, start, "ciphertext", primes)
+            yield self._seeded(content, start, "ciphertext", primes, sent)
 
-    def _seeded(self, content: bytes, start: int, what: str, primes: Primes) -> dict[str, Any]:
-        """A seed that stands for the a-part, then the other component."""
-        n, body = self.params.n, 8 * (start + SEED_BYTES)
+    def _seeded(
+        self, content: bytes, start: int, what: str, primes: Primes, sent: int | None = None
+    ) -> dict[str, Any]:
+        """A seed that stands for the a-part, then the other component; of a compact upload only so many coefficients
+        of it."""
+        n, body = self.params.n if sent is None else sent, 8 * (start + SEED_BYTES)
         return {
             "what": what,
             "offset": start,
-            "nbytes": SEED_BYTES + n * sum(p.bit_length() for p in primes) // 8,
+            "nbytes": SEED_BYTES - (-n * sum(p.bit_length() for p in primes) // 8),
             "components": 2,
             "modulus_bits": [p.bit_length() for p in primes],
             "primes": list(primes),

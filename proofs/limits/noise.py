@@ -86,7 +86,7 @@ def worst_case(plan: Plan, l1: Fraction) -> list[tuple[str, Fraction]]:
         scale, levels, selector = params.ring_bits, plan.operand("t").levels, fresh
         for _ in range(levels):
             selector = 2 * selector + switch0
-        selector = selector * plan.experts if levels else fresh
+        selector = selector * plan.experts * len(plan.places) if levels else fresh
         stages.append(("selectors", selector))
         phase = (HALF + EDGE) * (1 + n) + 1  # (c0 + c1 s) / q0, and an error's share of it
         rescaling = remainder * m.q0 / m.aux
@@ -133,7 +133,7 @@ def second_moment(plan: Plan, norm: Fraction) -> Fraction:
         scale, levels, selector = params.ring_bits, plan.operand("t").levels, fresh
         for _ in range(levels):
             selector = 2 * selector + switch0
-        selector = selector * plan.experts if levels else fresh
+        selector = selector * plan.experts * len(plan.places) if levels else fresh
         total = (1 << 2 * scale) * n * remainder * (expanded + selector + remainder * Fraction(m.q0, m.aux) ** 2)
         total = (total + switch0) * ratio + dropped
         if plan.order == "R":

@@ -163,7 +163,7 @@ class Uploading(ClientKeys):
         for k in range(layout.count):
             seed, error_seed = self.seeds(k, draw)
             c0 = self.body(encoded(layout, k, share, basis), seed, error_seed, basis)
-            pieces.append(seed + pack(list(c0), basis.bits))
+            pieces.append(seed + pack(list(np.ascontiguousarray(c0[:, layout.sent])), basis.bits))
         return b"".join(pieces)
 
 

@@ -87,7 +87,7 @@ class ClientKeys:
             seed = draw(f"a{k}", SEED_NBYTES)
             message = encoded(layout, k, share, basis)
             c0 = self.secret.encrypt(message, seed, draw(f"e{k}", SEED_NBYTES), basis)
-            pieces.append(seed + pack(list(c0), basis.bits))
+            pieces.append(seed + pack(list(np.ascontiguousarray(c0[:, layout.sent])), basis.bits))
         return b"".join(pieces)
 
     def decrypt(self, plan: Plan, data: bytes) -> Shares:

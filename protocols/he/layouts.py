@@ -33,9 +33,10 @@ class Layout:
     switched: q is q1 from the start, because no product of ciphertexts follows; else q0.
     split: so many columns to a ciphertext, 0 for all: a token's ciphertexts follow each other, column by column as
     above in each.
-    levels: of a full oblivious expansion, after which the server puts the words of each token together again, word j at
-    exponent j of a ciphertext of the token's own; 0: the ciphertexts stay as they are. Word j of token k sits at
-    exponent k period + j then, and all below 2^levels.
+    levels: of a full oblivious expansion, after which the server puts the words of each token together again, word j of
+    the k-th token of a resulting ciphertext at exponent homes[k] + j; 0: the ciphertexts stay as they are. Words sit at
+    multiples of stride up to 2^levels stride, and only these coefficients of the first component are sent: the levels
+    kill whatever else is there, so the server takes zeros. What is sent is a projection of a fresh encryption.
     """
 
     params: ParamSet
@@ -50,11 +51,27 @@ class Layout:
     switched: bool = False
     split: int = 0
     levels: int = 0
+    homes: tuple[int, ...] = (0,)
 
     @property
     def period(self) -> int:
         """Exponents from a token to the next, a power of two, where the server takes them apart."""
-        return next_pow2(self.shape[-1])
+        return self.stride * next_pow2(self.shape[-1])
+
+    @property
+    def results(self) -> int:
+        """Ciphertexts of the operand, once the server has added its share."""
+        return -(-self.tokens // len(self.homes)) if self.levels else self.count
+
+    @property
+    def sent(self) -> slice:
+        """The coefficients of the first component that are sent."""
+        return slice(0, None, self.stride if self.levels else 1)
+
+    @property
+    def sent_count(self) -> int:
+        """How many they are."""
+        return self.params.n // (self.stride if self.levels else 1)
 
     @property
     def expansion_elements(self) -> tuple[int, ...]:
@@ -89,7 +106,7 @@ class Layout:
     @property
     def each_nbytes(self) -> int:
         """Bytes of one ciphertext."""
-        return self.params.ciphertext_nbytes(self.switched)
+        return self.params.ciphertext_nbytes(self.switched, self.sent_count)
 
     def held(self, ciphertext: int) -> tuple[slice, slice]:
         """The tokens and the columns of the share that one ciphertext holds."""

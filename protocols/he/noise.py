@@ -75,7 +75,7 @@ def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
         modulus, selector, levels = 2.0**params.ring_bits, fresh, plan.operand("t").levels
         for _ in range(levels):  # the mean over the coefficients: a product meets each with a quotient of its own
             selector = 2 * selector + switch0
-        selector *= plan.experts if levels else 1
+        selector *= plan.experts * len(plan.places) if levels else 1
         stages.append(("selectors", selector))
         both = expanded + (fresh if plan.order == "L" else selector)
         phase = rounding + plan.d * len(plan.places) / 12  # quotient of the phase by q, and the message itself

@@ -10,7 +10,10 @@ from protocols.he.params import ParamSet
 from protocols.he.plan import Plan
 from protocols.he.selection import SelectPlan
 
-__all__ = ["Chunk", "KeySet", "Layout", "LinearPlan", "Plan", "SelectPlan", "ShapeDoesNotFit", "key_set", "next_pow2"]
+__all__ = [
+    "Chunk", "KeySet", "Layout", "LinearPlan", "Plan", "SelectPlan", "ShapeDoesNotFit", "key_set", "next_pow2",
+    "upload_form",
+]  # fmt: skip
 
 
 _FEW = 64  # numbers of tokens to a ciphertext that are all tried
@@ -155,6 +158,14 @@ def _groupings(n: int, most: int) -> list[int]:
     if most <= _FEW:
         return list(range(1, most + 1))
     return sorted(size for size in {-(-n // count) for count in range(1, n + 1)} if size <= most)
+
+
+def upload_form(params: ParamSet, plans: Iterable[Plan], nbytes: int) -> tuple[bool, int]:
+    """What a message of so many bytes holds: whether uploads at q1, and how many coefficients of the first component of
+    each. Those at q0, at q1 and compact ones of the plans have different lengths, up to thousands of them."""
+    compact = [plan.operand("t") for plan in plans if isinstance(plan, SelectPlan) and plan.compact]
+    forms = [(False, params.n), (True, params.n), *((False, layout.sent_count) for layout in compact)]
+    return next((form for form in forms if nbytes % params.ciphertext_nbytes(*form) == 0), forms[1])
 
 
 @dataclass(frozen=True)

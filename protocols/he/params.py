@@ -142,13 +142,10 @@ class ParamSet:
         """log2 of the response modulus."""
         return sum(self.response_bits)
 
-    def ciphertext_nbytes(self, switched: bool = False) -> int:
-        """Bytes of one seeded upload at q0, or at q1."""
-        return 32 + self.n * (self.q1_bits if switched else self.q0_bits) // 8
-
-    def switched_upload(self, nbytes: int) -> bool:
-        """Whether a message of so many bytes holds uploads at q1: those at q0 have other lengths, up to thousands."""
-        return nbytes % self.ciphertext_nbytes() > 0
+    def ciphertext_nbytes(self, switched: bool = False, sent: int | None = None) -> int:
+        """Bytes of one seeded upload at q0, or at q1; sent: coefficients of the first component, all unless given."""
+        coefficients = self.n if sent is None else sent
+        return 32 - (-coefficients * (self.q1_bits if switched else self.q0_bits) // 8)
 
     def response_nbytes(self, outputs: int) -> int:
         """Bytes of one response with that many output coefficients."""

@@ -26,6 +26,8 @@ class SelectPlan(Plan):
     order "R": z = t x first, then the plaintext weights. order "L": the selected weights first, then x.
     n tokens of one ciphertext each have all their selectors in one upload (order R, as far as these are not too many
     and key switches are quiet: see `Layout.levels`); and as many as find room have their outputs in one response.
+    compact: only the coefficients of the first component that carry selectors go up: fewer bytes, for log2 N more key
+    switches and as many keys.
     tokens: how many to a ciphertext. One product of ciphertexts multiplies every selector in one with every vector in
     the other: token k's own product is found in window 2 a_k, and all others elsewhere, because no three a are in
     arithmetic progression (see `spread`). Only the coefficients of own products leave.
@@ -38,6 +40,7 @@ class SelectPlan(Plan):
     f: int
     n: int = 1
     tokens: int = 1
+    compact: bool = False
 
     def __post_init__(self) -> None:
         if min(self.experts, self.d, self.f) < 1 or self.order not in ("R", "L"):
@@ -47,6 +50,10 @@ class SelectPlan(Plan):
             raise ShapeDoesNotFit(f"select plan: expected 1 to {self.n} tokens in a ciphertext, and room for as many "
                                   f"windows of E={self.experts} times {max(self.d, self.f)} words as they take, came "
                                   f"tokens={self.tokens}: take fewer")
+        if self.compact and not (self.order == "R" and self.params.quiet):
+            raise ShapeDoesNotFit(f"compact uploads: expected the re-associated order and a set with Galois keys whose "
+                                  f"special prime is its longest, came {self.params.name} in order {self.order}: take "
+                                  "P64s, or leave compact uploads out")
         if self.spacing > self.params.n:
             advice = "a larger parameter set" if self.params.galois else "a set with Galois keys, such as P64s or P32"
             raise ShapeDoesNotFit(f"{self.params.name}: N = {self.params.n} is too small for E={self.experts}, "
@@ -144,13 +151,16 @@ class SelectPlan(Plan):
         return -(-uploads // -(-uploads // room))
 
     def _selectors(self) -> Layout:
-        """One upload of the selectors of several tokens, each of one ciphertext."""
-        most = max(1, _MOST_SELECTORS // next_pow2(self.experts))
+        """Uploads of the selectors of several tokens, which the server takes apart."""
+        most = max(1, min(_MOST_SELECTORS, self.params.n) // next_pow2(self.experts))
         each = -(-self.n // -(-self.n // most))
-        levels = (next_pow2(self.experts) * next_pow2(each) - 1).bit_length() if each > 1 else 0
-        offsets = tuple(k * next_pow2(self.experts) for k in range(each))
-        scale = self.params.ring_bits + levels
-        return Layout(self.params, self._rows(self.experts), scale, self.experts, 1, 0, offsets, levels=levels)
+        room = next_pow2(self.experts) * next_pow2(each)
+        stride = self.params.n // room if self.compact else 1
+        levels = (room * stride - 1).bit_length() if each > 1 or self.compact else 0
+        offsets = tuple(k * next_pow2(self.experts) * stride for k in range(each))
+        scale, homes = self.params.ring_bits + levels, self.offsets
+        return Layout(self.params, self._rows(self.experts), scale, self.experts, stride, 0, offsets, levels=levels,
+                      homes=homes)
 
     def operand(self, word: str) -> Layout:
         """Layout of the upload "t" (share of shape [n, experts]) or "x" ([n, d]), vectors for n = 1; the expanded one
@@ -158,7 +168,7 @@ class SelectPlan(Plan):
         """
         scale = self.params.ring_bits
         if word == "t":
-            if self.order == "R" and self.tokens == 1 and self.params.quiet:
+            if self.compact or (self.order == "R" and self.tokens == 1 and self.params.quiet):
                 return self._selectors()
             scale += self.a if self.order == "L" else 0
             return Layout(self.params, self._rows(self.experts), scale, self.experts, 1, 0, self.offsets)
@@ -180,14 +190,16 @@ class SelectPlan(Plan):
         return [Chunk(everything, slice(low, min(low + self.chunk, self.d))) for low in range(0, self.d, self.chunk)]
 
 
-def selection(params: ParamSet, order: str, experts: int, d: int, f: int, n: int) -> SelectPlan:
+def selection(
+    params: ParamSet, order: str, experts: int, d: int, f: int, n: int, compact: bool = False
+) -> SelectPlan:
     """The plan for [f, d] matrices and n tokens whose upload of t serves a plan for [d, f] matrices too.
 
     As many tokens to a ciphertext as there is room for, in ciphertexts that hold about as many each. Without Galois
     keys no more than leave all outputs in one response.
     """
     def both(tokens: int) -> tuple[SelectPlan, SelectPlan]:
-        first, second = (SelectPlan(params, order, experts, *sizes, n, tokens) for sizes in ((d, f), (f, d)))
+        first, second = (SelectPlan(params, order, experts, *sizes, n, tokens, compact) for sizes in ((d, f), (f, d)))
         return first, second
 
     def fits(tokens: int) -> bool:

@@ -42,8 +42,7 @@ def _workers() -> int:
 
 @dataclass(frozen=True)
 class Operand:
-    """An uploaded operand with both shares in it: ciphertexts [count, 2, limbs, N] in coefficient form; one for each
-    token where the layout takes tokens apart."""
+    """An uploaded operand with both shares in it: ciphertexts [results, 2, limbs, N] in coefficient form."""
 
     layout: Layout
     parts: Floats
@@ -133,20 +132,25 @@ class ServerKeys:
         parts = empty(layout.count, 2, basis.size, n)
         for k in range(layout.count):
             piece = data[k * each: (k + 1) * each]
-            unpack(piece[SEED_NBYTES:], basis.primes, (n,) * basis.size, parts[k, 0])
+            sent = unpack(piece[SEED_NBYTES:], basis.primes, (layout.sent_count,) * basis.size)
+            parts[k, 0] = 0.0
+            parts[k, 0][:, layout.sent] = np.stack(sent)
             _add_share(parts[k, 0], layout, k, own_share, basis)
             uniform_residues(piece[:SEED_NBYTES], basis, n, parts[k, 1])
         return Operand(layout, self._apart(layout, parts) if layout.levels else parts)
 
     def _apart(self, layout: Layout, parts: Floats) -> Floats:
-        """A ciphertext for each token, with its words from exponent 0 on: every word alone, then together again."""
-        ring, found = self.ring, empty(layout.tokens, 2, self.ring.q0.size, self.ring.n)
+        """Every word alone, then those of a token together again, and the tokens of a result at their homes."""
+        ring, basis, each = self.ring, self.ring.q0, len(layout.homes)
+        found = np.zeros((layout.results, 2, basis.size, ring.n))
         for k, part in enumerate(parts):
             held, places = layout.held(k)[0], layout.positions(k)
-            tokens = self._gathered(layout, ring.forward(part, ring.q0), set(places.reshape(-1).tolist()))
+            tokens = self._gathered(layout, ring.forward(part, basis), set(places.reshape(-1).tolist()))
             for token, ciphertext in tokens.items():
-                found[held.start + token] = ring.inverse(ciphertext, ring.q0)
-        return found
+                result, home = divmod(held.start + token, each)
+                moved = ring.engine.multiply(ciphertext, ring.monomial(layout.homes[home], basis), basis.limbs)
+                found[result] = ring.engine.add(found[result], moved, basis.limbs)
+        return np.stack([ring.inverse(result, basis) for result in found])
 
     def _gathered(self, layout: Layout, ciphertext: Floats, words: set[int], level: int = 0) -> dict[int, Floats]:
         """Token by token, the words of a node of the expansion. words: their exponents, divided by 2^level."""
@@ -161,7 +165,7 @@ class ServerKeys:
         others = self._gathered(layout, odd, odds, level + 1)
         if inside <= 1:  # the bit tells tokens apart, not words of one
             return {2 * token: x for token, x in found.items()} | {2 * token + 1: x for token, x in others.items()}
-        shift = ring.monomial(1 << level, basis)
+        shift = ring.monomial((1 << level) // layout.stride, basis)
         for token, other in others.items():
             found[token] = engine.add(found[token], engine.multiply(other, shift, basis.limbs), basis.limbs)
         return found

@@ -37,11 +37,12 @@ def upload(layout: Layout, rows: int) -> Work:
 def _apart(layout: Layout) -> Work:
     """Of taking the tokens of one operand apart, each with its words from exponent 0 on."""
     words, tokens, each = layout.shape[-1], layout.tokens, layout.per_ciphertext
-    inner = (words - 1).bit_length()
-    nodes = sum(min(1 << level, words) for level in range(inner)) * layout.count
+    inner, gaps = (words - 1).bit_length(), layout.stride.bit_length() - 1
+    nodes = (gaps + sum(min(1 << level, words) for level in range(inner))) * layout.count
     for held in (min(each, tokens - low) for low in range(0, tokens, each)):
-        nodes += words * sum(min(1 << level, held) for level in range(layout.levels - inner))
-    return _named(layout.params, expand=nodes, transform=2 * len(layout.params.q_bits) * (layout.count + tokens))
+        nodes += words * sum(min(1 << level, held) for level in range(layout.levels - inner - gaps))
+    limbs = 2 * len(layout.params.q_bits)
+    return _named(layout.params, expand=nodes, transform=limbs * (layout.count + layout.results))
 
 
 def tensor(plan: SelectPlan, rows: int) -> Work:

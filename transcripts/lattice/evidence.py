@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from protocols.he.bits import packed_nbytes, unpack
 from protocols.he.ntt import Floats, Ints
-from protocols.he.packing import KeySet, LinearPlan, SelectPlan, key_set
+from protocols.he.packing import KeySet, LinearPlan, SelectPlan, key_set, upload_form
 from protocols.he.ring_q import Basis, Ring, ring_for
 from protocols.he.sampling import SEED_NBYTES, uniform_residues
 from protocols.he.server import Result, ServerKeys
@@ -34,7 +34,8 @@ class UnreadableTranscript(ValueError):
 
 @dataclass(frozen=True)
 class Upload:
-    """One ciphertext of the client's: where it was sent, its seed, c0 [limbs, N] over its basis, in coefficients."""
+    """One ciphertext of the client's: where it was sent, its seed, c0 [limbs, N] over its basis, in coefficients; zero
+    where a compact one sends nothing."""
 
     place: str
     seed: bytes
@@ -115,11 +116,12 @@ class Evidence:
         ring, params = self.ring, self.plan.params
         for message in _of_kind(run.messages, "ciphertexts"):
             data = message.payload or b""
-            switched = params.switched_upload(len(data))
-            basis, size = ring.q1 if switched else ring.q0, params.ciphertext_nbytes(switched)
+            switched, sent = upload_form(params, self.plans or (self.plan,), len(data))
+            basis, size = ring.q1 if switched else ring.q0, params.ciphertext_nbytes(switched, sent)
             for start in range(0, len(data), size):
                 seed, body = data[start : start + SEED_NBYTES], data[start + SEED_NBYTES : start + size]
-                c0 = np.stack(unpack(body, basis.primes, (ring.n,) * basis.size))
+                c0 = np.zeros((basis.size, ring.n))
+                c0[:, :: ring.n // sent] = np.stack(unpack(body, basis.primes, (sent,) * basis.size))
                 yield Upload(f"{message.label}[{start // size}]", seed, c0, basis)
 
     @cached_property
