@@ -24,12 +24,11 @@ from protocols.he.packing import LinearPlan, SelectPlan, key_set
 from protocols.he.params import ParamSet
 from protocols.he.ring_q import Basis, Ring
 from protocols.he.selection import selection
-from protocols.he.server import ServerKeys
+from protocols.he.server import BLOCKS, CHUNKS, ServerKeys
 
 Rates = dict[str, float]
 REPEATS = 9
 TURNS = 8  # operands that take turns
-POLYNOMIALS = 6  # of weights in one call
 FEW, MANY = 8, 4096  # outputs of a response
 UNITS = 2
 
@@ -111,26 +110,26 @@ class _Bench:
 
     def _weights(self, suffix: str, basis: Basis) -> Iterator[tuple[str, float]]:
         engine, plan = self.ring.engine, self.select
-        polynomials = empty(POLYNOMIALS, self.ring.n)
-        shape = (plan.experts, min(plan.n_out, plan.f), min(plan.chunk, plan.d))
+        polynomials, width = empty(BLOCKS, CHUNKS, self.ring.n), min(plan.chunk, plan.d)
+        shape = (plan.experts, min(plan.n_out, plan.f), min(CHUNKS, plan.chunk_count) * width)
         values = self.rng.integers(-(1 << 18), 1 << 18, (TURNS, *shape))
         turns, one = cycle(values), np.ones((1, 1, 1), np.int64)
 
         def place(weights: np.ndarray) -> None:
-            engine.place_weights(polynomials[0], weights, plan.stride, plan.spacing)
+            engine.place_weights(polynomials[0], weights, width, plan.stride, plan.spacing)
 
         def transform(units: int) -> None:
-            totals = [np.zeros((2, basis.size, self.ring.n)) for _ in range(units)]
+            totals = np.zeros((BLOCKS, units, 2, basis.size, self.ring.n))
             engine.weight_products(totals, polynomials, operands[:units], basis.limbs)
 
-        operands = [self.random(basis, POLYNOMIALS, 2) for _ in range(UNITS)]
+        operands = [self.random(basis, CHUNKS, 2) for _ in range(UNITS)]
         empty_place = measured(lambda: place(one))
         full = measured(lambda: place(next(turns)))
         alone, several = measured(lambda: transform(0)), measured(lambda: transform(UNITS))
         if not suffix:
             yield "weight", max(full - empty_place, 0.0) / values[0].size
-        yield f"polynomial{suffix}", empty_place + alone / POLYNOMIALS
-        yield f"multiply{suffix}", (several - alone) / (UNITS * POLYNOMIALS)
+        yield f"polynomial{suffix}", empty_place / CHUNKS + alone / (BLOCKS * CHUNKS)
+        yield f"multiply{suffix}", (several - alone) / (UNITS * BLOCKS * CHUNKS)
 
     def _packing(self) -> Iterator[tuple[str, float]]:
         packer = Packer(self.ring, self.select, self.server.packing)

@@ -53,7 +53,7 @@ class Trace:
         outputs = self._outputs()
         for block in range(min(plan.blocks, 8)):
             chosen = outputs[block * plan.n_out : (block + 1) * plan.n_out]
-            ciphertext = server._block(plan, prepare(plan, self.w), block, units)[0]
+            ciphertext = server._blocks(plan, prepare(plan, self.w), range(block, block + 1), units)[0][0]
             self._record(stage, ciphertext, self.q1, np.arange(len(chosen)) * plan.spacing, chosen, scale)
         result = server.apply(plan, prepare(plan, self.w), [product])[0]
         first = 0

@@ -3,6 +3,7 @@
 import math
 import platform
 import threading
+from collections.abc import Sequence
 
 import flint
 import llvmlite.binding
@@ -13,7 +14,16 @@ from hypothesis import strategies as st
 
 from protocols.he import engine as engines
 from protocols.he.buffers import copied, empty
-from protocols.he.engine import ConversionTables, DivisionTables, Engine, FmaEngine, NumpyEngine, engine_for
+from protocols.he.engine import (
+    ConversionTables,
+    DivisionTables,
+    Engine,
+    FmaEngine,
+    IntegerEngine,
+    NumpyEngine,
+    engine_for,
+)
+from protocols.he.integers import PRIME_BITS, TERMS
 from protocols.he.ntt import Floats, Ints, Tables, mulmod, primitive_root, reference_forward, reference_inverse
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ntt_primes
 from protocols.he.ring_q import ring_for
@@ -32,6 +42,7 @@ def rows(tables: Tables, seed: int, kind: str) -> Floats:
     return top * (np.ones(tables.n) if kind == "largest" else rng.integers(0, 2, (len(tables.primes), tables.n)))
 
 
+needs_integers = pytest.mark.skipif(not engines._integers_are_usable(), reason="this processor has no AVX-512 IFMA")
 kinds = st.sampled_from(["uniform", "largest", "mixed"])
 seeds = st.integers(0, 2**32 - 1)
 
@@ -103,6 +114,7 @@ def test_engines_give_identical_residues(seed: int, left: str, right: str) -> No
     tables = TABLES[128]
     x, y = rows(tables, seed, left), rows(tables, seed + 1, right)
     assert engines._same(FmaEngine(tables), NumpyEngine(tables), x, y, LIMBS)
+    assert not engines._integers_are_usable() or engines._same(IntegerEngine(tables), NumpyEngine(tables), x, y, LIMBS)
 
 
 class _Contracted(FmaEngine):
@@ -123,6 +135,63 @@ def test_the_self_test_sees_an_inexact_engine(monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(engine_for(TABLES[128]), NumpyEngine)
     monkeypatch.undo()
     engines._fma_is_usable.cache_clear()
+
+
+class _Carried(IntegerEngine):
+    """An engine whose sums of products lose a carry on one slot."""
+
+    def weight_products(
+        self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints
+    ) -> None:
+        super().weight_products(out, polynomials, operands, limbs)
+        if limbs.size == 1:
+            out[-1, -1, 1, 0, 77] = math.fmod(out[-1, -1, 1, 0, 77] + 1, self.tables.modulus[limbs[0]])
+
+
+@needs_integers
+def test_the_self_test_sees_wrong_integers() -> None:
+    assert engines.engines_agree(IntegerEngine)
+    assert not engines.engines_agree(_Carried)
+
+
+@needs_integers
+@given(st.integers(1, 5), st.integers(1, TERMS), st.integers(1, 2), seeds, kinds, st.sampled_from([128, 512]))
+@settings(max_examples=20)
+def test_products_of_weights_on_integers(blocks: int, terms: int, units: int, seed: int, kind: str, n: int) -> None:
+    """Every size of a batch, the largest residues and weights among them, against the reference."""
+    tables = TABLES[n]
+    limbs = np.array([k for k, p in enumerate(tables.primes) if p.bit_length() <= PRIME_BITS])
+    x, rng = rows(tables, seed, kind)[limbs], np.random.default_rng(seed)
+    operands = [np.stack([np.stack([np.roll(x, i, -1), x])] * terms) for i in range(units)]
+    polynomials = rng.choice([-1.0, 0.0, 1.0], (blocks, terms, n)) * (min(tables.primes) - 1)
+    sums = [np.broadcast_to(x, (blocks, units, 2, *x.shape)).copy() for _ in range(2)]
+    for engine, out in zip((IntegerEngine(tables), NumpyEngine(tables)), sums, strict=True):
+        engine.weight_products(out, polynomials, operands, limbs)
+    assert np.array_equal(*sums)
+
+
+@needs_integers
+def test_a_machine_without_52_bit_products_multiplies_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = dict(llvmlite.binding.get_host_cpu_features()) | {"avx512ifma": False}
+    assert type(engine_for(TABLES[128])) is IntegerEngine
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
+    engines._integers_are_usable.cache_clear()
+    assert type(engine_for(TABLES[128])) is FmaEngine
+    monkeypatch.undo()
+    engines._integers_are_usable.cache_clear()
+
+
+@pytest.mark.parametrize(("experts", "chunks", "width"), [(8, 2, 8), (16, 4, 4), (8, 3, 8), (6, 2, 8), (8, 1, 3)])
+def test_weights_land_where_the_plan_says(experts: int, chunks: int, width: int) -> None:
+    """Eight by eight or one by one, from a whole array or a view of one: the same polynomials as the reference."""
+    rng, stride, n = np.random.default_rng(experts), 16, 512
+    weights = rng.integers(-(1 << 30), 1 << 30, (experts, 9, chunks * width + 16))[:, 2:5, 8 : 8 + chunks * width]
+    for chosen in (weights, weights.copy(), weights.astype(np.int32)):
+        found = [np.full((chunks, n), 7.0) for _ in range(2)]
+        for engine, out in zip((FmaEngine(TABLES[n]), NumpyEngine(TABLES[n])), found, strict=True):
+            engine.place_weights(out, chosen, width, stride, 128, 5)
+        assert np.array_equal(*found)
+        assert np.count_nonzero(found[0]) == np.count_nonzero(chosen)
 
 
 def test_a_machine_without_fma_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from protocols.crossing import CrossingPlan, crossing
 from protocols.he import bfv, client, merging, ring_q, server
-from protocols.he.engine import FmaEngine, NumpyEngine
+from protocols.he.engine import FmaEngine, IntegerEngine, NumpyEngine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
 from protocols.he.service import HeService
@@ -77,8 +77,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
         return {"transform": x.size // x.shape[-1]} if counts.inside else {}
 
     def products(_: Any, out: Any, polynomials: Any, operands: Any, limbs: Any) -> dict[str, int]:
-        wide = " wide" if limbs.size > len(kept(limbs)) else ""
-        return {f"polynomial{wide}": len(polynomials), f"multiply{wide}": len(polynomials) * len(operands)}
+        wide, rows = " wide" if limbs.size > len(kept(limbs)) else "", polynomials.size // polynomials.shape[-1]
+        return {f"polynomial{wide}": rows, f"multiply{wide}": rows * len(operands)}
 
     def kept(limbs: Any) -> Any:
         return limbs[: counts["kept"]]
@@ -103,8 +103,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
         watch(ring_q.Ring, name, transform)
     for engine in (FmaEngine, NumpyEngine):
         watch(engine, "place_weights", lambda _, out, weights, *rest: {"weight": weights.size})
+    for engine in (FmaEngine, IntegerEngine, NumpyEngine):
         watch(engine, "weight_products", products)
-    for name in ("_apart", "_selected", "_expanded", "_block", "linear"):
+    for name in ("_apart", "_selected", "_expanded", "_blocks", "linear"):
         within(name)
     yield counts
 

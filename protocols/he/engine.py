@@ -16,12 +16,13 @@ import llvmlite.binding
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.he import pointwise
+from protocols.he import integers, pointwise
 from protocols.he.buffers import empty
 from protocols.he.ntt import Floats, Ints, Tables, mulmod, reference_forward, reference_inverse
 from protocols.he.params import ntt_primes
 
 Weights = NDArray[np.signedinteger]
+_CACHED = 1 << 17  # words of transformed weights that stay in the second-level cache while units take turns
 
 
 class ConversionTables:
@@ -71,9 +72,8 @@ class Engine(Protocol):
     def convert(self, x: Floats, constants: ConversionTables, out: Floats | None = None) -> Floats: ...
     def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats: ...
     def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats: ...
-    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int) -> None: ...
-    def weight_products(self, out: Sequence[Floats], polynomials: Floats, operands: Sequence[Floats],
-                        limbs: Ints) -> None: ...
+    def place_weights(self, out: Floats, weights: Weights, width: int, stride: int, spacing: int) -> None: ...
+    def weight_products(self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints) -> None: ...
 
 
 def _rows(x: Floats) -> Floats:
@@ -165,17 +165,40 @@ class FmaEngine:
                                   empty(*x.shape), empty(*x.shape))
         return out
 
-    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int) -> None:
-        pointwise.place_weights(out, weights, stride, spacing)
+    def place_weights(self, out: Floats, weights: Weights, width: int, stride: int, spacing: int) -> None:
+        eights = (*weights.shape[::2], stride, spacing)
+        plain = weights.dtype == np.int64 and weights.strides[-1] == weights.itemsize
+        place = pointwise.place_eights if plain and not any(x % 8 for x in eights) else pointwise.place_weights
+        place(out, weights, width, stride, spacing)
 
-    def weight_products(self, out: Sequence[Floats], polynomials: Floats, operands: Sequence[Floats],
-                        limbs: Ints) -> None:
-        transformed = empty(*polynomials.shape)
+    def weight_products(self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints) -> None:
+        transformed = empty(*polynomials.shape[1:])
         for row, k in enumerate(limbs):
             modulus = self.tables.modulus[k]
-            pointwise.transform_rows(transformed, polynomials, self.tables.roots[k], modulus)
-            for total, operand in zip(out, operands, strict=True):
-                pointwise.multiply_sum(total, operand, transformed, row, modulus)
+            for totals, chosen in zip(out, polynomials, strict=True):
+                pointwise.transform_rows(transformed, chosen, self.tables.roots[k], modulus)
+                for total, operand in zip(totals, operands, strict=True):
+                    for low in range(0, len(chosen), pointwise.TERMS):
+                        terms = slice(low, low + pointwise.TERMS)
+                        pointwise.multiply_sum(total, operand[terms], transformed[terms], row, modulus)
+
+
+class IntegerEngine(FmaEngine):
+    """The same, with the products of weights on 52-bit integers where the prime admits it."""
+
+    def weight_products(self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints) -> None:
+        tables, n = self.tables, polynomials.shape[-1]
+        if any(tables.primes[k].bit_length() > integers.PRIME_BITS for k in limbs):
+            super().weight_products(out, polynomials, operands, limbs)
+            return
+        transformed = empty(*polynomials.shape).view(np.int64)
+        step = max(_CACHED // (polynomials.size // n) // 8 * 8, 64)
+        for row, k in enumerate(limbs):
+            p, (roots, quotients) = tables.primes[k], tables.words[:, k]
+            integers.forward_rows(transformed.reshape(-1, n), _rows(polynomials), roots, quotients, p)
+            for low in range(0, n, step):
+                for unit, operand in enumerate(operands):
+                    integers.sum_products(out[:, unit], transformed, operand, row, p, low, min(low + step, n))
 
 
 class NumpyEngine:
@@ -274,31 +297,33 @@ class NumpyEngine:
                 out[component] = self.add(out[component], product, key_limbs)
         return out
 
-    def place_weights(self, out: Floats, weights: Weights, stride: int, spacing: int) -> None:
+    def place_weights(self, out: Floats, weights: Weights, width: int, stride: int, spacing: int) -> None:
         i, o, j = np.indices(weights.shape)
-        exponent = o * spacing - i - stride * j
+        exponent = o * spacing - i - stride * (j % width)
         out[:] = 0.0
-        out[exponent % out.size] = np.where(exponent < 0, -1.0, 1.0) * weights
+        out[j // width, exponent % out.shape[-1]] = np.where(exponent < 0, -1.0, 1.0) * weights
 
-    def weight_products(self, out: Sequence[Floats], polynomials: Floats, operands: Sequence[Floats],
-                        limbs: Ints) -> None:
-        for i, row in enumerate(polynomials):
-            transformed = (row.astype(np.int64) % self._primes(limbs)).astype(np.float64)
-            self.forward(transformed, limbs)
-            for total, operand in zip(out, operands, strict=True):
-                total[:] = self.add(total, self.multiply(operand[i], transformed, limbs), limbs)
+    def weight_products(self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints) -> None:
+        for totals, chosen in zip(out, polynomials, strict=True):
+            for i, row in enumerate(chosen):
+                transformed = (row.astype(np.int64) % self._primes(limbs)).astype(np.float64)
+                self.forward(transformed, limbs)
+                for total, operand in zip(totals, operands, strict=True):
+                    total[:] = self.add(total, self.multiply(operand[i], transformed, limbs), limbs)
 
 
-def engines_agree(n: int = 128) -> bool:
-    """True when both engines give the same residues for every operation on extreme and on pseudo-random rows."""
+def engines_agree(kind: type[FmaEngine] | None = None, n: int = 128) -> bool:
+    """True when an engine (FmaEngine unless said) and the reference give the same residues for every operation on
+    extreme and on pseudo-random rows.
+    """
     primes = ntt_primes(n, (50, 50, 42))
     tables = Tables(n, primes)
-    fma, plain = FmaEngine(tables), NumpyEngine(tables)
+    compiled, plain = (kind or FmaEngine)(tables), NumpyEngine(tables)
     limbs = np.arange(len(primes))
     top = tables.modulus[:, None] - 1.0
     ramp = np.floor(np.modf(np.arange(1, n + 1) * 0.6180339887498949)[0] * top)
     rows = [np.ascontiguousarray(np.broadcast_to(top, ramp.shape)), ramp, np.where(ramp % 2 > 0, top, 0.0)]
-    return all(_same(fma, plain, x, y, limbs) for x, y in zip(rows, rows[1:] + rows[:1], strict=True))
+    return all(_same(compiled, plain, x, y, limbs) for x, y in zip(rows, rows[1:] + rows[:1], strict=True))
 
 
 def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> bool:
@@ -312,9 +337,16 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
         engine.forward(forth, limbs)
         engine.inverse(back, limbs)
         engine.merge_rows(merged, y, back, engine.tables.automorphism(5), limbs)
-        engine.weight_products([total], x[:2] - y[:2], [np.stack([total, total])], limbs)
+        polynomials, pieces = np.stack([x[:2] - y[:2]] * 3), [np.stack([total, total])] * 2
+        short, small = np.zeros((3, 2, 2, 1, x.shape[-1])), [np.stack([total, total])[:, :, 2:3]] * 2
+        sums = np.stack([np.stack([total] * 2)] * 3)
+        engine.weight_products(sums, polynomials, pieces, limbs)
+        engine.weight_products(short, np.stack([x[2:3] - y[2:3]] * 2, axis=1)[[0, 0, 0]], small, limbs[2:3])
+        placed, eights = np.empty((2, 2, 2 * x.shape[-1]))
+        engine.place_weights(placed, np.arange(-30, 30).reshape(3, 5, 4), 2, 4, 16, 3)
+        engine.place_weights(eights, np.arange(-640, 640).reshape(16, 5, 16)[:, 1:3], 8, 16, 128, -3)
         results.append([
-            forth, back, total, merged, engine.multiply(x, y, limbs), engine.add(x, y, limbs),
+            forth, back, sums, short, placed, eights, merged, engine.multiply(x, y, limbs), engine.add(x, y, limbs),
             engine.twist_difference(x, y, y, limbs),
             engine.hidden(x, np.arange(x.shape[-1]) - 64, y, limbs),
             engine.hidden(y, np.full(x.shape[-1], -1), x, limbs),
@@ -332,6 +364,14 @@ def _fma_is_usable() -> bool:
     return bool(hardware) and engines_agree()
 
 
+@functools.cache
+def _integers_are_usable() -> bool:
+    """Instructions for 52-bit products and a passed self-test."""
+    return bool(llvmlite.binding.get_host_cpu_features().get("avx512ifma", False)) and engines_agree(IntegerEngine)
+
+
 def engine_for(tables: Tables) -> Engine:
     """The fastest engine that is exact on this machine."""
-    return FmaEngine(tables) if _fma_is_usable() else NumpyEngine(tables)
+    if not _fma_is_usable():
+        return NumpyEngine(tables)
+    return IntegerEngine(tables) if _integers_are_usable() else FmaEngine(tables)

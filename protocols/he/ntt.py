@@ -76,6 +76,17 @@ class Tables:
         self.inverse_roots[:, 0] = [pow(n, -1, p) for p in primes]
 
     @cached_property
+    def words(self) -> Ints:
+        """Roots in [0, p), and floor(2^52 root / p), in kernel order: int64 [2, primes, n]."""
+        primes = np.array(self.primes)[:, None]
+        roots = np.where(self.roots < 0, self.roots + primes, self.roots).astype(np.int64)
+        quotients, rest = np.zeros_like(roots), roots
+        for _ in range(4):  # thirteen bits at a time stay below 2^63
+            rest = rest << 13
+            quotients, rest = (quotients << 13) + rest // primes, rest % primes
+        return np.stack([roots, quotients])
+
+    @cached_property
     def exponents(self) -> Ints:
         """Slot k of a transformed row holds the value at psi^exponents[k]."""
         return np.asarray(transpose_groups(2 * bit_reverse(self.n) + 1), dtype=np.int64)

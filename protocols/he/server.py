@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
@@ -22,12 +23,12 @@ from protocols.he.client import Draw, ShapeMismatch, check_share, placed
 from protocols.he.merging import Packer
 from protocols.he.noise import flood_target
 from protocols.he.ntt import Floats
-from protocols.he.packing import KeySet, Layout, LinearPlan, Plan, SelectPlan
+from protocols.he.packing import Chunk, KeySet, Layout, LinearPlan, Plan, SelectPlan
 from protocols.he.ring_q import Basis, Ring, ring_for
 from protocols.he.sampling import SEED_NBYTES, error, flooding, ternary, uniform_residues
 from protocols.he.weights import Weights
 
-_CHUNKS = 6  # weight polynomials summed before one reduction: their products stay below 0.75 p each
+BLOCKS, CHUNKS = 4, 4  # weight polynomials that are transformed together: two megabytes for each limb
 T = TypeVar("T")
 Unit = tuple[Floats, Floats | None]  # operand ciphertexts, and the factor of order L
 
@@ -257,42 +258,63 @@ class ServerKeys:
             first = last
         return results
 
-    def _block(self, plan: Plan, weights: Weights, block: int, units: list[Unit]) -> list[Floats]:
-        """One block of outputs for every unit: transformed ciphertexts at q1."""
+    def _blocks(self, plan: Plan, weights: Weights, blocks: range, units: list[Unit]) -> list[list[Floats]]:
+        """Blocks of outputs, for every unit: transformed ciphertexts at q1.
+
+        Several at a time, because every unit's ciphertexts are read from memory for each time.
+        """
         ring, engine = self.ring, self.ring.engine
         basis = ring.q0 if plan.order == "L" else ring.q1
-        totals = [np.zeros((2, basis.size, ring.n)) for _ in units]
-        rows, chunks = weights.values[:, block * plan.n_out : (block + 1) * plan.n_out], plan.chunks()
-        for low in range(0, len(chunks), _CHUNKS):
-            batch = chunks[low: low + _CHUNKS]
-            polynomials = empty(len(batch), ring.n)
-            for polynomial, chunk in zip(polynomials, batch, strict=True):
-                chosen = rows[chunk.experts, :, chunk.columns]
-                engine.place_weights(polynomial, chosen, plan.stride, plan.spacing)
-            operands = [unit[low: low + _CHUNKS] for unit, _ in units]
-            engine.weight_products(totals, polynomials, operands, basis.limbs)
+        totals, chunks = empty(len(blocks), len(units), 2, basis.size, ring.n), plan.chunks()
+        totals[...] = 0.0
+        rows = weights.values[:, blocks.start * plan.n_out : blocks.stop * plan.n_out]
+        for low in range(0, len(chunks), CHUNKS):
+            batch = chunks[low: low + CHUNKS]
+            polynomials = empty(len(blocks), len(batch), ring.n)
+            for block, chosen in enumerate(polynomials):
+                self._place(plan, rows[:, block * plan.n_out : (block + 1) * plan.n_out], batch, chosen)
+            engine.weight_products(totals, polynomials, [unit[low: low + CHUNKS] for unit, _ in units], basis.limbs)
         if plan.order != "L":
-            return totals
+            return [list(block) for block in totals]
         multiplier = self._multiplier()
-        return [multiplier.product(multiplier.lifted(ring.inverse(total, basis)), factor)
-                for total, (_, factor) in zip(totals, units, strict=True) if factor is not None]
+        return [[multiplier.product(multiplier.lifted(ring.inverse(total, basis)), factor)
+                 for total, (_, factor) in zip(block, units, strict=True) if factor is not None] for block in totals]
+
+    def _place(self, plan: Plan, rows: NDArray[np.signedinteger], batch: list[Chunk], out: Floats) -> None:
+        """The weight polynomials of one block's rows: chunks of the same experts together."""
+        place, first = self.ring.engine.place_weights, 0
+        for _, same in groupby(batch, lambda chunk: chunk.experts.start):
+            chunks = list(same)
+            start, width = chunks[0].columns.start, chunks[0].columns.stop - chunks[0].columns.start
+            chosen = rows[chunks[0].experts, :, start: chunks[-1].columns.stop]
+            place(out[first: first + len(chunks)], chosen, width, plan.stride, plan.spacing)
+            first += len(chunks)
 
     def _packed(self, plan: Plan, weights: Weights, start: int, count: int, units: list[Unit]) -> list[Floats]:
         """`count` blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the top levels.
         Where there is anything to merge, they stay raised.
         """
-
-        def blocks(leaf: int) -> list[Floats]:
-            return self._block(plan, weights, start + leaf, units)
-
         if plan.b == 0:
-            return blocks(0)
+            return self._blocks(plan, weights, range(start, start + 1), units)[0]
         packer = Packer(self.ring, plan, self.packing)
         top = plan.upload_levels
         split = min(plan.b - top, (_workers() - 1).bit_length())
+        width = 1 << (plan.b - top - split)
+
+        def subtree(leaf: int) -> list[Floats]:
+            held: dict[int, list[Floats]] = {}
+
+            def blocks(leaf: int) -> list[Floats]:
+                if leaf not in held:
+                    together = range(leaf, min(leaf + BLOCKS, count, leaf // width * width + width))
+                    made = self._blocks(plan, weights, range(start + leaf, start + together.stop), units)
+                    held.update(zip(together, made, strict=True))
+                return held.pop(leaf)
+
+            return packer.subtree(top + split, leaf, count, blocks)
+
         with ThreadPoolExecutor(1 << split, thread_name_prefix="he") as pool:
-            leaves = range(0, count, 1 << (plan.b - top - split))
-            layer = list(pool.map(lambda leaf: packer.subtree(top + split, leaf, count, blocks), leaves))
+            layer = list(pool.map(subtree, range(0, count, width)))
         for level in reversed(range(top, top + split)):
             layer = [packer.layer(level, even, odd) for even, odd in _pairs(layer)]
         return layer[0]

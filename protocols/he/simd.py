@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import models, register_model
 
-from protocols.he.jit import vector_op
+from protocols.he.jit import kernel, vector_op
 
 LANES = 8
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
@@ -191,3 +191,107 @@ def low4(typing: Any, a: Any, b: Any) -> Any:
 def high4(typing: Any, a: Any, b: Any) -> Any:
     """High four lanes of a, then of b."""
     return _shuffle(4, True)
+
+
+@kernel
+def transposed(
+    r0: Vector, r1: Vector, r2: Vector, r3: Vector, r4: Vector, r5: Vector, r6: Vector, r7: Vector
+) -> tuple[Vector, ...]:
+    """The rows of an 8 x 8 matrix, as its columns."""
+    a0, a1, a2, a3 = low1(r0, r1), high1(r0, r1), low1(r2, r3), high1(r2, r3)
+    a4, a5, a6, a7 = low1(r4, r5), high1(r4, r5), low1(r6, r7), high1(r6, r7)
+    r0, r1, r2, r3 = low2(a0, a2), low2(a1, a3), high2(a0, a2), high2(a1, a3)
+    r4, r5, r6, r7 = low2(a4, a6), low2(a5, a7), high2(a4, a6), high2(a5, a7)
+    return (low4(r0, r4), low4(r1, r5), low4(r2, r6), low4(r3, r7),
+            high4(r0, r4), high4(r1, r5), high4(r2, r6), high4(r3, r7))
+
+
+_WORDS = ir.VectorType(ir.IntType(64), LANES)
+
+
+def _on_words(emit: Any) -> Any:
+    """A lowering on the lanes as 64-bit integers."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(emit(builder, *(builder.bitcast(arg, _WORDS) for arg in args)), _VECTOR)
+
+    return lower
+
+
+@vector_op
+def integer(typing: Any, value: Any) -> Any:
+    """The same 64-bit integer in every lane: lanes of integers share the type, and the loads, stores and shuffles."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(builder, builder.bitcast(args[0], ir.DoubleType()))
+
+    return vec8(types.int64), lower
+
+
+@vector_op
+def plus(typing: Any, a: Any, b: Any) -> Any:
+    """a + b by lane modulo 2^64."""
+    return vec8(vec8, vec8), _on_words(lambda builder, x, y: builder.add(x, y))
+
+
+@vector_op
+def minus(typing: Any, a: Any, b: Any) -> Any:
+    """a - b by lane modulo 2^64."""
+    return vec8(vec8, vec8), _on_words(lambda builder, x, y: builder.sub(x, y))
+
+
+@vector_op
+def both(typing: Any, a: Any, b: Any) -> Any:
+    """a and b by bit."""
+    return vec8(vec8, vec8), _on_words(lambda builder, x, y: builder.and_(x, y))
+
+
+@vector_op
+def over52(typing: Any, a: Any) -> Any:
+    """floor(a / 2^52) by lane, unsigned."""
+
+    def emit(builder: Any, x: Any) -> Any:
+        return builder.lshr(x, ir.Constant(_WORDS, [52] * LANES))
+
+    return vec8(vec8), _on_words(emit)
+
+
+def _product52(half: str) -> Any:
+    def emit(builder: Any, *operands: Any) -> Any:
+        name, kind = f"llvm.x86.avx512.vpmadd52{half}.uq.512", ir.FunctionType(_WORDS, [_WORDS] * 3)
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name=name)
+        return builder.call(function, operands)
+
+    return vec8(vec8, vec8, vec8), _on_words(emit)
+
+
+@vector_op
+def low52(typing: Any, total: Any, a: Any, b: Any) -> Any:
+    """total + the low half of the product of the low 52 bits of a and b by lane. Needs AVX-512 IFMA."""
+    return _product52("l")
+
+
+@vector_op
+def high52(typing: Any, total: Any, a: Any, b: Any) -> Any:
+    """total + the high half of that product. Needs AVX-512 IFMA."""
+    return _product52("h")
+
+
+@vector_op
+def to_integer(typing: Any, a: Any) -> Any:
+    """Lanes that hold whole numbers as signed integers."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptosi(args[0], _WORDS), _VECTOR)
+
+    return vec8(vec8), lower
+
+
+@vector_op
+def to_float(typing: Any, a: Any) -> Any:
+    """Signed integers below 2^53 in absolute value as float64."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.sitofp(builder.bitcast(args[0], _WORDS), _VECTOR)
+
+    return vec8(vec8), lower
