@@ -343,8 +343,8 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
         engine.weight_products(sums, polynomials, pieces, limbs)
         engine.weight_products(short, np.stack([x[2:3] - y[2:3]] * 2, axis=1)[[0, 0, 0]], small, limbs[2:3])
         placed, eights = np.empty((2, 2, 2 * x.shape[-1]))
-        engine.place_weights(placed, np.arange(-30, 30).reshape(3, 5, 4), 2, 4, 16, 3)
-        engine.place_weights(eights, np.arange(-640, 640).reshape(16, 5, 16)[:, 1:3], 8, 16, 128, -3)
+        engine.place_weights(placed, np.arange(-30, 30).reshape(3, 5, 4), 2, 4, 16)
+        engine.place_weights(eights, np.arange(-640, 640).reshape(16, 5, 16)[:, 1:3], 8, 16, 128)
         results.append([
             forth, back, sums, short, placed, eights, merged, engine.multiply(x, y, limbs), engine.add(x, y, limbs),
             engine.twist_difference(x, y, y, limbs),
