@@ -19,6 +19,7 @@ from proofs.limits.noise import Moduli, distance, flood, margin, second_moment, 
 from proofs.limits.row import PROVED, REFUTED, Bound, bits, bounded, decided, sqrt_up
 from proofs.limits.security import ASSUMPTION
 from protocols.he.noise import WeightsOutOfBound, largest_norm, noise_report
+from protocols.he.own import own_norm
 from protocols.he.packing import LinearPlan, Plan, SelectPlan, ShapeDoesNotFit
 from protocols.he.params import ParamSet
 from protocols.he.service import DEFAULT_BUDGET
@@ -101,7 +102,7 @@ def uses(layer: LayerPlan, model: str | None) -> list[Use]:
         else:
             norm = max(shipped(model, plan, i, name) for i in range(_model(model).config.layers))
         found.append(Use(plan, rows, norm))
-    return found
+    return [*found, *(Use(plan, rows, Fraction(own_norm(plan))) for plan, rows in layer.combining)]
 
 
 def fits(params: ParamSet, shape: MoeConfig) -> str | None:

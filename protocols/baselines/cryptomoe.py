@@ -22,13 +22,13 @@ from protocols.baselines.evaluate_all import EvaluateAllPlan, EveryExpert, produ
 from protocols.boolean import conjoin
 from protocols.cleartext.capacity import BALANCED_MOE
 from protocols.convert import b2a, mux_rows
+from protocols.crossing import CrossingPlan, product, product_cost
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan
 from protocols.he.work import apart
 from protocols.hidden import hidden_cost, hidden_units
 from protocols.linear import linear
 from protocols.model.config import balanced_capacity
-from protocols.products import mul
 from protocols.routing import probabilities, top_k
 from protocols.truncate import truncate
 from sim.cost import Cost, computed
@@ -61,6 +61,11 @@ class BalancedPlan(EvaluateAllPlan):
     @cached_property
     def expert_down(self) -> LinearPlan:
         return LinearPlan.cheapest(self.params, self.capacity, self.shape.f, self.shape.d)
+
+    @cached_property
+    def combination(self) -> CrossingPlan:
+        """Every row's probability times its expert's output."""
+        return CrossingPlan(self.params, self.shape.E * self.capacity, 1, 1, self.shape.d)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,8 @@ def _balanced_cost(x: RingArray, residual: RingArray, weights: object, *, plan: 
     probability += mux_rows.declared(bits(n, k, E), words(n, k, E))
     cost = linear.declared(x, None, plan=plan.router) + floor(logits)
     cost += top_k.declared(logits, k=k, l=l, w=a.w) + (probability | experts)
-    cost += mux_rows.declared(bits(E, t, n), words(E, t, n)) + mul.declared(words(E, t, d), words(E, t, d))
+    cost += mux_rows.declared(bits(E, t, n), words(E, t, n))
+    cost += product_cost(words(E * t, 1, 1), words(E * t, 1, d), plan.combination)
     return cost + mux_rows.declared(bits(E, t, n), words(E, t, n, d)) + truncate.declared(x, f=a.s, w=a.w)
 
 
@@ -130,7 +136,7 @@ async def cryptomoe(
     )
     E, t, n = places.shape
     of_rows = (await mux_rows(p, places, scale.transpose().reshape(E, 1, n).broadcast(E, t, n))).sum(2)
-    scaled = await mul(p, of_rows.reshape(E, t, 1).broadcast(*y.shape), y)
+    scaled = await product(p, of_rows.reshape(E * t, 1, 1), y.reshape(E * t, 1, -1), plan.combination)
     spread = scaled.reshape(E, t, 1, -1).broadcast(E, t, n, y.shape[2])
     mixed = (await mux_rows(p, places, spread)).sum(0).sum(0)
     return residual + await truncate(p, mixed, f=a.s, w=a.w)

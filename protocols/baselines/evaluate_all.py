@@ -43,7 +43,7 @@ class EvaluateAllPlan(DensePlan):
         return LinearPlan.cheapest(self.params, self.tokens, self.shape.f, self.shape.d, packed=self.packed)
 
     @property
-    def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
+    def matrices(self) -> tuple[LinearPlan | SelectPlan, ...]:
         return self.router, self.expert_up, self.expert_down
 
     @property
@@ -75,7 +75,7 @@ class EveryExpert:
     def responses(self, plan: EvaluateAllPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
         matrices = [m for m in (self.w1, self.v, self.w2) if m is not None]
-        return [(self.router, 1), *((one, 1) for m in matrices for one in m.experts)]
+        return [(self.router, 1), *((one, 1) for m in matrices for one in m.experts), *plan.combining]
 
 
 def _evaluate_all_cost(x: RingArray, residual: RingArray, weights: object, *, plan: EvaluateAllPlan) -> Cost:
