@@ -141,8 +141,8 @@ class BlockWeights:
     def responses(self, plan: BlockPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
         crossed = [] if self.cross is None else [*self.cross.responses, *plan.cross.answers]
-        experts, norms = self.moe.experts.responses(plan.layer.rows), plan.rows.answers * plan.norms
-        return [*self.attention.responses, *plan.attention.answers, *crossed, (self.moe.router, 1), *experts, *norms]
+        layer, norms = self.moe.responses(plan.layer), plan.rows.answers * plan.norms
+        return [*self.attention.responses, *plan.attention.answers, *crossed, *layer, *norms]
 
 
 def _first_cost(plan: BlockPlan) -> Cost:

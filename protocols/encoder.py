@@ -91,7 +91,8 @@ class EncoderPlan:
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
         """Those with weights, then the others."""
         stacked, merging, *others = self.attention.plans
-        return *self.embedding.plans, stacked, merging, *self.layer.plans, self.head, *others
+        combining = [plan for plan, _ in self.layer.combining]
+        return *self.embedding.plans, stacked, merging, *self.layer.matrices, self.head, *others, *combining
 
     @property
     def states(self) -> Spec:
@@ -136,8 +137,8 @@ class EncoderWeights:
         """What an engine answers in one query: (prepared weights, rows)."""
         found = [*self.embedding.responses, (self.head, 1)]
         for block in self.blocks:
-            experts = block.moe.experts.responses(plan.layer.rows)
-            found += [*block.attention.responses, *plan.attention.answers, (block.moe.router, 1), *experts]
+            layer = block.moe.responses(plan.layer)
+            found += [*block.attention.responses, *plan.attention.answers, *layer]
         return found
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from protocols import functionalities as F
 from protocols.compare import DIGIT
 from protocols.convert import b2a
+from protocols.crossing import CrossingPlan, product, product_cost
 from protocols.he.interface import Addend, Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
@@ -18,7 +19,6 @@ from protocols.hidden import Arithmetic
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import Approximation
-from protocols.products import mul
 from protocols.routing import probabilities, top_k
 from protocols.select import ExpertWeights, select_then_compute
 from protocols.truncate import truncate
@@ -88,15 +88,31 @@ class LayerPlan:
         """Rows of one query's selections: k for each group of tokens that one plan holds."""
         return self.tokens // self.up.n * self.shape.k
 
+    @cached_property
+    def combination(self) -> CrossingPlan:
+        """Every token's k probabilities times its experts' outputs."""
+        return CrossingPlan(self.params, self.tokens, 1, self.shape.k, self.shape.d)
+
+    @cached_property
+    def combining(self) -> tuple[tuple[LinearPlan, int], ...]:
+        """The combination's responses: plan and rows; none where it is cheaper by correlated OT."""
+        return tuple(self.combination.answers) if self.combination.pays else ()
+
     @property
     def answers(self) -> tuple[tuple[LinearPlan | SelectPlan, int], ...]:
         """The homomorphic responses of one query, message by message: plan and rows."""
-        router, up, down = self.plans
-        return (router, 1), *((up, self.rows),) * (2 if self.shape.gated else 1), (down, self.rows)
+        router, up, down = self.matrices
+        return (router, 1), *((up, self.rows),) * (2 if self.shape.gated else 1), (down, self.rows), *self.combining
+
+    @property
+    def matrices(self) -> tuple[LinearPlan | SelectPlan, ...]:
+        """The plans of the server's matrices: router, first and second of an expert."""
+        return self.router, self.up, self.down
 
     @property
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
-        return self.router, self.up, self.down
+        """Of all responses."""
+        return *self.matrices, *(plan for plan, _ in self.combining)
 
 
 @dataclass(frozen=True)
@@ -128,7 +144,7 @@ class LayerWeights:
 
     def responses(self, plan: LayerPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
-        return [(self.router, 1), *self.experts.responses(plan.rows)]
+        return [(self.router, 1), *self.experts.responses(plan.rows), *plan.combining]
 
 
 # (handle, Boolean one-hot rows (n, k, E), states (n, d), the server's weights, plan) -> outputs (n, k, d)
@@ -161,10 +177,17 @@ async def route(p: Party, x: RingArray, weights: Any, plan: LayerPlan) -> tuple[
 def mixture_cost(plan: LayerPlan, experts: Cost) -> Cost:
     """Closed form of `mixture` around experts of that cost."""
     shape, a, n, ring, l = plan.shape, plan.arithmetic, plan.tokens, plan.ring, plan.params.ring_bits
-    x, logits = blank(Spec(ring, (n, shape.d))), blank(Spec(ring, (n, shape.E)))
-    winners, wide = blank(Spec(ring, (n, shape.k))), blank(Spec(ring, (n, shape.k, shape.d)))
+    logits, winners = (blank(Spec(ring, (n, width))) for width in (shape.E, shape.k))
     prob = probabilities.declared(logits, winners, s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w)
-    return route_cost(plan) + (prob | experts) + mul.declared(wide, wide) + truncate.declared(x, f=a.s, w=a.w)
+    return route_cost(plan) + (prob | experts) + combination_cost(plan)
+
+
+def combination_cost(plan: LayerPlan) -> Cost:
+    """Of the weighted sum of the experts' outputs, floored."""
+    shape, n, ring = plan.shape, plan.tokens, plan.ring
+    factors, rows = blank(Spec(ring, (n, 1, shape.k))), blank(Spec(ring, (n, shape.k, shape.d)))
+    floor = truncate.declared(blank(Spec(ring, (n, shape.d))), f=plan.arithmetic.s, w=plan.w)
+    return product_cost(factors, rows, plan.combination) + floor
 
 
 async def mixture(
@@ -182,9 +205,8 @@ async def mixture(
         ),
         p.scoped("experts", experts, hot, x, weights, plan),
     )
-    wide = prob.reshape(*prob.shape, 1).broadcast(*y.shape)
-    mixed = (await mul(p, wide, y)).sum(1)
-    return residual + await truncate(p, mixed, f=a.s, w=a.w)
+    mixed = await product(p, prob.reshape(plan.tokens, 1, shape.k), y, plan.combination)
+    return residual + await truncate(p, mixed.reshape(*x.shape), f=a.s, w=a.w)
 
 
 def _admit(he: Engine, weights: Any, plan: LayerPlan) -> None:

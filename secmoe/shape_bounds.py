@@ -55,7 +55,8 @@ def _uses(plan: LayerPlan, model: str | None) -> list[Use]:
     """Every response of one query; of other protocols than SecMoE's with any admitted weights."""
     if _is_secmoe(plan):
         return uses(plan, model)
-    return [Use(one, rows, admitted(one)) for one, rows in plan.answers]
+    own = {one for one, _ in plan.combining}
+    return [Use(one, rows, Fraction(own_norm(one)) if one in own else admitted(one)) for one, rows in plan.answers]
 
 
 def _is_secmoe(plan: LayerPlan) -> bool:

@@ -121,7 +121,7 @@ class ModelRun(Format):
         plan, rows = self.plan, self.plan.layer.rows
         attention, experts = plan.attention, (plan.layer.up, plan.layer.down)
         linear = [*plan.embedding.plans, attention.stacked, attention.merging, plan.layer.router, plan.head]
-        return [*((p, 1) for p in linear), *attention.answers, *((p, rows) for p in experts)]
+        return [*((p, 1) for p in linear), *attention.answers, *((p, rows) for p in experts), *plan.layer.combining]
 
     def absent(self) -> list[Any]:
         """Inputs of a party that runs elsewhere: all of them are its own."""

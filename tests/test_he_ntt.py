@@ -189,7 +189,7 @@ def test_weights_land_where_the_plan_says(experts: int, chunks: int, width: int)
     for chosen in (weights, weights.copy(), weights.astype(np.int32)):
         found = [np.full((chunks, n), 7.0) for _ in range(2)]
         for engine, out in zip((FmaEngine(TABLES[n]), NumpyEngine(TABLES[n])), found, strict=True):
-            engine.place_weights(out, chosen, width, stride, 128, 5)
+            engine.place_weights(out, chosen, width, stride, 128)
         assert np.array_equal(*found)
         assert np.count_nonzero(found[0]) == np.count_nonzero(chosen)
 

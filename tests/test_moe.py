@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from protocols import functionalities as F
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
+from protocols.he.service import HeService
 from protocols.model.config import ACTIVATIONS, Activation, MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.oracle import LayerTrace, sparse_moe_layer
@@ -32,6 +33,7 @@ from sim.ring import Ring, Spec
 from sim.role import CLIENT, SERVER
 from sim.shapes import SHAPES, blank
 from sim.world import Execution, Session
+from tests.harness import TEST_BUDGET
 
 Ints = NDArray[np.int64]
 TINY, TINY32 = PARAM_SETS["P64tiny"], PARAM_SETS["P32tiny"]
@@ -74,14 +76,18 @@ class Layer:
     def run(self) -> Execution:
         """On uniform shares, with real oblivious transfer and the ideal homomorphic engine."""
         session, service = opened_session(self.plan)
+        weights = LayerWeights.prepare(service.prepare, self.plan, self.weights)
+        return session.run(moe_layer, *self.sides(weights), plan=self.plan)
+
+    def sides(self, weights: LayerWeights) -> tuple[list[Any], list[Any]]:
+        """Both parties' inputs, on uniform shares."""
         rng, ring = np.random.default_rng(), self.plan.ring
         parts = []
         for value in (self.x, self.residual):
             mine = from_words(ring, rng.integers(0, ring.mask, value.shape, np.uint64, endpoint=True))
             parts.append((mine, from_words(ring, value) - mine))
-        weights = LayerWeights.prepare(service.prepare, self.plan, self.weights)
         client, server = ([pair[i] for pair in parts] for i in (0, 1))
-        return session.run(moe_layer, [*client, None], [*server, weights], plan=self.plan)
+        return [*client, None], [*server, weights]
 
     def output(self) -> NDArray[np.uint64]:
         execution = self.run()
@@ -235,6 +241,36 @@ def test_galois_layouts() -> None:
     assert up.b != down.b
     assert up.operand("t") == down.operand("t")
     check(case)
+
+
+@pytest.mark.parametrize("k, tokens", [(1, 3), (2, 2)])
+def test_the_combination_is_encrypted_where_that_sends_less(k: int, tokens: int) -> None:
+    """Its responses are of the plan, of what is admitted, and of the price."""
+    shape = MoeConfig(d=64, f=3, E=3, k=k, activation="relu", gated=False)
+    case = layer(shape, tokens, "relu", 7, INSECURE_TEST)
+    plan = case.plan
+    assert plan.combining and plan.answers[-len(plan.combining) :] == plan.combining
+    inputs = [blank(Spec(plan.ring, (tokens, 64)))] * 2
+    session = Session([OtService(), IdealHeService(plan.plans)], backend=SHAPES)
+    counted = session.price(moe_layer, [*inputs, None], [*inputs, None], plan=plan).cost
+    assert counted.row() == moe_layer.declared(*inputs, None, plan=plan).row()
+    execution = case.run()
+    assert np.array_equal(to_words(execution.outputs[CLIENT] + execution.outputs[SERVER]), case.trace().output)
+    sent = sorted(m.nbytes for m in execution.messages if "/h2a" in m.label)
+    assert sent == sorted(rows * one.response_nbytes for one, rows in plan.answers)
+    weights = LayerWeights.prepare(opened_session(plan)[1].prepare, plan, case.weights)
+    assert sum(rows for _, rows in weights.responses(plan)) == sum(rows for _, rows in plan.answers)
+    assert not layer(MoeConfig(d=4, f=3, E=3, k=k), tokens).plan.combining
+
+
+@pytest.mark.slow
+def test_an_encrypted_combination_on_real_cryptography() -> None:
+    case = layer(MoeConfig(d=64, f=3, E=3, k=2, activation="relu", gated=False), 2, "relu", 8, INSECURE_TEST)
+    assert case.plan.combining
+    service = HeService(case.plan.plans, TEST_BUDGET)
+    weights = LayerWeights.prepare(service.prepare, case.plan, case.weights)
+    execution = Session([OtService(), service]).run(moe_layer, *case.sides(weights), plan=case.plan)
+    assert np.array_equal(to_words(execution.outputs[CLIENT] + execution.outputs[SERVER]), case.trace().output)
 
 
 @pytest.mark.slow

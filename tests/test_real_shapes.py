@@ -64,6 +64,14 @@ def test_neither_party_learns_anything_at_real_shapes(E: int, k: int, order: str
         assert not found.findings and len(found.steps) > 1000
 
 
+def test_nor_where_the_combination_is_encrypted() -> None:
+    """Eight tokens: probabilities meet the experts' outputs under encryption."""
+    run = layer(8, 1, REASSOCIATED, 8)
+    assert any("crossing" in node.label for node in run.dag.nodes)
+    for role in Role:
+        assert not judged(run, role).findings
+
+
 SIZE = (1 << 24) - 1
 NORM = {"s": 18, "reach": 6, "eps": 1e-6}
 TRIANGLE = tuple(tuple(j <= i for j in range(8)) for i in range(8))

@@ -53,7 +53,7 @@ def model_uses(params: ParamSet, name: str) -> tuple[Use, ...]:
             use(plan.layer.router, 1, [block.moe.router for block in blocks]),
             use(plan.attention.stacked, 1, [block.stacked for block in blocks]),
             use(plan.attention.merging, 1, [block.merging for block in blocks]),
-            *(Use(at, rows, Fraction(own_norm(at))) for at, rows in plan.attention.answers),
+            *(Use(at, rows, Fraction(own_norm(at))) for at, rows in (*plan.attention.answers, *plan.layer.combining)),
         ]
     return (*found, use(plan.head, 1, [words.head]))
 

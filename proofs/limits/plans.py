@@ -21,6 +21,7 @@ from proofs.limits.security import ASSUMPTION
 from protocols.baselines.evaluate_all import EvaluateAllPlan
 from protocols.baselines.iron import IronPlan
 from protocols.he.noise import WeightsOutOfBound, largest_norm, noise_report
+from protocols.he.own import own_norm
 from protocols.he.packing import Plan, SelectPlan, ShapeDoesNotFit
 from protocols.he.params import ParamSet
 from protocols.he.service import DEFAULT_BUDGET
@@ -112,7 +113,7 @@ def uses(layer: LayerPlan, model: str | None) -> list[Use]:
         else:
             norm = max(shipped(model, plan, i, name) for i in range(_model(model).config.layers))
         found.append(Use(plan, rows, norm))
-    return found
+    return [*found, *(Use(plan, rows, Fraction(own_norm(plan))) for plan, rows in layer.combining)]
 
 
 def fits(params: ParamSet, shape: MoeConfig) -> str | None:

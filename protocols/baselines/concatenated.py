@@ -42,10 +42,10 @@ class ConcatenatedPlan(DensePlan):
     def answers(self) -> tuple[tuple[LinearPlan | SelectPlan, int], ...]:
         """The homomorphic responses of one query, message by message: plan and rows."""
         up = ((self.expert_up, 1),) * (2 if self.shape.gated else 1)
-        return (self.router, 1), *up, (self.expert_down, self.shape.k)
+        return (self.router, 1), *up, (self.expert_down, self.shape.k), *self.combining
 
     @property
-    def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
+    def matrices(self) -> tuple[LinearPlan | SelectPlan, ...]:
         return self.router, self.expert_up, self.expert_down
 
 
@@ -72,7 +72,7 @@ class ConcatenatedWeights:
     def responses(self, plan: ConcatenatedPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
         once = [self.router, self.unit.w1, *(() if self.unit.v is None else (self.unit.v,))]
-        return [*((w, 1) for w in once), (self.unit.w2, plan.shape.k)]
+        return [*((w, 1) for w in once), (self.unit.w2, plan.shape.k), *plan.combining]
 
 
 def _concatenated_cost(x: RingArray, residual: RingArray, weights: object, *, plan: ConcatenatedPlan) -> Cost:

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from protocols.baselines.every_expert import EveryExpert, EveryExpertPlan, every_expert, every_expert_cost
 from protocols.boolean import conjoin
 from protocols.cleartext.capacity import BALANCED_MOE
 from protocols.convert import b2a, mux_rows
+from protocols.crossing import CrossingPlan, product, product_cost
 from protocols.model.config import balanced_capacity
 from protocols.moe import route, route_cost
-from protocols.products import mul
 from protocols.routing import probabilities, top_k
 from protocols.truncate import truncate
 from sim.cost import Cost
@@ -56,6 +57,11 @@ class BalancedPlan(EveryExpertPlan):
     def uploads(self) -> int:
         """Every expert has rows of its own."""
         return self.shape.E
+
+    @cached_property
+    def combination(self) -> CrossingPlan:
+        """Every row's probability times its expert's output."""
+        return CrossingPlan(self.params, self.shape.E * self.capacity, 1, 1, self.shape.d)
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,8 @@ def _balanced_cost(x: RingArray, residual: RingArray, weights: object, *, plan: 
         logits, words(n, k), s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w
     )
     probability += mux_rows.declared(bits(n, k, E), words(n, k, E))
-    cost = route_cost(plan) + (probability | experts)
-    cost += mux_rows.declared(bits(E, t, n), words(E, t, n)) + mul.declared(words(E, t, d), words(E, t, d))
+    cost = route_cost(plan) + (probability | experts) + mux_rows.declared(bits(E, t, n), words(E, t, n))
+    cost += product_cost(words(E * t, 1, 1), words(E * t, 1, d), plan.combination)
     return cost + mux_rows.declared(bits(E, t, n), words(E, t, n, d)) + truncate.declared(x, f=a.s, w=a.w)
 
 
@@ -113,7 +119,7 @@ async def cryptomoe(
     )
     E, t, n = places.shape
     of_rows = (await mux_rows(p, places, scale.transpose().reshape(E, 1, n).broadcast(E, t, n))).sum(2)
-    scaled = await mul(p, of_rows.reshape(E, t, 1).broadcast(*y.shape), y)
+    scaled = await product(p, of_rows.reshape(E * t, 1, 1), y.reshape(E * t, 1, -1), plan.combination)
     spread = scaled.reshape(E, t, 1, -1).broadcast(E, t, n, y.shape[2])
     mixed = (await mux_rows(p, places, spread)).sum(0).sum(0)
     return residual + await truncate(p, mixed, f=a.s, w=a.w)

@@ -49,7 +49,7 @@ class EveryExpertPlan(DensePlan):
         return LinearPlan.cheapest(self.params, self.height, self.shape.f, self.shape.d, packed=self.packed)
 
     @property
-    def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
+    def matrices(self) -> tuple[LinearPlan | SelectPlan, ...]:
         return self.router, self.expert_up, self.expert_down
 
     @property
@@ -81,7 +81,7 @@ class EveryExpert:
     def responses(self, plan: EveryExpertPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
         matrices = [m for m in (self.w1, self.v, self.w2) if m is not None]
-        return [(self.router, 1), *((one, 1) for m in matrices for one in m.experts)]
+        return [(self.router, 1), *((one, 1) for m in matrices for one in m.experts), *plan.combining]
 
 
 def every_expert_cost(plan: EveryExpertPlan) -> Cost:

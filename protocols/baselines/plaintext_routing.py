@@ -50,7 +50,7 @@ class RoutedPlan(LayerPlan):
         return LinearPlan.cheapest(self.params, 1, self.shape.f, self.shape.d)
 
     @property
-    def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
+    def matrices(self) -> tuple[LinearPlan | SelectPlan, ...]:
         return self.router, self.expert_up, self.expert_down
 
     @property
@@ -109,7 +109,8 @@ class RoutedWeights:
 
     def responses(self, plan: RoutedPlan) -> list[tuple[Any, int]]:
         """What an engine answers at most in one query: (prepared weights, rows)."""
-        return [(self.router, 1), *((m.worst, plan.rows) for m in (self.w1, self.v, self.w2) if m is not None)]
+        experts = [m.worst for m in (self.w1, self.v, self.w2) if m is not None]
+        return [(self.router, 1), *((worst, plan.rows) for worst in experts), *plan.combining]
 
 
 def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: RoutedPlan) -> Cost:

@@ -62,7 +62,7 @@ class ScatterPlan(DensePlan):
         return 1
 
     @property
-    def plans(self) -> tuple[LinearPlan, ...]:
+    def matrices(self) -> tuple[LinearPlan, ...]:
         return self.router, self.expert_up, self.expert_down
 
 
@@ -85,7 +85,7 @@ class ScatterWeights:
 
     def responses(self, plan: ScatterPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
-        return [(self.router, 1), *self.experts.responses(plan.rows)]
+        return [(self.router, 1), *self.experts.responses(plan.rows), *plan.combining]
 
 
 def _side_by_side(matrices: Any) -> Any:

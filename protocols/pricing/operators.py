@@ -23,10 +23,9 @@ from protocols.hidden import RELU
 from protocols.linear import linear
 from protocols.model.config import MoeConfig
 from protocols.model.tables import DEFAULT_TABLES, Table
-from protocols.moe import LayerPlan
+from protocols.moe import LayerPlan, combination_cost
 from protocols.norms import rms_norm
 from protocols.pricing.shapes import SPARSE, ModelShape
-from protocols.products import mul
 from protocols.routing import probabilities, top_k
 from protocols.row_products import RowPlan
 from protocols.truncate import truncate
@@ -137,11 +136,11 @@ class Operators:
         shape, a, n, l = self.shape.layer, self.sparse.arithmetic, self.n, self.params.ring_bits
         ring = self.states.ring
         logits, winners = blank(Spec(ring, (n, shape.E))), blank(Spec(ring, (n, shape.k)))
-        wide, wants = blank(Spec(ring, (n, shape.k, shape.d))), {"renormalise": shape.renormalise, "mode": a.mode}
+        wants = {"renormalise": shape.renormalise, "mode": a.mode}
         routing = linear.declared(self.states, None, plan=self.sparse.router)
         routing += truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
         routing += top_k.declared(logits, k=shape.k, l=l, w=a.w)
-        routing += mul.declared(wide, wide) + truncate.declared(self.states, f=a.s, w=a.w)
+        routing += combination_cost(self.sparse)
         weights = probabilities.declared(logits, winners, s=a.s, l=l, w=a.w, **wants)
         return routing, weights, _rest(self.layer, routing, weights)
 
