@@ -109,6 +109,16 @@ class Plan(ABC):
         return 0
 
     @property
+    def expansion_levels(self) -> int:
+        """Levels of oblivious expansion of the operand that is expanded, those that tell tokens apart included."""
+        return self.a
+
+    @property
+    def units(self) -> int:
+        """What meets the weights: the ciphertexts of as many tokens as outputs have windows."""
+        return -(-self.n // len(self.places))
+
+    @property
     def expansion_elements(self) -> tuple[int, ...]:
         """Automorphisms of the expansion levels, in order of use."""
         return ()
