@@ -1,7 +1,8 @@
 """Protocol 1 of SecMoE, steps 4 to 9: select the expert's weights under encryption, then compute with them.
 
-With a parameter set that has Galois keys everything here depends on the number of experts through the server's work
-only: one ciphertext of the selector, one of the vector, one response per matrix, whatever E is. A set without them
+With a parameter set that has Galois keys the number of experts adds to the server's work only: for one token one
+ciphertext of the selector, one of the vector, one response per matrix, whatever E is. Several tokens share the upload
+of their selectors and the responses, and where experts are many the uploads of vectors too. A set without such keys
 answers small shapes in several responses instead of one packed one.
 """
 

@@ -12,19 +12,21 @@ import pytest
 from protocols.catalog import CATALOG
 from protocols.entry import Case, Entry
 from protocols.he.bits import unpack
-from protocols.he.packing import LinearPlan, key_set
-from protocols.he.params import PARAM_SETS
+from protocols.he.packing import LinearPlan, SelectPlan, key_set
+from protocols.he.params import INSECURE_TEST, PARAM_SETS
 from protocols.he.ring_q import ring_for
 from secmoe.cli import main
 from secmoe.kept import reader
 from sim.message import Message
-from sim.role import SERVER
+from sim.role import CLIENT, SERVER
 from sim.wire import BlobSpec
 from tests.golden_runs import masks, values
 from tests.harness import adjusted, inputs, session
+from tests.he_support import Session, fresh_draw, words
 from tests.small_runs import keep_small
 from transcripts.ciphertexts import SEED_BYTES, SHOWN_RESIDUES, Homomorphic, told
 from transcripts.facts import Selection, detail
+from transcripts.lattice.evidence import Evidence, Run
 from transcripts.record import Recorder
 from transcripts.store import Header, Transcript
 
@@ -72,6 +74,23 @@ def test_uploads(real: tuple[Homomorphic, dict[str, tuple[Header, bytes]]]) -> N
         assert part["c0"] == {"coefficients": TINY.n, "residues": rows[0][:SHOWN_RESIDUES].astype(np.int64).tolist()}
         start += part["nbytes"]
     assert start == len(content)
+
+
+def test_compact_uploads() -> None:
+    """Only so many coefficients of the first component as the plan sends; the plan tells which length that is."""
+    plan = SelectPlan(INSECURE_TEST, "R", 3, 16, 20, compact=True)
+    layout, rng = plan.operand("t"), np.random.default_rng(1)
+    client = Session(plan).client
+    content = b"".join(client.encrypt(layout, words(rng, layout.shape, 64), fresh_draw()) for _ in range(2))
+    spec = BlobSpec("ciphertexts", len(content))
+    found = Homomorphic(INSECURE_TEST, [(plan, 2)])(header(Message(CLIENT, "ct", "", 1, spec, content)), content)
+    assert found is not None and [part["offset"] for part in found["parts"]] == [0, layout.each_nbytes]
+    assert {part["c0"]["coefficients"] for part in found["parts"]} == {4} and layout.each_nbytes == 32 + 4 * 252 // 8
+    rows = unpack(content[SEED_BYTES : layout.each_nbytes], ring_for(INSECURE_TEST).q0.primes, (4,) * 6)
+    assert found["parts"][0]["c0"]["residues"] == rows[0].astype(np.int64).tolist()
+    evidence = Evidence(plan, [], [Run([Message(CLIENT, "ct", "", 1, spec, content)])])
+    assert [upload.seed for upload in evidence.uploads] == [content[:32], content[layout.each_nbytes :][:32]]
+    assert np.array_equal(evidence.uploads[0].c0[:, :: INSECURE_TEST.n // 4], np.stack(rows))
 
 
 def test_responses(real: tuple[Homomorphic, dict[str, tuple[Header, bytes]]]) -> None:

@@ -123,6 +123,7 @@ REQUESTS = {
     "select L, tokens side by side": Request(SelectPlan(INSECURE_TEST, "L", 2, 4, 6, 7, 4), rows=2),
     "select R, selectors together": Request(SelectPlan(INSECURE_TEST, "R", 3, 16, 20, 5), rows=2),
     "select L, answers together": Request(SelectPlan(INSECURE_TEST, "L", 3, 16, 20, 5), rows=2),
+    "select R, vectors together": Request(SelectPlan(INSECURE_TEST, "R", 16, 25, 9, 5), rows=2),
     "select R, compact": Request(SelectPlan(INSECURE_TEST, "R", 3, 16, 20, compact=True), rows=2),
     "select R, compact, together": Request(SelectPlan(INSECURE_TEST, "R", 3, 16, 20, 5, compact=True)),
     "select R, compact, side by side": Request(SelectPlan(INSECURE_TEST, "R", 2, 4, 6, 7, 4, True)),

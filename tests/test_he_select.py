@@ -71,6 +71,10 @@ GROUPS = [  # E, d, f, n, tokens
     (1, 60, 7, 4, 1),
     (4, 40, 130, 3, 1),
     (6, 5, 300, 2, 1),
+    (64, 7, 90, 5, 1),
+    (16, 25, 9, 6, 1),
+    (2, 4, 40, 3, 1),
+    (8, 28, 40, 7, 1),
 ]
 SELECT += [SelectPlan(INSECURE_TEST, order, *shape) for shape in GROUPS for order in ("R", "L")]
 COMPACT = [SelectPlan(INSECURE_TEST, "R", *shape, compact=True) for shape in [*SHAPES, *GROUPS]]

@@ -151,6 +151,7 @@ def small(rng: np.random.Generator, *shape: int) -> Any:
         (INSECURE_TEST, "R", 5, 30, 8, 3),
         (INSECURE_TEST, "L", 3, 20, 5, 7),
         (INSECURE_TEST, "compact", 3, 20, 5, 7),
+        (INSECURE_TEST, "R", 64, 3, 5, 5),  # vectors of several tokens in one upload
         (INSECURE_TEST, "compact", 4, 16, 3, 1),
         (TINY, "R", 8, 64, 40, 1),  # without Galois keys
     ],

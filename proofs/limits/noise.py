@@ -72,7 +72,7 @@ def worst_case(plan: Plan, l1: Fraction) -> list[tuple[str, Fraction]]:
     fresh = Fraction(ERROR_ETA + 1)  # two roundings of a half
     stages = [("fresh", fresh)]
     expanded = fresh
-    for _ in range(plan.a):
+    for _ in range(plan.expansion_levels):
         expanded = 2 * expanded + switch0
     error = fresh
     if plan.order == "linear":
@@ -122,7 +122,7 @@ def second_moment(plan: Plan, norm: Fraction) -> Fraction:
     switch0, switch1 = sum(digits, divided), sum(digits[: params.kept], divided)
     fresh = error + 1
     expanded = fresh
-    for _ in range(plan.a):
+    for _ in range(plan.expansion_levels):
         expanded = 4 * expanded + switch0
     ratio = Fraction(m.q1, m.q0) ** 2
     if plan.order == "linear":

@@ -162,7 +162,7 @@ def scales_agree(plan: Plan) -> bool:
     words = ("x",) if plan.order == "linear" else ("t", "x")
     expanded = {"linear": "", "R": "x", "L": "t"}[plan.order]
     layouts = {word: plan.operand(word) for word in words}
-    scales = [at.scale - at.levels - (plan.a if word == expanded else 0) for word, at in layouts.items()]
+    scales = [at.scale - at.levels - (plan.expansion_levels if word == expanded else 0) for word, at in layouts.items()]
     return q1 % 2 == 1 and all(scale == l for scale in scales)
 
 

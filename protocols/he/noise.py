@@ -61,7 +61,7 @@ def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
     fresh = ERROR_VARIANCE + 2 / 12
     stages = [("fresh", fresh)]
     expanded = fresh
-    for _ in range(plan.a):
+    for _ in range(plan.expansion_levels):
         expanded = 4 * expanded + switch0
     stages.append(("expansion", expanded))
     variance = fresh

@@ -65,10 +65,9 @@ class Plan(ABC):
     @cached_property
     def response_positions(self) -> tuple[Ints, ...]:
         """Exponents of the outputs, one array for each response ciphertext: upload by upload, token by token."""
-        places = np.array(self.places)[:, None]
+        places, leaves = np.array(self.places)[:, None], self._leaf_positions()
         return tuple(
-            np.concatenate([(places[: held.size] + at[rows]).reshape(-1)
-                            for held, at in zip(uploads, self._leaf_positions(), strict=False)])
+            np.concatenate([(places[: held.size] + leaves[k][rows]).reshape(-1) for k, held in enumerate(uploads)])
             for uploads in self._answered() for rows in self._rows_answered())
 
     @cached_property
@@ -107,6 +106,16 @@ class Plan(ABC):
     def a(self) -> int:
         """Levels of oblivious expansion."""
         return 0
+
+    @property
+    def expansion_levels(self) -> int:
+        """Levels of oblivious expansion of the operand that is expanded, those that tell tokens apart included."""
+        return self.a
+
+    @property
+    def units(self) -> int:
+        """What meets the weights: the ciphertexts of as many tokens as outputs have windows."""
+        return -(-self.n // len(self.places))
 
     @property
     def expansion_elements(self) -> tuple[int, ...]:

@@ -91,7 +91,8 @@ class SelectPlan(Plan):
     @cached_property
     def spacing(self) -> int:
         """G: distance of neighbouring outputs of a block. Twice as much of it means half as many chunks, each with a
-        product of ciphertexts, and twice as many blocks, each with a merge: the cheapest, of equals the least.
+        product of ciphertexts, and twice as many blocks, each with a merge: the cheapest. Of equals the least, or for
+        several tokens the greatest: fewer chunks leave room for the vectors of others, see `shared`.
         """
         if self.small:
             return self.stride * next_pow2(self.d)
@@ -99,7 +100,20 @@ class SelectPlan(Plan):
         if self.order == "L" or least > n:
             return least
         sizes = [least << k for k in range((n // least).bit_length())]
+        if self.n > self.tokens:
+            sizes.reverse()
         return min(sizes, key=lambda size: _CHUNK_COST * -(-self.d * self.stride // size) + -(-self.f * size // n))
+
+    @cached_property
+    def shared(self) -> int:
+        """Vectors of one upload, a power of two: where chunks leave room between them, those of several tokens, which
+        the expansion tells apart like chunks."""
+        return min(self.step, next_pow2(self.n)) if self.order == "R" and not self.small else 1
+
+    @property
+    def expansion_levels(self) -> int:
+        """Levels of oblivious expansion of the operand that is expanded, those that tell tokens apart included."""
+        return self.a + self.shared.bit_length() - 1
 
     @property
     def n_out(self) -> int:
@@ -140,15 +154,16 @@ class SelectPlan(Plan):
     @property
     def expansion_elements(self) -> tuple[int, ...]:
         """Automorphisms of the expansion levels, of chunks and of selectors."""
-        return expansion_elements(self.params.n, self.step, self.a) + self.operand("t").expansion_elements
+        first = expansion_elements(self.params.n, self.step // self.shared, self.expansion_levels)
+        return first + self.operand("t").expansion_elements
 
     @property
     def together(self) -> int:
         """Uploads whose outputs one response holds."""
         if not self.params.galois or self.group < self.blocks:
             return 1
-        uploads, room = -(-self.n // self.tokens), self.spacing // next_pow2(self.blocks)
-        return -(-uploads // -(-uploads // room))
+        room = self.spacing // next_pow2(self.blocks)
+        return -(-self.units // -(-self.units // room))
 
     def _selectors(self) -> Layout:
         """Uploads of the selectors of several tokens, which the server takes apart."""
@@ -177,8 +192,11 @@ class SelectPlan(Plan):
         if self.order == "L":
             return Layout(self.params, self._rows(self.d), scale, self.d, self.stride, 0, self.offsets)
         step = self.step if self.a else 0
-        chunk = min(self.chunk, self.d)
-        return Layout(self.params, self._rows(self.d), scale + self.a, chunk, self.stride, step, self.offsets)
+        chunk, offsets = min(self.chunk, self.d), self.offsets
+        if self.shared > 1:
+            offsets = tuple(k * (self.step // self.shared) for k in range(min(self.shared, self.n)))
+        scale += self.expansion_levels
+        return Layout(self.params, self._rows(self.d), scale, chunk, self.stride, step, offsets)
 
     def chunks(self) -> list[Chunk]:
         """The weight chunks in the order of the operand ciphertexts."""

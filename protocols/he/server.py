@@ -182,17 +182,19 @@ class ServerKeys:
         odd = engine.subtract_scale(ciphertext, moved, np.ones(basis.size), basis.limbs)
         return even, engine.multiply(odd, ring.monomial(-step, basis), basis.limbs)
 
-    def _expand(self, plan: SelectPlan, ciphertext: Floats, level: int = 0,
+    def _expand(self, plan: SelectPlan, ciphertext: Floats, tokens: int = 1, level: int = 0,
                 index: int = 0) -> Iterator[tuple[int, Floats]]:
-        """Oblivious expansion, depth first: (chunk, transformed ciphertext) for every chunk in use."""
-        if level == plan.a:
+        """Oblivious expansion, depth first: (chunk times plan.shared plus token, transformed ciphertext) for every
+        chunk in use."""
+        if level == plan.expansion_levels:
             yield index, ciphertext
             return
         other = index + (1 << level)
-        even, odd = self._halves(ciphertext, plan.step << level, other < plan.chunk_count)
-        yield from self._expand(plan, even, level + 1, index)
+        used = other % plan.shared < tokens and other // plan.shared < plan.chunk_count
+        even, odd = self._halves(ciphertext, plan.step // plan.shared << level, used)
+        yield from self._expand(plan, even, tokens, level + 1, index)
         if odd is not None:
-            yield from self._expand(plan, odd, level + 1, other)
+            yield from self._expand(plan, odd, tokens, level + 1, other)
 
     def _multiplier(self) -> Multiplier:
         if self.relinearisation is None:
@@ -211,8 +213,9 @@ class ServerKeys:
         if plan.order == "L":
             factors = tuple(multiplier.rescaled(part) for part in x.parts)
             return Product(tuple(self._expanded(plan, part) for part in t.parts), factors)
-        pairs = zip(t.parts, x.parts, strict=True)
-        return Product(tuple(self._selected(plan, multiplier, *pair) for pair in pairs))
+        shares = (t.parts[low: low + plan.shared] for low in range(0, plan.units, plan.shared))
+        pairs = zip(shares, x.parts, strict=True)
+        return Product(tuple(unit for pair in pairs for unit in self._selected(plan, multiplier, *pair)))
 
     def _expanded(self, plan: SelectPlan, t: Floats) -> Floats:
         ring = self.ring
@@ -222,13 +225,16 @@ class ServerKeys:
         return parts
 
     def _selected(self, plan: SelectPlan, multiplier: Multiplier, t: Floats, x: Floats) -> Floats:
-        ring, selector = self.ring, multiplier.rescaled(t)
-        parts = empty(plan.chunk_count, 2, ring.q1.size, ring.n)
-        if plan.a == 0:
-            parts[0] = multiplier.product(multiplier.lifted(x), selector)
+        """For each selector of one upload of vectors: its product with the chunks of its own vector."""
+        ring, selectors = self.ring, [multiplier.rescaled(part) for part in t]
+        parts = empty(len(t), plan.chunk_count, 2, ring.q1.size, ring.n)
+        if plan.expansion_levels == 0:
+            parts[0, 0] = multiplier.product(multiplier.lifted(x), selectors[0])
             return parts
-        for index, piece in self._expand(plan, ring.forward(x, ring.q0)):
-            parts[index] = multiplier.product(multiplier.lifted(ring.inverse(piece, ring.q0)), selector)
+        for index, piece in self._expand(plan, ring.forward(x, ring.q0), len(t)):
+            chunk, unit = divmod(index, plan.shared)
+            lifted = multiplier.lifted(ring.inverse(piece, ring.q0))
+            parts[unit, chunk] = multiplier.product(lifted, selectors[unit])
         return parts
 
     def linear(self, plan: LinearPlan, x: Operand) -> Product:

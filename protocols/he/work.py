@@ -47,14 +47,19 @@ def _apart(layout: Layout) -> Work:
 
 def tensor(plan: SelectPlan, rows: int) -> Work:
     """Of `Engine.tensor`: selector times vector, row by row."""
-    units, limbs, chunks = rows * plan.operand("x").count, 2 * len(plan.params.q_bits), plan.chunk_count
+    units, limbs, chunks = rows * plan.units, 2 * len(plan.params.q_bits), plan.chunk_count
     nodes = sum(min(1 << level, chunks) for level in range(plan.a))
     if plan.order == "L":
         return _named(plan.params, rescale=units, transform=units * limbs, expand=units * nodes)
     work = _named(plan.params, rescale=units, lift=units * chunks, product=units * chunks)
-    if plan.a == 0:
+    if plan.a == 0 and plan.shared == 1:
         return work
-    return work + _named(plan.params, transform=units * limbs * (1 + chunks), expand=units * nodes)
+    uploads = rows * plan.operand("x").count
+    for low in range(0, plan.units, plan.shared):  # the levels that tell tokens apart come first
+        held = min(plan.shared, plan.units - low)
+        apart = sum(min(1 << level, held) for level in range(plan.shared.bit_length() - 1))
+        work += _named(plan.params, expand=rows * (apart + held * nodes))
+    return work + _named(plan.params, transform=limbs * (uploads + units * chunks))
 
 
 def weights(plan: Plan) -> Work:
@@ -79,8 +84,8 @@ def _limbs(plan: Plan) -> int:
 
 def answer(plan: Plan, rows: int) -> Work:
     """Of the rest of `Engine.apply` for so many rows, of `Engine.linear` before it, of responses and decryption."""
-    layout, blocks = plan.operand("x"), plan.blocks
-    units = rows * layout.count // layout.pieces
+    blocks = plan.blocks
+    units = rows * plan.units
     products = units * blocks * len(plan.chunks())
     if plan.order == "L":
         limbs = 2 * len(plan.params.q_bits)
