@@ -83,6 +83,7 @@ def test_enumeration_confirms_who_learns_something(fault: Fault) -> None:
         assert (law.leak is not None) == fault.leaks_to(role)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.kind == SCHEDULE], ids=lambda fault: fault.name)
 def test_enumeration_run_by_run_confirms_what_a_schedule_tells(fault: Fault) -> None:
     assert fault.tiny is not None

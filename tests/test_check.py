@@ -51,6 +51,7 @@ def outcome(name: str, column: str, runs: int = 400) -> Outcome:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "column", "verdict"), CELLS)
 def test_matrix(name: str, column: str, verdict: str) -> None:
     found = outcome(name, column)

@@ -41,6 +41,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_every_protocol_is_priced_at_full_size(capsys: pytest.CaptureFixture[str]) -> None:
     found = told(capsys, "cost", "--experts", "16,128", "--protocol", "all")
     assert {run["protocol"] for run in found["runs"]} == {*LAYER_PROTOCOLS, "secmoe-literal"}
@@ -187,6 +188,7 @@ def test_enough_subjects_and_all_different() -> None:
     assert len(set(names)) == len(names) >= 8
 
 
+@pytest.mark.slow
 def test_the_reproduction_page_is_what_the_command_writes() -> None:
     """Its exact parts; and the picture of bytes."""
     page, found = (ROOT / "docs" / "reproduction.md").read_text(), Reproduction(None)

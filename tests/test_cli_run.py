@@ -51,6 +51,7 @@ def run(capsys: pytest.CaptureFixture[str], *options: str, status: int = 0) -> d
     return found
 
 
+@pytest.mark.slow
 def test_json_keys_and_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
     found = run(capsys, TEXT)
     assert list(found) == KEYS

@@ -99,6 +99,7 @@ def test_an_answer_that_is_not_the_oracles_is_told(tiny: str, monkeypatch: pytes
 
 
 # -- what is run, and what is kept ------------------------------------------------------------------------------------
+@pytest.mark.slow
 @given(n=st.integers(1, 5), seed=st.integers(0, 2**32))
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_blocks_hold_every_item_once_by_length(tiny: str, n: int, seed: int) -> None:
@@ -158,6 +159,7 @@ module.evaluate(plan_of(sys.argv[1]), None, Store(Path(sys.argv[2])), told)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_resumes(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "source_digest", lambda: "this program")  # while someone edits it
     path, root = tmp_path / "items", Path(__file__).parents[1]

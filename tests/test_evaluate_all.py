@@ -39,7 +39,7 @@ def run(name: str, case: Layer, real: bool = False) -> Execution:
     return execute(case, kind.text, plan, kind.weights.prepare, real)[0]
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", [CAT, *(pytest.param(name, marks=pytest.mark.slow) for name in (ALL, IRON, IRON_CAT))])
 @settings(max_examples=3)
 @given(
     st.integers(2, 5), st.booleans(), st.sampled_from(["gelu", "relu"]), st.integers(1, 2), st.integers(1, 3),
@@ -65,6 +65,7 @@ def test_on_real_cryptography_as_well(name: str) -> None:
     assert np.array_equal(output(run(name, case, real=True)), case.trace().output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIVALS)
 def test_ties_go_to_the_lower_expert(name: str) -> None:
     case = layer(TWO, 3, "relu", 1)
@@ -84,6 +85,7 @@ def test_the_declared_cost_is_the_cost(name: str, tokens: int, shape: MoeConfig,
     assert counted.row() == kind.text.declared(x, x, None, plan=plan).row()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIVALS)
 def test_no_message_depends_on_the_route(name: str) -> None:
     """Other routes, the same labels, order and lengths; and nothing is opened."""

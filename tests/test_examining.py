@@ -99,6 +99,7 @@ def test_a_session_without_weights(protocol: str, case: str) -> None:
     assert found is not None and not found.leaks and found.params == DEFAULT_SET
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "responses"), [("one-hot", 2), ("rows", 0), ("two heads", 4)])
 def test_a_session_of_a_block_with_words_that_the_server_adds(target: str, responses: int) -> None:
     """A public table leaves a plan without any product; products of several tokens have their outputs out of order."""

@@ -68,6 +68,7 @@ def outputs(execution: Execution, lanes: Lanes, lane: int) -> dict[Role, Any]:
     return {role: of_lane(value) for role, value in execution.outputs.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_one_lane_is_an_ordinary_run_byte_for_byte(target: Target) -> None:
     inputs, lanes, execution = side_by_side(target, [FIRST])
@@ -99,6 +100,7 @@ def test_every_lane_is_right_and_has_randomness_of_its_own(target: Target) -> No
             assert len({row[i] for row in each}) == len(CLASSES), message.label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [PRODUCT, Target("mux", "64"), *OT[:1]], ids=str)
 @pytest.mark.parametrize("role", Role)
 def test_views_side_by_side_have_the_columns_of_ordinary_ones(

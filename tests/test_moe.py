@@ -295,6 +295,7 @@ def headers(messages: tuple[Message, ...]) -> list[Any]:
     return [(m.depth, m.sender, m.label.partition("/")[2], m.spec) for m in messages]
 
 
+@pytest.mark.slow
 def test_traffic_does_not_depend_on_the_route() -> None:
     """Same shape, tokens forced to different experts, ties included: same labels, sizes, order and depths."""
     shape = MoeConfig(d=5, f=3, E=5, k=2)

@@ -29,6 +29,7 @@ def package(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_one_item_per_check(package: Path) -> None:
     status, told = run(package, "--collect-only", "-q", "-m", "secmoe", "--strict-markers", MINE)
     items = re.findall(rf"^{MINE}/test_{MINE}\.py::test_{MINE}\[(.*)\]$", told, re.MULTILINE)
@@ -61,6 +62,7 @@ def test_what_holds_passes_and_what_is_listed_is_skipped(package: Path) -> None:
     assert "Traceback" not in told and "pytest_plugin.py" not in told.split("short test summary")[0]
 
 
+@pytest.mark.slow
 def test_bad_input_fails_in_one_line(package: Path) -> None:
     (package / MINE / f"test_{MINE}.py").write_text(
         "from secmoe.pytest_plugin import checks\n\n"

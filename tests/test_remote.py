@@ -510,6 +510,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "case"), ROWS)
 def test_every_protocol_over_a_socket_sends_the_same_bytes(entry: Any, case: Any) -> None:
     work = Work.of_case(entry, case)

@@ -162,6 +162,7 @@ def sides(folder: Path) -> tuple[Path, Path]:
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @settings(max_examples=3)
 @given(tokens=st.lists(st.integers(1, 8), min_size=1, max_size=2))
 def test_the_answer_is_the_oracle_to_the_last_bit(
@@ -288,6 +289,7 @@ def rows(path: Path) -> list[tuple[Any, ...]]:
         return connection.execute(f"SELECT {COLUMNS} FROM {table} ORDER BY seq").fetchall()
 
 
+@pytest.mark.slow
 def test_two_sides_join_into_the_transcript_of_one_process(kept: Path, tmp_path: Path) -> None:
     joined, single = tmp_path / "joined.secmoe", tmp_path / "single.secmoe"
     ours, theirs = join(*sides(kept), joined), in_one_process(single)

@@ -93,6 +93,7 @@ def test_later_tokens_are_dropped(kind: Any) -> None:
     assert np.array_equal(out[room:], case.residual[room:].view(np.uint64))
 
 
+@pytest.mark.slow
 def test_nothing_dropped_gives_the_words_of_the_layer() -> None:
     """One token always has room; so have two at twice the capacity of two experts."""
     for tokens, shape, kind in ((1, GATED, BalancedPlan), (2, MoeConfig(d=4, f=8, E=2), DoublePlan)):
@@ -177,6 +178,7 @@ def test_where_scattering_on_shares_sends_less() -> None:
     assert priced(ScatterPlan, 64, 768, 1) > priced(LayerPlan, 64, 768, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ScatterPlan, BalancedPlan])
 def test_messages_do_not_depend_on_the_route(kind: Any) -> None:
     """All tokens at one expert, or spread: the same labels, order, sizes."""

@@ -187,6 +187,7 @@ def test_a_product_of_shares(counted: Counts) -> None:
     check(counted, crossing, HeService(plan.plans), [(2, 3, 16), (2, 16, 5)], [], plan=plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PROTOCOLS, LITERAL])
 def test_a_whole_layer(counted: Counts, name: str) -> None:
     """Every layer protocol there is: gated, top-2, several tokens, so that uploads and weights are shared."""

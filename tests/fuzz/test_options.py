@@ -91,6 +91,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [40, pytest.param(MANY, marks=pytest.mark.nightly)])
 def test_command_lines(folder: Path, examples: int) -> None:
     seen: Counter[str] = Counter()
