@@ -71,19 +71,25 @@ class FixedPoint:
         return self.signed(self.wrap(a - b)) >= 0
 
 
-def quantise(x: ArrayLike, fp: FixedPoint) -> Words:
-    """round(x * 2^s), ties to even, as words mod 2^l. RangeError when a value is not finite or does not fit."""
+def rounded(x: ArrayLike, fp: FixedPoint) -> NDArray[np.int64]:
+    """round(x * 2^s), ties to even. RangeError when a value is not finite or does not fit a word."""
     with np.errstate(over="ignore"):  # what overflows to infinity is refused below
-        scaled = np.rint(np.asarray(x, dtype=np.float64) * 2.0**fp.s)
+        scaled = np.atleast_1d(np.multiply(x, 2.0**fp.s, dtype=np.float64))
+    np.rint(scaled, out=scaled)
     limit = 2.0 ** (fp.l - 1)
-    good = (scaled >= -limit) & (scaled < limit)  # false for NaN as well
-    if not good.all():
-        worst = np.asarray(x, dtype=np.float64)[~good].flat[0]
+    if not (scaled.min(initial=0.0) >= -limit and scaled.max(initial=0.0) < limit):  # false for NaN as well
+        good = (scaled >= -limit) & (scaled < limit)
+        worst = np.atleast_1d(np.asarray(x, dtype=np.float64))[~good].flat[0]
         raise RangeError(
             f"expected finite values in [-2^{fp.l - 1 - fp.s}, 2^{fp.l - 1 - fp.s}), got {worst}: "
             "scale the values or take a wider ring"
         )
-    return fp.wrap(scaled.astype(np.int64).view(np.uint64))
+    return scaled.astype(np.int64).reshape(np.shape(x))
+
+
+def quantise(x: ArrayLike, fp: FixedPoint) -> Words:
+    """The words mod 2^l of `rounded` values."""
+    return fp.wrap(rounded(x, fp).view(np.uint64))
 
 
 def dequantise(v: Words, fp: FixedPoint) -> Floats:

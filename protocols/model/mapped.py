@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from protocols.model.fixed_point import FixedPoint, quantise
+from protocols.model.fixed_point import FixedPoint, rounded
 from protocols.model.store import BadModelFile
 
 FLOATS = ("F16", "F32", "F64")
@@ -57,11 +57,15 @@ class MappedExperts:
         experts, rows = (slice(*part.indices(size)[:2]) for part, size in zip(key, self.shape, strict=False))
         if self._together:
             return self._words(self._tensors[0][experts, rows, :])
-        return np.stack([self._words(tensor[rows, :]) for tensor in self._tensors[experts]])
+        return self._words([tensor[rows, :] for tensor in self._tensors[experts]])
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Expert by expert, [f, d]."""
         return (self[i : i + 1, :][0] for i in range(self.shape[0]))
 
-    def _words(self, floats: NDArray[Any]) -> NDArray[np.int64]:
-        return self._fixed_point.signed(quantise(floats.astype(np.float64), self._fixed_point))
+    def _words(self, floats: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
+        """Expert by expert, so that the steps between float and word stay in the cache."""
+        words = np.empty((len(floats), *floats[0].shape), np.int64)
+        for word, matrix in zip(words, floats, strict=True):
+            word[...] = rounded(matrix, self._fixed_point)
+        return words

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from protocols import functionalities as F
 from protocols.he.params import PARAM_SETS
@@ -44,7 +45,7 @@ def opened(execution: Execution) -> NDArray[np.int64]:
     return to_signed(execution.outputs[CLIENT] + execution.outputs[SERVER])
 
 
-def test_sixty_three_times_the_experts_cost_less_than_ten_times_the_time(figures: list[tuple[str, ...]]) -> None:
+def test_sixty_three_times_the_experts(benchmark: BenchmarkFixture, figures: list[tuple[str, ...]]) -> None:
     """E = 2 against E = 126 at d = 256, f = 512, in one process; the least of two runs each."""
     rng, d, f = np.random.Generator(np.random.Philox(63)), 256, 512
     seconds: dict[int, float] = {}
@@ -53,10 +54,13 @@ def test_sixty_three_times_the_experts_cost_less_than_ten_times_the_time(figures
         shapes = ((E, d), (E, f, d), (E, d, f))
         router, w1, w2 = (np.rint(rng.normal(size=shape) * d**-0.5 * 2**18).astype(np.int64) for shape in shapes)
         x = np.rint(rng.normal(size=(2, d)) * 2**18).astype(np.int64)
-        runs = [ran(plan, MoeWeights(router, w1, None, w2), x, seed) for seed in range(2)]
+        weights = MoeWeights(router, w1, None, w2)
+        runs = [ran(plan, weights, x, 0)]
+        runs.append(benchmark.pedantic(ran, (plan, weights, x, 1), rounds=1) if E > 2 else ran(plan, weights, x, 1))
         seconds[E] = min(run.cpu(CLIENT) + run.cpu(SERVER) for run in runs)
     ratio = seconds[126] / seconds[2]
     figures.append((f"d={d} f={f} E=2 and 126", f"{seconds[2]:.2f} and {seconds[126]:.2f}, {ratio:.1f} times"))
+    benchmark.extra_info.update(d=d, f=f, cpu_s=[round(s, 2) for s in seconds.values()], ratio=round(ratio, 2))
     assert ratio <= MOST_RATIO
 
 
