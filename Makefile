@@ -19,7 +19,7 @@ COMPILED := .venv/.compiled
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help run test check lint types nightly bench reproduce golden pages docs lock clean
+.PHONY: help run test check lint types nightly bench reproduce figures golden pages docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,8 +27,9 @@ help:
 	@echo "make test     lint, types and all tests but the nightly ones"
 	@echo "make check    the quick gate: lint, types and the quick tests"
 	@echo "make nightly  the long campaigns"
-	@echo "make bench    the measured figures of the README"
-	@echo "make reproduce  published tables beside ours, in docs/reproduction.md (measures the kernels first)"
+	@echo "make bench    goals of speed"
+	@echo "make reproduce  every table of the README and of docs/reproduction.md: measures for minutes, writes them all"
+	@echo "make figures  measures anew what takes hours (accuracy, attacks, SPU), and writes them all"
 	@echo "make golden   record anew what every protocol puts on the wire"
 	@echo "make pages    the pages in a real browser (needs Debian's chromium)"
 	@echo "make docs     the reference pages, in ./site"
@@ -71,10 +72,18 @@ nightly: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pytest -m bench tests/benchmarks
 
+RENDER = $(BIN)/secmoe reproduce docs --readme README.md
+
+# What takes minutes is measured, everything is rendered.
 reproduce: $(COMPILED)
-	$(BIN)/secmoe bench --calibrate
-	$(BIN)/secmoe bench --json > bench.json
-	$(BIN)/secmoe reproduce docs --runs bench.json
+	$(BIN)/python -m secmoe.figures
+	$(RENDER)
+
+# What takes hours: accuracy, attacks, and SPU in an environment of its own.
+figures: $(COMPILED)
+	$(BIN)/python -m secmoe.figures capacity evaluate attack
+	$(BIN)/python tools/spu_side_by_side.py --all
+	$(RENDER)
 
 golden: $(READY)
 	$(BIN)/python -m tests.golden_runs

@@ -10,15 +10,18 @@ from typing import Any
 
 from rich.table import Table
 
-from secmoe.benchmarks import SUBJECTS, Subject
-from secmoe.calibration import DEFAULT, Calibration, measure, read_calibration, waiting
+from secmoe.benchmarks import SUBJECTS, Item
+from secmoe.calibration import DEFAULT, Calibration, measure, middle, read_calibration, waiting
 from secmoe.exit import SUCCESS
+from secmoe.extension_benchmark import extension_rows
+from secmoe.large_benchmarks import EXTENSION, TABLES, measured
 from secmoe.result_file import write_whole
 from sim.network import LAN
 from sim.role import Role
 from transcripts.show import open_console
 
 RUNS = 3
+IN_TURNS = {"shares": 3, "kernels": 3}  # repeats of a calibration between runs
 PERCENT = 100
 Json = dict[str, Any]
 
@@ -36,24 +39,42 @@ def run_bench(options: argparse.Namespace) -> int:
             console.print(_rates(found))
             console.print(f"{found.machine}, {found.made} UTC; kept in {path}", highlight=False)
         return SUCCESS
-    calibration = read_calibration(path)
-    rows = [compared(subject.name, subject.subject(), calibration) for subject in SUBJECTS]
+    if options.table is not None:
+        name = options.table
+        told = extension_rows() if name == EXTENSION else [measured(item) for item in TABLES[name]]
+        if options.json:
+            print(json.dumps({"table": name, "rows": told}))
+        else:
+            open_console().print(_plain(told))
+        return SUCCESS
+    given = None if options.calibration is None else read_calibration(path)
+    found_rows, calibrations = zip(*(compared(item, given) for item in SUBJECTS), strict=True)
+    rows = list(found_rows)
     if options.json:
-        print(json.dumps({"calibration": calibration.to_json(), "runs": rows}))
+        print(json.dumps({"calibration": middle(calibrations).to_json(), "runs": rows}))
     else:
         open_console().print(_table(rows))
     return SUCCESS
 
 
-def compared(name: str, subject: Subject, calibration: Calibration) -> Json:
-    """Prediction and the median of real runs, in CPU seconds of both parties and virtual seconds on a LAN."""
-    runs = [subject.run(subject.session()) for _ in range(RUNS)]  # each without what another has left
+def compared(item: Item, given: Calibration | None = None) -> tuple[Json, Calibration]:
+    """Prediction and the median of real runs, in CPU seconds of both parties and virtual seconds on a LAN.
+
+    given: the rates to predict from. Else the kernels are measured in turns with the runs, so that both meet the
+    machine in the same state: the median of each rate. No time of a run goes into a rate.
+    """
+    subject, cost, params = item.subject(), item.cost, [item.plan.params]
+    runs, found = [], [] if given is not None else [measure(params, IN_TURNS)]
+    for _ in range(RUNS):
+        runs.append(subject.run(subject.session()))  # each without what another has left
+        if given is None:
+            found.append(measure(params, IN_TURNS))
+    calibration = given or middle(found)
     cpu = statistics.median(sum(run.cpu(role) for role in Role) for run in runs)
     lan = statistics.median(run.time(LAN) for run in runs)
-    cost = subject.cost
     predicted = calibration.cpu(cost)
     return {
-        "name": name,
+        "name": item.name,
         "bytes": runs[0].cost.nbytes,
         "priced_bytes": cost.nbytes,
         "cpu_s": cpu,
@@ -62,7 +83,15 @@ def compared(name: str, subject: Subject, calibration: Calibration) -> Json:
         "lan_s": lan,
         "predicted_lan_s": predicted + waiting(cost, LAN),
         "lan_error": (predicted + waiting(cost, LAN)) / lan - 1,
-    }
+    }, calibration
+
+
+def _plain(rows: list[Json]) -> Table:
+    """Every figure of rows that have the same names."""
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(f"{value:,.3f}" if isinstance(value, float) else str(value) for value in row.values()))
+    return table
 
 
 def _rates(calibration: Calibration) -> Table:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +20,16 @@ from protocols.he.service import HeService
 from protocols.hidden import RELU
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import DEFAULT_TABLES
-from protocols.moe import LITERAL, REASSOCIATED
+from protocols.moe import LITERAL, REASSOCIATED, LayerPlan
 from protocols.ot.service import OtService, provision_cost
 from secmoe.layer_protocols import PROTOCOLS
 from secmoe.names import ROUTED, SECMOE
 from sim.concrete import from_words, to_signed
 from sim.cost import Cost
 from sim.party import ProtocolDecl
-from sim.ring import Ring
+from sim.ring import Ring, Spec
 from sim.role import CLIENT, SERVER, Role
+from sim.shapes import blank
 from sim.world import Execution, Session
 
 Words = NDArray[np.int64]
@@ -49,12 +51,6 @@ class Subject:
     service: HeService
     expected: Callable[[], Words]
 
-    @property
-    def cost(self) -> Cost:
-        """By its closed forms, what makes the correlated OTs included."""
-        cost = self.text.declared(*self.client, plan=self.plan)
-        return provision_cost({"cot.client": cost.cot_client, "cot.server": cost.cot_server}) + cost
-
     def run(self, session: Session) -> Execution:
         """Once, for real. Raises WrongOutput."""
         execution = session.run(self.text, self.client, self.server, plan=self.plan)
@@ -65,6 +61,30 @@ class Subject:
     def session(self) -> Session:
         """A fresh one, set up."""
         return Session([OtService(), self.service])
+
+
+class Item(Protocol):
+    """What can be priced without running it, and run."""
+
+    @property
+    def name(self) -> str:
+        """Tells it from the others."""
+
+    @property
+    def plan(self) -> Any:
+        """Of its protocol, with `params`, its parameter set."""
+
+    @property
+    def cost(self) -> Cost:
+        """By its closed forms, in a session of its own: what makes the correlated OTs included."""
+
+    def subject(self) -> Subject:
+        """With weights and inputs drawn."""
+
+
+def whole(cost: Cost) -> Cost:
+    """The cost of a protocol's first run in a session: what makes its correlated OTs included."""
+    return provision_cost({"cot.client": cost.cot_client, "cot.server": cost.cot_server}) + cost
 
 
 @dataclass(frozen=True)
@@ -88,11 +108,20 @@ class Layer:
         order = f", {self.order}" if self.order != REASSOCIATED else ""
         return f"{self.protocol}{order}: {self.d}, {self.f}, {self.E}, {self.n}, {kind}{chosen}, {self.params}"
 
-    def subject(self) -> Subject:
+    @cached_property
+    def plan(self) -> LayerPlan:
         shape = MoeConfig(self.d, self.f, self.E, self.k, not self.relu, "relu" if self.relu else "gelu")
-        params, kind = PARAM_SETS[self.params], PROTOCOLS[self.protocol]
-        plan = kind.plan(shape, self.n, params, RELU if self.relu else DEFAULT_TABLES["gelu"], self.order)
-        draw = _Draw(params)
+        activation = RELU if self.relu else DEFAULT_TABLES["gelu"]
+        return PROTOCOLS[self.protocol].plan(shape, self.n, PARAM_SETS[self.params], activation, self.order)
+
+    @property
+    def cost(self) -> Cost:
+        states = blank(Spec(self.plan.ring, (self.n, self.d)))
+        return whole(PROTOCOLS[self.protocol].text.declared(states, states, None, plan=self.plan))
+
+    def subject(self) -> Subject:
+        plan, kind = self.plan, PROTOCOLS[self.protocol]
+        draw = Draw(plan.params)
         ups = [draw.words(self.E, self.f, self.d, scale=self.d**-0.5) for _ in range(1 if self.relu else 2)]
         router = draw.words(self.E, self.d, scale=self.d**-0.5)
         down = draw.words(self.E, self.d, self.f, scale=self.f**-0.5)
@@ -112,25 +141,40 @@ class Layer:
 
 @dataclass(frozen=True)
 class Block:
-    """An encoder block of a Switch Transformer on random weights of a real scale."""
+    """A block of a Transformer on random weights of a real scale: an encoder block of a Switch Transformer, or with
+    groups of heads one of Mixtral's form. What a column of weights adds has the variance of its input, as T5 starts."""
 
     d: int
     f: int
     E: int
     heads: int
     n: int
+    groups: int = 0
 
     @property
     def name(self) -> str:
-        return f"Switch block: {self.d}, {self.f}, {self.E}, {self.n}, {self.heads} heads, P64s"
+        kind, groups = ("Mixtral's form", f" in {self.groups} groups") if self.groups else ("Switch block", "")
+        return f"{kind}: {self.d}, {self.f}, {self.E}, {self.n}, {self.heads} heads{groups}, P64s"
+
+    @cached_property
+    def plan(self) -> BlockPlan:
+        params, d, f, E = PARAM_SETS["P64s"], self.d, self.f, self.E
+        if self.groups:
+            return BlockPlan.mixtral(params, d, f, E, self.heads, self.groups, self.n)
+        return BlockPlan.switch(params, d, f, E, self.heads, self.n)
+
+    @property
+    def cost(self) -> Cost:
+        return whole(block.declared(blank(self.plan.states), None, None, plan=self.plan))
 
     def subject(self) -> Subject:
-        params, d, f, E = PARAM_SETS["P64s"], self.d, self.f, self.E
-        plan, draw = BlockPlan.switch(params, d, f, E, self.heads, self.n), _Draw(params)
-        stacked = draw.words(3 * d, d, scale=d**-0.5)
-        stacked[:d] //= round((d // self.heads) ** 0.5)
-        weights = [stacked, draw.words(d, d, scale=d**-0.5), draw.words(*plan.attention.scores.shape)]
-        weights += [draw.words(E, d, scale=d**-0.5), draw.words(E, f, d, scale=d**-0.5)]
+        plan, draw, d, f, E = self.plan, Draw(self.plan.params), self.d, self.f, self.E
+        pairs = 2 * plan.attention.key_heads * plan.attention.width
+        stacked = draw.words(d + pairs, d, scale=d**-0.5)
+        stacked[:d] //= round(plan.attention.width**0.5)
+        bias = [draw.words(*plan.attention.scores.shape)] if plan.biased else []
+        weights = [stacked, draw.words(d, d, scale=d**-0.5), *bias, draw.words(E, d, scale=d**-0.5)]
+        weights += [draw.words(E, f, d, scale=d**-0.5) for _ in range(2 if plan.shape.gated else 1)]
         weights.append(draw.words(E, d, f, scale=f**-0.5))
         x, mask, service = draw.words(self.n, d), np.zeros(self.n, np.int64), HeService(plan.plans)
         share = draw.shared(x)
@@ -141,7 +185,7 @@ class Block:
         )
 
 
-SUBJECTS: tuple[Layer | Block, ...] = (
+SUBJECTS: tuple[Item, ...] = (
     Layer(64, 128, 8, 1),
     Layer(64, 128, 16, 8),
     Layer(64, 128, 8, 4, relu=True),
@@ -155,7 +199,7 @@ SUBJECTS: tuple[Layer | Block, ...] = (
 )
 
 
-class _Draw:
+class Draw:
     """Random words: of weights and states, and their shares."""
 
     def __init__(self, params: ParamSet) -> None:

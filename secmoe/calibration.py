@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,7 @@ DEFAULT = Path("calibration.json")
 FIELDS = ("made", "machine", "versions", "nanoseconds")
 MOST_BYTES = 1 << 20
 MOST_NANOSECONDS = 1e12
+REPEATS: Mapping[str, int] = {"shares": 5, "kernels": 9}  # of what is measured, protocols and kernels
 LIBRARIES = ("numpy", "numba", "cryptography")
 
 
@@ -67,18 +69,30 @@ def waiting(cost: Cost, network: Network) -> float:
     return cost.rounds * network.latency_s + 8 * cost.nbytes / network.bandwidth
 
 
-def measure() -> Calibration:
-    """Measure every kernel of every shipped parameter set on this machine; under a minute of CPU time."""
-    rates = share_rates()
-    for params in PARAM_SETS.values():
-        rates |= kernel_rates(params)
+def measure(sets: Sequence[ParamSet] | None = None, repeats: Mapping[str, int] | None = None) -> Calibration:
+    """Measure every kernel of these parameter sets (None: of every shipped one) on this machine, in some 20 s of CPU
+    time. repeats: see REPEATS."""
+    often = repeats or REPEATS
+    rates = share_rates(often["shares"])
+    for params in PARAM_SETS.values() if sets is None else sets:
+        rates |= kernel_rates(params, often["kernels"])
     versions = {"secmoe": program_version(), "python": platform.python_version()}
     versions |= {name: version(name) for name in LIBRARIES}
-    return Calibration(f"{datetime.now(UTC):%Y-%m-%d %H:%M}", _machine(), versions, rates)
+    return Calibration(f"{datetime.now(UTC):%Y-%m-%d %H:%M}", machine(), versions, rates)
 
 
-def _machine() -> str:
-    """The processor, as the system names it."""
+def middle(found: Sequence[Calibration]) -> Calibration:
+    """Of several on one machine: the median of each rate over those that have it, under the first one's time."""
+    kernels = dict.fromkeys(kernel for one in found for kernel in one.nanoseconds)
+    rates = {
+        kernel: statistics.median(one.nanoseconds[kernel] for one in found if kernel in one.nanoseconds)
+        for kernel in kernels
+    }
+    return replace(found[0], nanoseconds=rates)
+
+
+def machine() -> str:
+    """The processor and how many there are, as the system names them."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -91,9 +105,13 @@ def read_calibration(path: Path) -> Calibration:
     if not path.is_file() or path.stat().st_size > MOST_BYTES:
         raise CalibrationFile(f"{told}: expected a file of at most {MOST_BYTES:,} bytes: run secmoe bench --calibrate")
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        return calibration_from(json.loads(path.read_text(encoding="utf-8")), told)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise CalibrationFile(f"{told}: expected JSON: {error}: run secmoe bench --calibrate") from error
+
+
+def calibration_from(fields: Any, told: str) -> Calibration:
+    """From JSON values; told: where they come from. CalibrationFile."""
     if not isinstance(fields, dict) or fields.keys() != set(FIELDS):
         raise CalibrationFile(f"{told}: expected exactly {', '.join(FIELDS)}: run secmoe bench --calibrate")
     rates, versions = fields["nanoseconds"], fields["versions"]

@@ -140,14 +140,16 @@ def command_line() -> argparse.ArgumentParser:
 
     bench = command("bench", "benching.run_bench", "predicted times beside real runs; or what predictions are made of")
     bench.add_argument("--calibrate", action="store_true", help="measure the kernels of this machine, and keep them")
-    told = "rates of kernels, for --calibrate to write and the others to read (calibration.json)"
+    told = "rates of kernels: for --calibrate to write (calibration.json), else to predict from, not measured in turns"
     bench.add_argument("--calibration", metavar="FILE", help=told)
+    tables = ["layers", "blocks", "experts", "extension"]
+    bench.add_argument("--table", choices=tables, help="instead: the rows of this table of the README, run for real")
 
     told = "write the page of published tables beside what this program gives"
     again = command("reproduce", "reproducing.run_reproduce", told)
-    again.add_argument("folder", nargs="?", default="docs", metavar="DIR", help="an existing folder (default docs)")
-    again.add_argument("--runs", metavar="FILE", help="what secmoe bench --json printed, to stand beside predictions")
-    again.add_argument("--calibration", metavar="FILE", help="rates of kernels, for times (calibration.json, if there)")
+    place = "an existing folder (default docs); its figures/*.json give what was measured"
+    again.add_argument("folder", nargs="?", default="docs", metavar="DIR", help=place)
+    again.add_argument("--readme", metavar="FILE", help="a text whose marked tables are made anew as well")
 
     told = "what a Hugging Face checkpoint holds, and what rounding does to its weights"
     held = command("model", "checkpointed.show_checkpoint", told)

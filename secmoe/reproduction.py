@@ -1,15 +1,13 @@
 """The reproduction page: published tables beside what this program prices, and where they differ.
 
-Every figure is computed here. What depends on a machine's calibration stands between the marks `TIMED` and `END`; the
-rest is exact and the same everywhere.
+Every figure is computed here: times from a calibration and from runs that are given, the rest from closed forms alone.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +20,7 @@ from protocols.pricing.published import BUMBLEBEE, EXPERTS, IRON, SECMOE, TOKENS
 from protocols.pricing.shapes import SHAPES
 from secmoe.calibration import Calibration
 from secmoe.cost_plot import Panel, plot
+from secmoe.figures.markdown import markdown_table
 from secmoe.names import SECMOE as OURS
 from secmoe.price_report import Report
 from secmoe.priced_models import sparse_protocols
@@ -30,7 +29,6 @@ from sim.network import LAN, NETWORKS
 PARAMS = PARAM_SETS["P64s"]
 SMALL, LARGE = "moe-small", "switch-base"
 MOST, FEWEST = 128, 8
-TIMED, END = "<!-- timed -->", "<!-- end of timed -->"
 GIGA = 1e9
 PICTURE, TIMES = "reproduction.svg", "reproduction-time.svg"
 GRID, REACH, MEAN_RANGE = 1 << 12, 8, (-5, 3)  # of the error of a table: steps of 2^-12
@@ -98,7 +96,7 @@ class Reproduction:
             "## Where the bytes go",
             self._operators(),
             "## Times",
-            _timed("\n\n".join(self._times())),
+            "\n\n".join(self._times()),
             "## Error of GeLU",
             self._gelu(),
             "## Where we differ, and why",
@@ -137,7 +135,7 @@ class Reproduction:
         for rival in (BUMBLEBEE, IRON):
             ratios = [gb / own for gb, own in zip(published.GIGABYTES[rival], ours, strict=True)]
             rows.append([f"published {rival} / our `{OURS}`", *(f"{ratio:.2f}x" for ratio in ratios)])
-        return _table(head, rows)
+        return markdown_table(head, rows)
 
     def _growth(self) -> str:
         head = ["from 32 to 128 experts", "published", "ours"]
@@ -148,7 +146,7 @@ class Reproduction:
             ["traffic of selection and experts", "", _ratio(_of_experts(more) / _of_experts(less))],
             ["traffic of routing", "", _ratio(more.routing_nbytes / less.routing_nbytes)],
         ]
-        return _table(head, rows)
+        return markdown_table(head, rows)
 
     def _operators(self) -> str:
         runs = [self.priced(LARGE, E) for E in (EXPERTS[0], MOST)]
@@ -163,7 +161,8 @@ class Reproduction:
             for first, last in zip(runs[0].by_operator, runs[1].by_operator, strict=True)
         ]
         rounds = runs[1].online.rounds
-        return _table(head, rows) + f"\n\nRounds of the whole query: {rounds:,}; some operators run side by side."
+        told = f"Rounds of the whole query: {rounds:,}; some operators run side by side."
+        return f"{markdown_table(head, rows)}\n\n{told}"
 
     def _times(self) -> Iterator[str]:
         if self.calibration is None:
@@ -184,7 +183,7 @@ class Reproduction:
             rows.append([name, *(f"{t:.2f}" for t in told), f"{seconds / 60:.2f}"])
         theirs = [f"{name}, published" for name in (IRON, BUMBLEBEE, SECMOE)]
         head = [f"minutes, {MOST} experts", *theirs, f"`{OURS}`, ours"]
-        yield _table(head, rows)
+        yield markdown_table(head, rows)
         less, more = (c.cpu(self.priced(LARGE, E).online) for E in (32, MOST))
         small, large = self.priced(SMALL, FEWEST), self.priced(LARGE, MOST)
         sizes = large.operators.shape.parameters / small.operators.shape.parameters
@@ -197,7 +196,7 @@ class Reproduction:
              f"{sizes:.1f}x"],
             ["computation for it", f"{published.TIME_GROWTH:g}x (runtime)", f"{longer:.1f}x"],
         ]  # fmt: skip
-        yield _table(["growth", "published", "ours, predicted"], rows)
+        yield markdown_table(["growth", "published", "ours, predicted"], rows)
         yield f"![Time by operator and number of experts]({TIMES})"
         if self.runs:
             yield "Predictions beside real runs, none of which went into the calibration (`secmoe bench`):"
@@ -206,7 +205,7 @@ class Reproduction:
                  *(f"{error:+.0%}" for error in (run.error, run.lan_error))]
                 for run in self.runs
             ]  # fmt: skip
-            yield _table(["d, f, experts, tokens", "CPU s", "predicted", "error", "error of LAN time"], rows)
+            yield markdown_table(["d, f, experts, tokens", "CPU s", "predicted", "error", "error of LAN time"], rows)
 
     def _gelu(self) -> str:
         low, high = MEAN_RANGE
@@ -216,7 +215,7 @@ class Reproduction:
             wide, inner = _errors(table, -REACH, REACH), _errors(table, low, high)
             means = (sum(errors) / len(errors) for errors in (inner, wide))
             rows.append([name, f"{max(wide):.2e}", *(f"{mean:.2e}" for mean in means)])
-        return _table(head, rows) + f"\n\nAgainst GeLU by the error function, on the grid of step 1/{GRID}."
+        return markdown_table(head, rows) + f"\n\nAgainst GeLU by the error function, on the grid of step 1/{GRID}."
 
 
 DIFFERENCES = """\
@@ -259,17 +258,3 @@ def _billions(parameters: int) -> str:
 
 def _ratio(value: float) -> str:
     return f"{value:.3f}x"
-
-
-def _timed(text: str) -> str:
-    return f"{TIMED}\n{text}\n{END}"
-
-
-def exact_part(page: str) -> str:
-    """The page without what a calibration gives."""
-    return re.sub(f"{TIMED}.*?{END}", f"{TIMED}{END}", page, flags=re.DOTALL)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

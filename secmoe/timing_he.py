@@ -27,13 +27,12 @@ from protocols.he.selection import selection
 from protocols.he.server import BLOCKS, CHUNKS, ServerKeys
 
 Rates = dict[str, float]
-REPEATS = 9
 TURNS = 8  # operands that take turns
 FEW, MANY = 8, 4096  # outputs of a response
 UNITS = 2
 
 
-def measured(call: Callable[[], object], repeats: int = REPEATS) -> float:
+def measured(call: Callable[[], object], repeats: int) -> float:
     """Median CPU nanoseconds of a call, after one that is not counted."""
     call()
     spent = []
@@ -44,15 +43,16 @@ def measured(call: Callable[[], object], repeats: int = REPEATS) -> float:
     return float(statistics.median(spent))
 
 
-def kernel_rates(params: ParamSet) -> Rates:
-    """Nanoseconds of every kernel that a set has, by the names of `protocols.he.work`."""
-    return {f"{params.name} {kernel}": rate for kernel, rate in _Bench(params).rates()}
+def kernel_rates(params: ParamSet, repeats: int) -> Rates:
+    """Nanoseconds of every kernel that a set has, by the names of `protocols.he.work`; of so many calls the median."""
+    return {f"{params.name} {kernel}": rate for kernel, rate in _Bench(params, repeats).rates()}
 
 
 class _Bench:
     """Keys of one session and operands of the set's sizes."""
 
-    def __init__(self, params: ParamSet) -> None:
+    def __init__(self, params: ParamSet, repeats: int) -> None:
+        self.measured = partial(measured, repeats=repeats)
         self.params, self.rng = params, np.random.Generator(np.random.SFC64(7))
         wide = params.galois
         self.select: SelectPlan = selection(params, "R", 8, *((512, 1024) if wide else (64, 64)), 1)
@@ -80,21 +80,21 @@ class _Bench:
         ring = self.ring
         for suffix, layout in (("", self.linear.operand("x")), (" wide", self.select.operand("x"))):
             share = self.rng.integers(0, 2**64, layout.shape, dtype=np.uint64)
-            data = self.client.encrypt(layout, share, lambda _, n: os.urandom(n))
-            yield f"encrypt{suffix}", measured(partial(self.client.encrypt, layout, share, lambda _, n: os.urandom(n)))
-            yield f"absorb{suffix}", measured(partial(self.server.absorb, layout, data, share))
+            encrypt = partial(self.client.encrypt, layout, share, lambda _, n: os.urandom(n))
+            yield f"encrypt{suffix}", self.measured(encrypt)
+            yield f"absorb{suffix}", self.measured(partial(self.server.absorb, layout, encrypt(), share))
         parts = cycle(self.random(ring.q0, TURNS, 2))
-        yield "transform", measured(lambda: ring.forward(next(parts), ring.q0)) / (2 * ring.q0.size)
+        yield "transform", self.measured(lambda: ring.forward(next(parts), ring.q0)) / (2 * ring.q0.size)
 
     def _tensor(self) -> Iterator[tuple[str, float]]:
         ring, engine, server = self.ring, self.ring.engine, self.server
         parts = cycle(self.random(ring.q0, TURNS, 2))
         assert server.relinearisation is not None  # a select plan needs it
         multiplier = Multiplier(ring, self.select.operand("t").scale, server.relinearisation)
-        yield "rescale", measured(lambda: multiplier.rescaled(next(parts)))
-        yield "lift", measured(lambda: multiplier.lifted(next(parts)))
+        yield "rescale", self.measured(lambda: multiplier.rescaled(next(parts)))
+        yield "lift", self.measured(lambda: multiplier.lifted(next(parts)))
         lifted, factor = cycle([multiplier.lifted(next(parts)) for _ in range(3)]), multiplier.rescaled(next(parts))
-        yield "product", measured(lambda: multiplier.product(next(lifted), factor))
+        yield "product", self.measured(lambda: multiplier.product(next(lifted), factor))
         if not self.select.a:
             return
         element, basis = self.select.expansion_elements[0], ring.q0
@@ -106,7 +106,7 @@ class _Bench:
             odd = engine.subtract_scale(ciphertext, moved, np.ones(basis.size), basis.limbs)
             engine.multiply(odd, ring.monomial(-1, basis), basis.limbs)
 
-        yield "expand", measured(expand)
+        yield "expand", self.measured(expand)
 
     def _weights(self, suffix: str, basis: Basis) -> Iterator[tuple[str, float]]:
         engine, plan = self.ring.engine, self.select
@@ -123,9 +123,9 @@ class _Bench:
             engine.weight_products(totals, polynomials, operands[:units], basis.limbs)
 
         operands = [self.random(basis, CHUNKS, 2) for _ in range(UNITS)]
-        empty_place = measured(lambda: place(one))
-        full = measured(lambda: place(next(turns)))
-        alone, several = measured(lambda: transform(0)), measured(lambda: transform(UNITS))
+        empty_place = self.measured(lambda: place(one))
+        full = self.measured(lambda: place(next(turns)))
+        alone, several = self.measured(lambda: transform(0)), self.measured(lambda: transform(UNITS))
         if not suffix:
             yield "weight", max(full - empty_place, 0.0) / values[0].size
         yield f"polynomial{suffix}", empty_place / CHUNKS + alone / (BLOCKS * CHUNKS)
@@ -134,10 +134,11 @@ class _Bench:
     def _packing(self) -> Iterator[tuple[str, float]]:
         packer = Packer(self.ring, self.select, self.server.packing)
         ciphertexts = cycle(self.random(self.ring.q1, TURNS, 2))
-        yield "raise", measured(lambda: packer.raised(next(ciphertexts)))
+        yield "raise", self.measured(lambda: packer.raised(next(ciphertexts)))
         raised = cycle([packer.raised(next(ciphertexts)) for _ in range(TURNS)])
-        yield "merge", measured(lambda: packer.merge(0, next(raised), next(raised)))
-        yield "lower", measured(lambda: packer.lowered(next(raised)))
+        levels = cycle(range(self.select.b))  # each has a key of its own, which takes its turn as operands do
+        yield "merge", self.measured(lambda: packer.merge(next(levels), next(raised), next(raised)))
+        yield "lower", self.measured(lambda: packer.lowered(next(raised)))
 
     def _responses(self) -> Iterator[tuple[str, float]]:
         ring, part = self.ring, self.random(self.ring.q1, 2)
@@ -147,7 +148,7 @@ class _Bench:
             places = np.arange(count)
             return self.server._respond_one(ring, part, count, places, masks[:count], 0, lambda _, n: os.urandom(n))
 
-        few, many = measured(lambda: respond(FEW)), measured(lambda: respond(MANY))
+        few, many = self.measured(lambda: respond(FEW)), self.measured(lambda: respond(MANY))
         each = max(many - few, 0.0) / (MANY - FEW)
         yield "output", each
         yield "respond", max(few - FEW * each, 0.0)
@@ -155,4 +156,4 @@ class _Bench:
         places = self.linear.response_positions[0]
         words = np.zeros(places.size, np.uint64)
         data = self.server._respond_one(ring, part, places.size, places, words, 0, lambda _, n: os.urandom(n))
-        yield "decrypt", measured(lambda: self.client.decrypt(self.linear, data))
+        yield "decrypt", self.measured(lambda: self.client.decrypt(self.linear, data))

@@ -32,7 +32,6 @@ from sim.world import Session
 
 RING = Ring(64)
 MESSAGE, BYTE = "message", "byte"
-REPEATS, TIMES = 5, 3
 SOFTLY = 100_000  # COTs that SoftSpoken makes
 FRACTION = 18
 ONE, MANY = 1, 1 << 12
@@ -53,7 +52,8 @@ class Timed:
 
 
 class _Bench:
-    def __init__(self) -> None:
+    def __init__(self, repeats: int) -> None:
+        self.repeats = repeats
         self.session, self.rng = Session([OtService()]), np.random.Generator(np.random.SFC64(7))
 
     def words(self, ring: Ring, *shape: int) -> RingArray:
@@ -61,7 +61,7 @@ class _Bench:
 
     def timed(self, proto: ProtocolDecl[Any], arrays: Sequence[tuple[Ring, Shape]], **public: Any) -> Timed:
         """The run with the median time of several."""
-        found = sorted((self._once(proto, arrays, public) for _ in range(REPEATS)), key=lambda t: t.using)
+        found = sorted((self._once(proto, arrays, public) for _ in range(self.repeats)), key=lambda t: t.using)
         return found[len(found) // 2]
 
     def _once(self, proto: ProtocolDecl[Any], arrays: Sequence[tuple[Ring, Shape]], public: dict[str, Any]) -> Timed:
@@ -74,9 +74,10 @@ class _Bench:
         return Timed({MESSAGE: cost.messages, BYTE: cost.nbytes, **cost.work.counts}, whole - making)
 
 
-def share_rates() -> dict[str, float]:
-    """Nanoseconds of everything that is counted above the homomorphic layer, of both parties together."""
-    bench = _Bench()
+def share_rates(repeats: int) -> dict[str, float]:
+    """Nanoseconds of everything that is counted above the homomorphic layer, of both parties together; of so many runs
+    of each protocol the median."""
+    bench = _Bench(repeats)
     bits, word, narrow = Ring(1), [(RING, (ONE,))], [(RING, (MANY,))]
     pair = [(RING, (MANY,)), (RING, (MANY,))]
     small = [
@@ -100,16 +101,16 @@ def share_rates() -> dict[str, float]:
     for kernel, run in gadgets:
         timed = run()
         rates[kernel] = max(timed.rest(rates), 0.0) / timed.counts[kernel]
-    return rates | _making_rates()
+    return rates | _making_rates(max(repeats // 2, 1))
 
 
 @protocol(realises=COT)
-async def _taking(p: Party, *, n: int) -> None:
+async def taking(p: Party, *, n: int) -> None:
     """Takes n COTs, and does nothing with them."""
     slice_of(p, "cots", CLIENT, n)
 
 
-def _making_rates() -> dict[str, float]:
+def _making_rates(repeats: int) -> dict[str, float]:
     """Nanoseconds of making correlated OTs, in sessions of their own: what a size adds to those below it."""
     rates: dict[str, float] = {}
     for n in (SOFTLY, *(preset.net * 9 // 10 for preset in (B10, B11))):
@@ -118,8 +119,8 @@ def _making_rates() -> dict[str, float]:
         if len(new) != 1:
             continue  # made of what is known, or of two unknowns
         spent = []
-        for _ in range(TIMES):
-            run = Session([OtService()]).run(_taking, [], [], n=n)
+        for _ in range(repeats):
+            run = Session([OtService()]).run(taking, [], [], n=n)
             spent.append(1e9 * (run.cpu(CLIENT) + run.cpu(SERVER)))
         known = sum(rates.get(kernel, 0.0) * count for kernel, count in counts.items())
         rates[new[0]] = max(statistics.median(spent) - known, 0.0) / counts[new[0]]

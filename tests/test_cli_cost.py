@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,14 +18,13 @@ from secmoe import calibration
 from secmoe.benchmarks import SUBJECTS, Layer
 from secmoe.calibration import Calibration, NotCalibrated, waiting
 from secmoe.cli import main
+from secmoe.figures.kept import Figure
 from secmoe.names import LAYER_PROTOCOLS
-from secmoe.reproduction import END, TIMED, Reproduction, exact_part
 from secmoe.timing_ot import BYTE, MESSAGE
 from sim.cost import Cost, computed
 from sim.network import LAN
 from sim.work import Work
 
-ROOT = Path(__file__).parents[1]
 NAMES = [MESSAGE, BYTE, *KINDS, *(iteration(name) for name in ("b10", "b11"))]
 RATES = {name: 1000.0 for name in [*NAMES, *(f"{p} {k}" for p in PARAM_SETS for k in KERNELS)]}
 KNOWN = Calibration("2026-01-01 00:00", "a machine", {"python": "3.11"}, RATES)
@@ -178,7 +178,7 @@ def test_predictions_stand_beside_real_runs(
     (tmp_path / "calibration.json").write_text(json.dumps(KNOWN.to_json()))
     monkeypatch.setattr(secmoe.benching, "SUBJECTS", (Layer(16, 24, 4, 1, params="P64tiny", relu=True),))
     monkeypatch.setattr(secmoe.benching, "RUNS", 1)
-    (row,) = told(capsys, "bench")["runs"]
+    (row,) = told(capsys, "bench", "--calibration", "calibration.json")["runs"]
     assert row["bytes"] == row["priced_bytes"] and row["cpu_s"] > 0 < row["predicted_cpu_s"]
     assert row["error"] == pytest.approx(row["predicted_cpu_s"] / row["cpu_s"] - 1)
 
@@ -188,27 +188,28 @@ def test_enough_subjects_and_all_different() -> None:
     assert len(set(names)) == len(names) >= 8
 
 
-@pytest.mark.slow
-def test_the_reproduction_page_is_what_the_command_writes() -> None:
-    """Its exact parts; and the picture of bytes."""
-    page, found = (ROOT / "docs" / "reproduction.md").read_text(), Reproduction(None)
-    assert exact_part(page) == exact_part(found.page), "run make reproduce"
-    (picture,) = found.pictures.items()
-    assert (ROOT / "docs" / picture[0]).read_text() == picture[1], "run make reproduce"
-    timed = page[page.index(TIMED) : page.index(END)]
-    assert "minutes, 128 experts" in timed and (ROOT / "docs" / "reproduction-time.svg").is_file()
+def test_rates_in_turns_are_told_by_their_median() -> None:
+    """Rates of several calibrations: the median, of those that have the kernel."""
+    one, two, three = (replace(KNOWN, nanoseconds=rates) for rates in ({"a": 1.0}, {"a": 5.0, "b": 3.0}, {"a": 2.0}))
+    assert calibration.middle([one, two, three]).nanoseconds == {"a": 2.0, "b": 3.0}
 
 
 @pytest.mark.slow
 def test_the_page_is_written_to_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "calibration.json").write_text(json.dumps(KNOWN.to_json()))
-    written = told(capsys, "reproduce", str(tmp_path))["written"]
-    assert [Path(name).name for name in written] == ["reproduction.md", "reproduction.svg", "reproduction-time.svg"]
-    assert "a machine" in (tmp_path / "reproduction.md").read_text()
-    assert main(["reproduce", "nowhere"]) == 2
+    assert len(told(capsys, "reproduce", str(tmp_path))["written"]) == 2
+    assert "No calibration" in (tmp_path / "reproduction.md").read_text()
     run = {"name": "some layer", "cpu_s": 2.0, "predicted_cpu_s": 2.2, "error": 0.1, "lan_error": -0.05}
-    (tmp_path / "bench.json").write_text(json.dumps({"runs": [run]}))
-    assert main(["reproduce", str(tmp_path), "--runs", "bench.json"]) == 0
-    assert "| some layer | 2.00 | 2.20 | +10% | -5% |" in (tmp_path / "reproduction.md").read_text()
-    (tmp_path / "bench.json").write_text('{"runs": [{}]}')
-    assert main(["reproduce", str(tmp_path), "--runs", "bench.json"]) == 2
+    (tmp_path / "figures").mkdir()
+    figure = Figure("bench", ("secmoe bench",), "a machine", "now", None, ())
+    replace(figure, results=({"calibration": KNOWN.to_json(), "runs": [run]},)).write(tmp_path / "figures")
+    (tmp_path / "R.md").write_text("<!-- table layers -->\n<!-- end -->\n")
+    written = told(capsys, "reproduce", str(tmp_path), "--readme", str(tmp_path / "R.md"))["written"]
+    names = ["reproduction.md", "reproduction.svg", "reproduction-time.svg", "R.md"]
+    assert [Path(name).name for name in written] == names
+    page = (tmp_path / "reproduction.md").read_text()
+    assert "a machine" in page and "| some layer | 2.00 | 2.20 | +10% | -5% |" in page
+    assert "Not measured yet" in (tmp_path / "R.md").read_text()
+    assert main(["reproduce", "nowhere"]) == main(["reproduce", str(tmp_path), "--readme", "nowhere"]) == 2
+    for result in ({"runs": [{}]}, {"runs": [], "calibration": {}}, 1):
+        replace(figure, results=(result,)).write(tmp_path / "figures")
+        assert main(["reproduce", str(tmp_path)]) == 2

@@ -1,16 +1,17 @@
-"""The side-by-side script's own arithmetic: depth from a trace, rows, and the README's table. Its runs need SPU."""
+"""The side-by-side script's own arithmetic: depth from a trace, rows, their table. Its runs need SPU."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from secmoe.figures.kept import FOLDER, read_figure
+from secmoe.figures.side_by_side import OWN, PEER, table
 from tools.side_by_side.depth import chain
-from tools.side_by_side.table import OWN, PEER, table
 
 ROOT = Path(__file__).resolve().parent.parent
-ROWS = json.loads((ROOT / "docs" / "side_by_side.json").read_text())
+ROWS = read_figure(ROOT / "docs" / FOLDER / "side-by-side.json").results[0]
 FIELDS = {"operation", "form", "shape", "framework", "cpu_s", "wall_s", "bytes", "depth", "error"}
+REFILLS = {"least_bytes", "runs", "refills"}  # of SPU's rows, and of ours beside the width of digits
 
 
 def line(key: str, value: str = "") -> str:
@@ -34,20 +35,23 @@ def test_a_swap_is_one_step_of_both() -> None:
 
 def test_rows_are_complete_and_exact() -> None:
     for row in ROWS:
-        assert row.keys() == FIELDS and row["framework"] in (OWN, PEER)
+        assert row.keys() - REFILLS - {"digits"} == FIELDS and row["framework"] in (OWN, PEER)
+        assert row["framework"] == OWN or row.keys() >= REFILLS
         assert row["cpu_s"] > 0 and row["bytes"] > 0 and 0 <= row["error"] < 2**-4
     ours = {(row["operation"], row["shape"]) for row in ROWS if row["framework"] == OWN}
     assert ours == {(row["operation"], row["shape"]) for row in ROWS if row["framework"] == PEER}
 
 
-def test_the_table_of_the_readme_is_of_these_rows() -> None:
-    assert table(ROWS) in (ROOT / "README.md").read_text()
+def row(framework: str, cpu: float, depth: int, **more: int) -> dict[str, object]:
+    of = {"operation": "product", "shape": "1", "framework": framework, "form": "", "error": 0.0}
+    return {**of, "cpu_s": cpu, "wall_s": 1.0, "bytes": 4_000_000, "depth": depth, **more}
 
 
 def test_a_ratio_is_spus_figure_over_ours() -> None:
-    def row(framework: str, cpu: float, depth: int) -> dict[str, object]:
-        of = {"operation": "product", "shape": "1", "framework": framework, "form": "", "error": 0.0}
-        return {**of, "cpu_s": cpu, "wall_s": 1.0, "bytes": 4_000_000, "depth": depth}
-
-    (cells,) = (text.split(" | ") for text in table([row(PEER, 6.0, 9), row(OWN, 2.0, 4)]).splitlines()[2:])
-    assert cells[2:5] == ["6", "2", "3"] and cells[8:10] == ["4", "4"] and cells[-2:] == ["9", "4 |"]
+    spu = row(PEER, 6.0, 9, least_bytes=3_000_000, runs=7, refills=2)
+    (line,) = table([spu, row(OWN, 2.0, 4)]).splitlines()[2:]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[2:5] == ["6", "2", "3"] and cells[-2:] == ["9", "4"]
+    assert cells[8:13] == ["4", "3", "7, 2", "4", "1"]
+    told = table([spu, row(OWN, 2.0, 4, digits=2)])
+    assert told.endswith("Ours with digits of 2 bits.")

@@ -9,11 +9,14 @@ both parties of its framework, on one core. Same inputs: their digests must agre
 rounds by chance and approximates exponentials otherwise, must be near those of float64.
 
 Times are the least of several runs after a first one, which is not counted; what a session is set up with stands apart.
-The bytes of our runs contain the extension of correlated OTs; of SPU's only where a refill of its pool fell into every
-run. Only for SPU's dense-cat with 128 experts at 768/3072 (--all; about ten minutes of CPU) weights come in slices.
+Both pools of OTs are refilled now and then. SPU runs as often as 20 s of CPU time admit, at most 40 times; its bytes
+are the mean from behind the first refill to the last one, or those of the least run where there are not two. Ours pay
+for every OT its share of an iteration of Ferret, in bytes and in time. The least bytes are those of a run without a
+refill. Only for SPU's dense-cat with 128 experts at 768/3072 (--all; about ten minutes of CPU) weights come in slices.
 
-Rows go to a JSON file: a list of {operation, form, shape, framework, cpu_s, wall_s, bytes, depth, error}; wall_s is of
-both parties on one core, depth the longest chain of messages, error the largest difference from float64.
+Rows go into a figure (see secmoe.figures): a list of {operation, form, shape, framework, cpu_s, wall_s, bytes,
+least_bytes, runs, refills, depth, error}, ours with digits; wall_s is of both parties on one core, depth the longest
+chain of messages, error the largest difference from float64, digits the width in bits of those that comparisons take.
 """
 
 from __future__ import annotations
@@ -23,13 +26,18 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from side_by_side.cases import CASES
-from side_by_side.table import OWN, PEER, Row, table
+
+from secmoe.calibration import machine
+from secmoe.figures.kept import FOLDER, Figure, read_figure
+from secmoe.figures.side_by_side import OWN, PEER, Row, table
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "side_by_side.json"
+NAME = "side-by-side"
+RESULTS = ROOT / "docs" / FOLDER / f"{NAME}.json"
 SPU = "spu==0.9.5"
 SET_UP = "session set-up"
 
@@ -48,11 +56,11 @@ def environment(folder: Path) -> Path:
 class Worker:
     """One framework's process."""
 
-    def __init__(self, framework: str, python: Path, module: str) -> None:
+    def __init__(self, framework: str, python: Path, module: str, *options: str) -> None:
         self.framework = framework
         path = os.pathsep.join([str(ROOT / "tools"), str(ROOT)])
         self.process = subprocess.Popen(
-            [python, "-m", f"side_by_side.{module}"],
+            [python, "-m", f"side_by_side.{module}", *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -77,12 +85,15 @@ class Worker:
         self.process.wait()
 
 
-def measure(python: Path, numbers: list[int], out: Path, rows: list[Row]) -> list[Row]:
-    """All rows; the file is written after every case, so that an interrupted run keeps what it has."""
+def measure(python: Path, numbers: list[int], out: Path, rows: list[Row], digits: list[str]) -> list[Row]:
+    """All rows; digits: their width, as our worker is told, or nothing.
+
+    The file is written after every case, so that an interrupted run keeps what it has.
+    """
     set_up = {name: list[Row]() for name in (PEER, OWN)}
     workers = [
         Worker(PEER, python, "spu_worker"),
-        Worker(OWN, ROOT / ".venv" / "bin" / "python", "own_worker"),
+        Worker(OWN, ROOT / ".venv" / "bin" / "python", "own_worker", *digits),
     ]
     for number in numbers:
         case, digests = CASES[number], set[str]()
@@ -112,12 +123,19 @@ def session_rows(set_up: dict[str, list[Row]]) -> list[Row]:
             join = sum if framework == PEER else max
             figures = {name: join(one[name] for one in each) for name in ("cpu_s", "wall_s", "bytes", "depth")}
             of = {"operation": SET_UP, "shape": "", "framework": framework, "form": ""}
-            found.append({**of, **figures, "error": 0.0})
+            refills = {"least_bytes": figures["bytes"], "runs": 0, "refills": 0}
+            found.append({**of, **figures, **refills, "error": 0.0})
     return found
 
 
 def write(out: Path, rows: list[Row]) -> None:
-    out.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    made, command = f"{datetime.now(UTC):%Y-%m-%d %H:%M}", " ".join(["tools/spu_side_by_side.py", *sys.argv[1:]])
+    figure = Figure(out.stem, (command,), machine(), made, os.getloadavg()[0], (rows,))
+    figure.write(out.parent)
+
+
+def kept_rows(out: Path) -> list[Row]:
+    return list(read_figure(out).results[0])
 
 
 def main() -> None:
@@ -126,16 +144,19 @@ def main() -> None:
     parser.add_argument("--cases", help="only these, counted from 0, with commas between; other rows of the file stay")
     parser.add_argument("--env", type=Path, default=ROOT / ".venv" / "spu", help="SPU's environment, .venv/spu else")
     parser.add_argument("--out", type=Path, default=RESULTS, help=f"JSON file, {RESULTS.relative_to(ROOT)} else")
+    told = "width of our digits in bits (default: that at which a comparison of 2^16 words sends fewest bytes)"
+    parser.add_argument("--digits", type=int, help=told)
     parser.add_argument("--table", action="store_true", help="measure nothing: the table of the JSON file")
     options = parser.parse_args()
     if options.table:
-        print(table(json.loads(options.out.read_text())))
+        print(table(kept_rows(options.out)))
         return
     numbers, kept = [n for n, case in enumerate(CASES) if options.all or case.slices == 1], list[Row]()
     if options.cases is not None:
         numbers = [int(n) for n in options.cases.split(",")]
-        kept = json.loads(options.out.read_text()) if options.out.exists() else kept
-    print(table(measure(environment(options.env), numbers, options.out, kept)))
+        kept = kept_rows(options.out) if options.out.exists() else kept
+    digits = [] if options.digits is None else [str(options.digits)]
+    print(table(measure(environment(options.env), numbers, options.out, kept, digits)))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ CASES = (
     Case("argmax", (1, 128)),
     Case("matrix product", (1, 768, 3072)),
     Case(LAYER, (64, 128, 8, 1), EVERY),
-    Case(LAYER, (64, 128, 8, 8), EVERY),
+    Case(LAYER, (64, 128, 16, 8), EVERY),
     Case(LAYER, (768, 3072, 8, 1), EVERY, repeats=0),
     Case(LAYER, (768, 3072, 128, 1), (DENSE_CAT,), repeats=0, slices=16),
 )

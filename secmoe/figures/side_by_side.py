@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from secmoe.figures.markdown import markdown_table
+
 OWN, PEER = "secmoe", "spu-0.9.5-cheetah"
 Row = dict[str, Any]
 
@@ -11,15 +13,20 @@ Row = dict[str, Any]
 def table(rows: list[Row]) -> str:
     """Markdown: SPU's figures, ours, and how many times ours SPU's are."""
     head = ["operation", "shape", "CPU s: SPU", "ours", "ratio", "wall s: SPU", "ours", "ratio"]
-    head += ["MB: SPU", "ours", "ratio", "depth: SPU", "ours"]
-    lines = [head, ["---"] * len(head)]
+    head += ["MB: SPU", "without refills", "its runs, with refills", "ours", "ratio", "depth: SPU", "ours"]
+    lines = []
     ours = {(row["operation"], row["shape"]): row for row in rows if row["framework"] == OWN}
     for row in rows:
         own = ours.get((row["operation"], row["shape"]))
         if row["framework"] != PEER or own is None:
             continue
         cells = [f"{row['operation']}, {row['form']}" if row["form"] else row["operation"], row["shape"]]
-        for name, unit in (("cpu_s", 1.0), ("wall_s", 1.0), ("bytes", 1e6)):
-            cells += [f"{row[name] / unit:.3g}", f"{own[name] / unit:.3g}", f"{row[name] / own[name]:.2g}"]
+        for name in ("cpu_s", "wall_s"):
+            cells += [f"{row[name]:.3g}", f"{own[name]:.3g}", f"{row[name] / own[name]:.2g}"]
+        cells += [f"{row[name] / 1e6:.3g}" for name in ("bytes", "least_bytes")]
+        cells += [f"{row['runs']}, {row['refills']}" if row["runs"] else ""]
+        cells += [f"{own['bytes'] / 1e6:.3g}", f"{row['bytes'] / own['bytes']:.2g}"]
         lines.append([*cells, str(row["depth"]), str(own["depth"])])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    widths = {row["digits"] for row in rows if "digits" in row}
+    told = f"\n\nOurs with digits of {', '.join(map(str, sorted(widths)))} bits." if widths else ""
+    return markdown_table(head, lines) + told
