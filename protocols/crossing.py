@@ -64,10 +64,13 @@ class CrossingPlan:
 
     @property
     def pays(self) -> bool:
-        """Whether fewer bytes cross the wire than by correlated OT, whose extension is not counted here."""
+        """Whether the parameter set has room for it, and fewer bytes cross the wire than by correlated OT, whose
+        extension is not counted here."""
         ring = Ring(self.params.ring_bits)
         x, y = blank(Spec(ring, (self.rows, self.n, self.m))), blank(Spec(ring, (self.rows, self.m, self.r)))
-        return _crossing_cost(x, y, plan=self).nbytes < matmul.declared(x, y).nbytes
+        with suppress(ShapeDoesNotFit):
+            return _crossing_cost(x, y, plan=self).nbytes < matmul.declared(x, y).nbytes
+        return False
 
 
 def _crossing_cost(x: RingArray, y: RingArray, *, plan: CrossingPlan) -> Cost:

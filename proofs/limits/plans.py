@@ -107,7 +107,7 @@ def uses(layer: LayerPlan, model: str | None) -> list[Use]:
     """Every plan of one query of the layer."""
     names = ("router", "w1", "v", "w2") if layer.shape.gated else ("router", "w1", "w2")
     found = []
-    for (plan, rows), name in zip(layer.answers, names, strict=True):
+    for (plan, rows), name in zip(layer.answers[: len(names)], names, strict=True):
         if model is None:
             norm = admitted(plan)
         else:
