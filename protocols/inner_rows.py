@@ -80,8 +80,7 @@ def _products(x: Range, degree: int, s: int) -> list[Range]:
     found: list[Range] = []
     for exponent in range(2, degree + 1):
         if exponent == 2:
-            low, high = min(a * b for a in x for b in x), max(a * a for a in x)
-            found.append((max(low, 0) if x[0] > 0 or x[1] < 0 else 0, high))
+            found.append((0 if x[0] <= 0 <= x[1] else min(a * a for a in x), max(a * a for a in x)))
         else:
             power = (found[-1][0] >> s) - 1, found[-1][1] >> s
             ends = [a * b for a in x for b in power]

@@ -115,11 +115,11 @@ async def piecewise(
     """The table's polynomial at a shared x, s fractional bits, over Z_{2^l}; degree at least 1.
 
     Range: the selected row's value before its floor, at 2 s fractional bits, is below 2^(l-1) (for a row of slope 1:
-    |x| < 2^(l-1-s) as a ring element); |x - b| < 2^(l-1) for every breakpoint (in a narrow ring: as `locate`); without
-    narrow_rows, x^2 < 2^(l-1) wherever the selected row has degree 2 or more; beyond, the square is undefined but
-    cancels. Faithful: bit for bit F.PIECEWISE (powers floored one by one, then one floor). into: with narrow_rows, a
-    wider ring for the result, so that x may come in the ring of a floor that has just made it: the value before the
-    floor then need not fit in x's ring. Raises PolynomialForm.
+    |x| < 2^(l-1-s) as a ring element). With narrow_rows x is one that `locate` places rightly among the breakpoints;
+    without, |x - b| < 2^(l-1) for each of them, and x^2 < 2^(l-1) wherever the selected row has degree 2 or more
+    (beyond, the square is undefined but cancels). Faithful: bit for bit F.PIECEWISE (powers floored one by one, then
+    one floor). into: with narrow_rows, the Z_{2^l} of the result, where x is over a narrower ring, as that of a floor
+    by s bits. Raises PolynomialForm.
     """
     if form not in FORMS:
         raise PolynomialForm(f"form of Protocol 2: expected one of {', '.join(FORMS)}, got {form!r}")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from proofs.limits.row import Bound, bits, decided
 from proofs.limits.spectral import spectral_norms
 from protocols import functionalities as F
+from protocols.locate import window_bits
 from protocols.model.architecture import Model
 from protocols.model.config import MoeConfig
 from protocols.model.fixed_point import FixedPoint
@@ -148,7 +149,9 @@ def activation_reaches(fp: FixedPoint, table: Approximation | None, h: int) -> I
         return
     breakpoints, _ = table.words(fp.s)
     edge, inner = max(abs(b) for b in breakpoints), excess(table, fp.s)[1]
-    yield Reach("comparison in the activation", h + edge + 1, half)
+    # In the ring of a floor by s bits, and up to the end of the window in which thresholds are compared.
+    far = max(edge, breakpoints[0] + (1 << window_bits(breakpoints)))
+    yield Reach("comparison in the activation", h + far + 1, half >> fp.s)
     yield Reach("square in the activation", edge * edge, half)
     yield Reach("activation before its floor", max(inner, h << fp.s), half)
 
