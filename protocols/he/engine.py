@@ -1,8 +1,8 @@
-"""Two interchangeable engines for the row arithmetic: compiled float64 FMA kernels, and numpy integers as reference
-and fallback.
+"""Interchangeable engines for the row arithmetic: compiled float64 FMA kernels, the same with 52-bit integers for the
+products of weights, and numpy integers as reference and fallback.
 
 Arrays are float64 [..., limbs, n] with canonical residues; `limbs` names the prime of each of the last-but-one axis's
-rows. Both engines return identical residues; `engine_for` compares them once per process and falls back when they
+rows. All engines return identical residues; `engine_for` compares them once per process and falls back when they
 differ.
 """
 
@@ -188,7 +188,8 @@ class IntegerEngine(FmaEngine):
 
     def weight_products(self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints) -> None:
         tables, n = self.tables, polynomials.shape[-1]
-        if any(tables.primes[k].bit_length() > integers.PRIME_BITS for k in limbs):
+        fits = polynomials.shape[1] <= integers.TERMS
+        if not fits or any(tables.primes[k].bit_length() > integers.PRIME_BITS for k in limbs):
             super().weight_products(out, polynomials, operands, limbs)
             return
         transformed = empty(*polynomials.shape).view(np.int64)

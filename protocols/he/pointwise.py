@@ -276,8 +276,9 @@ def place_weights(out: Floats, weights: Ints, width: int, stride: int, spacing: 
 
 @kernel
 def place_eights(out: Floats, weights: Ints, width: int, stride: int, spacing: int) -> None:
-    """As `place_weights`, where experts and columns come in eights and columns lie side by side: eight weights each of
-    eight experts, whole cache lines, become neighbouring coefficients of eight columns."""
+    """As `place_weights`, where experts and columns come in eights, columns lie side by side, and outputs at least
+    stride * width apart: eight weights each of eight experts, whole cache lines, become neighbouring coefficients of
+    eight columns."""
     columns, flat = np.arange(weights.shape[2]), out.reshape(-1)
     places = columns // width * out.shape[1] - stride * (columns % width) - 7
     out[:] = 0.0

@@ -248,8 +248,8 @@ class ServerKeys:
         """Multiply every product by the weights and merge the output blocks. Weight polynomials are transformed once
         for all products.
 
-        Memory: the products, plus (packing levels + 2) ciphertexts for each unit and thread, whatever the size of the
-        weights.
+        Memory: the products, plus (packing levels + 1 + BLOCKS) ciphertexts for each unit and thread, whatever the size
+        of the weights.
         """
         if weights.plan != plan:
             raise ShapeMismatch(f"weights: prepared for {weights.plan}, used with {plan}")
