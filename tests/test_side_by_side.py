@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from protocols.compare import drelu
+from protocols.ot.lpn import B11
 from secmoe.figures.kept import FOLDER, read_figure
 from secmoe.figures.side_by_side import OWN, PEER, table
+from sim.cost import Cost
+from sim.ring import Spec
+from sim.shapes import blank
 from tools.side_by_side.depth import chain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,3 +66,39 @@ def test_a_ratio_is_spus_figure_over_ours() -> None:
     assert cells[8:13] == ["4", "3", "7, 2", "4", "1"]
     told = table([spu, row(OWN, 2.0, 4, digits=2)])
     assert told.endswith("Ours with digits of 2 bits.")
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Our worker's module, which finds its own as the script starts it."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return importlib.import_module("side_by_side.own_worker")
+
+
+@given(n=st.integers(1, 10 * B11.net), start=st.integers(0, 3 * B11.net))
+@example(n=1, start=B11.reserve)
+@example(n=B11.net, start=0)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_our_pools_leave_the_next_reserve_and_make_no_iteration_too_many(own: Any, n: int, start: int) -> None:
+    plan = own._plan(n, start)
+    assert plan.left >= B11.reserve and set(plan.iterations) <= {B11}
+    assert plan.soft == (max(B11.reserve - start, 0) if plan.iterations else 0)
+    assert not plan.iterations or plan.left - B11.net < B11.reserve
+
+
+def test_our_bytes_are_shared_by_the_ots_that_are_taken(own: Any) -> None:
+    cost = Cost(c2s=100, s2c=10, cot_client=B11.net, cot_server=2 * B11.net)
+    assert own.amortised(cost) == pytest.approx(110 + 3 * B11.nbytes)
+    words = blank(Spec(own.RING, (own.LARGE,)))
+    sent = {w: own.amortised(drelu.declared(words, w=w)) for w in own.WIDTHS}
+    assert own.best_digits() in sent and sent[own.best_digits()] == min(sent.values())
+
+
+@pytest.mark.slow
+def test_our_worker_measures_a_case(own: Any) -> None:
+    """Exact by its own comparison; its bytes are the closed form's."""
+    case = own.CASES[4]
+    row = own.measured(case, 2)
+    cost = own.argmax.declared(blank(Spec(own.RING, case.sizes)), w=2)
+    assert row["bytes"] == pytest.approx(own.amortised(cost)) and row["least_bytes"] == cost.nbytes
+    assert (row["depth"], row["refills"], row["digits"]) == (cost.rounds, 0, 2) and row["cpu_s"] > 0

@@ -75,6 +75,7 @@ class QueryPools(OtService):
 
 
 def _plan(n: int, start: int) -> Making:
+    """Of n COTs, at least one, where `start` remain."""
     if start - n >= B11.reserve:
         return Making(n, start, 0, ())
     soft = max(B11.reserve - start, 0)
