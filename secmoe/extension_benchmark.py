@@ -14,7 +14,7 @@ import numpy as np
 from protocols.ot.aes import TweakableHash
 from protocols.ot.ferret import Iteration, mark, mark_delta
 from protocols.ot.functionalities import COT
-from protocols.ot.lpn import B10, B11, Preset
+from protocols.ot.lpn import PRESETS, Preset
 from protocols.ot.softspoken import (
     BASE_OTS,
     LeafStreams,
@@ -38,14 +38,14 @@ class WrongCots(ValueError):
 
 def nbytes() -> dict[str, float]:
     """Bytes of a COT by the way it is made, without the reserve that an iteration of Ferret consumes."""
-    presets = {f"Ferret {preset.name}": preset.nbytes / preset.net for preset in (B10, B11)}
+    presets = {f"Ferret {preset.name}": preset.nbytes / preset.net for preset in PRESETS}
     return {SOFTSPOKEN: extension_bits(COTS) / 8 / COTS, **presets}
 
 
 def extension_rows() -> list[dict[str, Any]]:
     """A row for each way: its name, bytes of a COT, COTs per CPU second of both parties in the best of the turns."""
     ways = {SOFTSPOKEN: (COTS, _softspoken())}
-    ways |= {f"Ferret {preset.name}": (preset.net, _ferret(preset)) for preset in (B10, B11)}
+    ways |= {f"Ferret {preset.name}": (preset.net, _ferret(preset)) for preset in PRESETS}
     for _, both in ways.values():
         both()
     turns = [{name: _cpu(both) for name, (_, both) in ways.items()} for _ in range(TURNS)]

@@ -18,7 +18,7 @@ from protocols.convert import b2a
 from protocols.matmul import matmul
 from protocols.nonlinear import exp
 from protocols.ot.functionalities import COT
-from protocols.ot.lpn import B10, B11
+from protocols.ot.lpn import PRESETS
 from protocols.ot.service import OtService, provision_cost, slice_of
 from protocols.ot.work_kinds import CHOSEN, CORRELATED, ROW_WORDS, ROWS, TRIPLE_BITS, TRIPLES
 from protocols.products import mul
@@ -113,7 +113,7 @@ async def taking(p: Party, *, n: int) -> None:
 def _making_rates(repeats: int) -> dict[str, float]:
     """Nanoseconds of making correlated OTs, in sessions of their own: what a size adds to those below it."""
     rates: dict[str, float] = {}
-    for n in (SOFTLY, *(preset.net * 9 // 10 for preset in (B10, B11))):
+    for n in (SOFTLY, *(preset.net * 9 // 10 for preset in PRESETS)):
         counts = provision_cost({"cot.client": n}).work.counts
         new = [kernel for kernel in counts if kernel not in rates]
         if len(new) != 1:

@@ -13,6 +13,7 @@ import pytest
 import secmoe.benching
 from protocols.he.params import PARAM_SETS
 from protocols.he.work import KERNELS
+from protocols.ot.lpn import PRESETS
 from protocols.ot.work_kinds import KINDS, iteration
 from secmoe import calibration
 from secmoe.benchmarks import SUBJECTS, Layer
@@ -25,7 +26,7 @@ from sim.cost import Cost, computed
 from sim.network import LAN
 from sim.work import Work
 
-NAMES = [MESSAGE, BYTE, *KINDS, *(iteration(name) for name in ("b10", "b11"))]
+NAMES = [MESSAGE, BYTE, *KINDS, *(iteration(preset.name) for preset in PRESETS)]
 RATES = {name: 1000.0 for name in [*NAMES, *(f"{p} {k}" for p in PARAM_SETS for k in KERNELS)]}
 KNOWN = Calibration("2026-01-01 00:00", "a machine", {"python": "3.11"}, RATES)
 

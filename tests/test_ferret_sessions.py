@@ -36,14 +36,14 @@ from tests.remote_support import DealtBaseOts, Work, converse
 from transcripts.lanes import FORMS, Lanes, by_lane
 from transcripts.tweaks import correlations, tweaks, watch
 
-TINY = Preset("tiny", 8, 5, 6), Preset("less tiny", 10, 6, 7)
+TINY = Preset("tiny", 8, 5, 6), Preset("less tiny", 10, 6, 7), Preset("nearly tiny", 12, 7, 8)
 MANY = 450  # COTs, for which Ferret sends less
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     making.cache_clear()
-    for name, preset in zip(("B10", "B11"), TINY, strict=True):
+    for name, preset in zip(("B10", "B11", "B12"), TINY, strict=True):
         monkeypatch.setattr(amounts, name, preset)
     assert making(MANY).iterations
     yield

@@ -153,7 +153,7 @@ def test_a_mapped_layer_is_the_layer() -> None:
 def test_an_extension_is_held_against_its_functionality(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extension_benchmark, "TURNS", 1)
     rows = extension_benchmark.extension_rows()
-    assert [row["name"] for row in rows] == ["SoftSpoken", "Ferret b10", "Ferret b11"]
+    assert [row["name"] for row in rows] == ["SoftSpoken", "Ferret b10", "Ferret b11", "Ferret b12"]
     assert all(row["cots_per_s"] > 0 for row in rows)
 
 

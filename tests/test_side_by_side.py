@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from protocols.compare import drelu
-from protocols.ot.lpn import B11
+from protocols.ot.lpn import B12
 from secmoe.figures.kept import FOLDER, read_figure
 from secmoe.figures.side_by_side import OWN, PEER, table
 from sim.cost import Cost
@@ -75,20 +75,20 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("side_by_side.own_worker")
 
 
-@given(n=st.integers(1, 10 * B11.net), start=st.integers(0, 3 * B11.net))
-@example(n=1, start=B11.reserve)
-@example(n=B11.net, start=0)
+@given(n=st.integers(1, 10 * B12.net), start=st.integers(0, 3 * B12.net))
+@example(n=1, start=B12.reserve)
+@example(n=B12.net, start=0)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_our_pools_leave_the_next_reserve_and_make_no_iteration_too_many(own: Any, n: int, start: int) -> None:
     plan = own._plan(n, start)
-    assert plan.left >= B11.reserve and set(plan.iterations) <= {B11}
-    assert plan.soft == (max(B11.reserve - start, 0) if plan.iterations else 0)
-    assert not plan.iterations or plan.left - B11.net < B11.reserve
+    assert plan.left >= B12.reserve and set(plan.iterations) <= {B12}
+    assert plan.soft == (max(B12.reserve - start, 0) if plan.iterations else 0)
+    assert not plan.iterations or plan.left - B12.net < B12.reserve
 
 
 def test_our_bytes_are_shared_by_the_ots_that_are_taken(own: Any) -> None:
-    cost = Cost(c2s=100, s2c=10, cot_client=B11.net, cot_server=2 * B11.net)
-    assert own.amortised(cost) == pytest.approx(110 + 3 * B11.nbytes)
+    cost = Cost(c2s=100, s2c=10, cot_client=B12.net, cot_server=2 * B12.net)
+    assert own.amortised(cost) == pytest.approx(110 + 3 * B12.nbytes)
     words = blank(Spec(own.RING, (own.LARGE,)))
     sent = {w: own.amortised(drelu.declared(words, w=w)) for w in own.WIDTHS}
     assert own.best_digits() in sent and sent[own.best_digits()] == min(sent.values())

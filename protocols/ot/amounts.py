@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
-from protocols.ot.lpn import B10, B11, Preset
+from protocols.ot.lpn import B10, B11, B12, Preset
 from protocols.ot.softspoken import extension_bits
 
 
@@ -50,9 +50,9 @@ def making(n: int, start: int = 0) -> Making:
 
     Iterations come smallest first: the first reserve is the dear one, and every iteration makes more than any reserve.
     """
-    most = n // B11.net + 1
-    counts = product(range(4), range(max(most - 3, 0), most + 1)) if n > start else [(0, 0)]
-    options = [_with(n, start, (B10,) * a + (B11,) * b) for a, b in counts]
+    most = n // B12.net + 1
+    counts = product(range(4), range(4), range(max(most - 3, 0), most + 1)) if n > start else [(0, 0, 0)]
+    options = [_with(n, start, (B10,) * a + (B11,) * b + (B12,) * c) for a, b, c in counts]
     return min(options, key=lambda m: (m.nbytes, len(m.iterations)))
 
 

@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from protocols.compare import drelu
 from protocols.he.params import PARAM_SETS
 from protocols.he.ring_q import ring_for
-from protocols.ot.lpn import B11
+from protocols.ot.lpn import B12
 from protocols.ot.service import OtService
 from sim.concrete import from_words, to_signed
 from sim.ring import Ring
@@ -79,7 +79,7 @@ def test_sign_of_many_words(benchmark: BenchmarkFixture, w: int) -> None:
     assert np.array_equal(signs, 1 - (x >> np.uint64(63)).astype(np.int64))
     own, cpu = drelu.declared(ours, w=w), run.cpu(CLIENT) + run.cpu(SERVER)
     assert run.cost.nbytes - sum(m.nbytes for m in run.scope(f"{run.prefix}/pool")) == own.nbytes
-    used = (own.cot_client + own.cot_server) * B11.nbytes / B11.net
+    used = (own.cot_client + own.cot_server) * B12.nbytes / B12.net
     bits = [round(8 * nbytes / WORDS, 1) for nbytes in (run.cost.nbytes, own.nbytes + used)]
     benchmark.extra_info.update(w=w, bits_alone=bits[0], bits_in_session=bits[1], cpu_s=round(cpu, 3))
     print(f"\ndrelu, {w}-bit digits: {bits[0]} bits each alone, {bits[1]} in a session, {cpu:.2f} CPU s for 2^16")

@@ -1,6 +1,6 @@
 """Our end, in this repository's environment: the cases it is told, one JSON line each.
 
-Both parties in one process. Correlated OTs come from iterations of Ferret (b11), as the pool of a whole query has them;
+Both parties in one process. Correlated OTs come from iterations of Ferret (b12), as the pool of a whole query has them;
 a run pays its share of an iteration, in bytes and in time, by the OTs that it takes, as `secmoe cost` shares a query's.
 The reserve that the first iteration consumes is set-up. The CPU time is that of the process: the driver and both
 parties. Every result is compared bit for bit with the fixed-point functionality, in faithful mode: nothing is rounded
@@ -30,7 +30,7 @@ from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import GELU_MINIMAX
 from protocols.moe import LayerPlan, LayerWeights, moe_layer
 from protocols.ot.amounts import Making
-from protocols.ot.lpn import B11
+from protocols.ot.lpn import B12
 from protocols.ot.service import OtService, OtState, carry_out, provision
 from protocols.polynomial import piecewise
 from protocols.products import mul
@@ -53,7 +53,7 @@ Array = np.ndarray[Any, Any]
 BITS = {"s": FRACTION, "l": RING.l}
 WIDTHS = range(1, 9)  # of digits, in bits
 LARGE = 1 << 16  # words of a comparison that the width is chosen for
-OT_BYTES = B11.nbytes / B11.net
+OT_BYTES = B12.nbytes / B12.net
 
 
 def amortised(cost: Cost) -> float:
@@ -76,10 +76,10 @@ class QueryPools(OtService):
 
 def _plan(n: int, start: int) -> Making:
     """Of n COTs, at least one, where `start` remain."""
-    if start - n >= B11.reserve:
+    if start - n >= B12.reserve:
         return Making(n, start, 0, ())
-    soft = max(B11.reserve - start, 0)
-    return Making(n, start, soft, (B11,) * -(-(n + B11.reserve - start - soft) // B11.net))
+    soft = max(B12.reserve - start, 0)
+    return Making(n, start, soft, (B12,) * -(-(n + B12.reserve - start - soft) // B12.net))
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ def measured(case: Case, w: int) -> dict[str, Any]:
         else:
             refills += made > 0
     cots = [sum(run.reserved.get(f"cot.{role.value}", 0) for run in runs) for role in Role]
-    each = session.run(taking, [], [], n=B11.net)  # an iteration
-    share = sum(cots) * _pooled([each])[1] / B11.net
+    each = session.run(taking, [], [], n=B12.net)  # an iteration
+    share = sum(cots) * _pooled([each])[1] / B12.net
     total = runs[-1].outputs[CLIENT] + runs[-1].outputs[SERVER]
     out = to_signed(total)
     if not np.array_equal(to_words(total), to_words(from_words(total.ring, work.expected))):
