@@ -18,20 +18,36 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from protocols import boolean, compare, convert, linear, moe, nonlinear, polynomial, products, routing, select, sharing
+from protocols import (
+    boolean,
+    compare,
+    convert,
+    linear,
+    locate,
+    moe,
+    nonlinear,
+    polynomial,
+    products,
+    routing,
+    select,
+    sharing,
+)
 from protocols import truncate as truncation
 from protocols.he import interface
 from sim.party import Party, ProtocolDecl
 
 TEXTS: tuple[ModuleType, ...] = (
-    sharing, boolean, convert, compare, truncation, products, nonlinear, polynomial, routing, linear, select, moe,
-    interface,
+    sharing, boolean, convert, compare, locate, truncation, products, nonlinear, polynomial, routing, linear, select,
+    moe, interface,
 )  # fmt: skip
 # What no hybrid run of a catalog case follows: the budget of epsilon, the encoding of weights, public plans made before
 # a run, helpers of costs, and local functions that no catalog protocol calls. Their own tests decide.
 NOT_RUN = frozenset(
     {
         "boolean.blank_group",
+        "locate._within",
+        "locate.comparable",
+        "locate.window_bits",
         "moe.LayerPlan._select",
         "moe.LayerWeights.prepare",
         "moe.LayerWeights.responses",

@@ -59,8 +59,8 @@ async def locate(p: Party, x: RingArray, *, thresholds: Sequence[int], w: int = 
     distances = _within(thresholds)
     client, low_ring, top_ring = p.role is CLIENT, Ring(m), Ring(l - m - 1)
     z = x if client else x - (first + 1)
-    lows = concat(*(_row(z if client else z - t).cast(Ring(m + 1)) for t in (0, *distances)))
-    highs = concat(*(_row((z >> m).cast(Ring(l - m)) - (0 if client else i)) for i in (0, 1)))
+    lows = concat(*(_row(z if client else z - t) for t in (0, *distances)))
+    highs = concat(*(_row((z >> m) - (0 if client else i)) for i in (0, 1)))
     low, high = await p.gather(
         less_than(p, *_sides(z, lows, low_ring, client), shape=x.shape, bits=m, fold=1 + len(distances), w=w),
         less_than(p, *_sides(z >> m, highs, top_ring, client), shape=x.shape, bits=top_ring.l, fold=2, w=w,

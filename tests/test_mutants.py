@@ -40,6 +40,9 @@ LISTED: dict[str, str] = {
         "compares a digit's width with a number of digits: fewer digits share a transfer, which costs more, in the "
         "closed form as well; digits of different widths still never share one"
     ),
+    "locate.locate: negate a condition: x if client else x - (first + 1) -> x - (first + 1) if client else x": (
+        "which party subtracts a public constant from its share makes no difference"
+    ),
     "nonlinear.reciprocal: swap two arguments: mul(p, c, guess) -> mul(p, guess, c)": _COMMUTES,
     "nonlinear.reciprocal: swap two arguments: mul(p, guess, plus(p, error, one)) -> "
     "mul(p, plus(p, error, one), guess)": _COMMUTES,
@@ -47,7 +50,6 @@ LISTED: dict[str, str] = {
     "polynomial._select_row: swap two arguments: mul(p, stack(*coefficients[1:]), stack(*powers)) -> "
     "mul(p, stack(*powers), stack(*coefficients[1:]))": _COMMUTES,
     "routing._maximum: constant by one: 0 -> 1 #3": "both parties pad with 1: shares of 0 over Z_2, as before",
-    "select.select_then_compute: swap two arguments: mul(p, g, hidden[1]) -> mul(p, hidden[1], g)": _COMMUTES,
     "select.select_then_compute: swap two arguments: y.transpose(0, 2, 1, 3) -> y.transpose(2, 0, 1, 3)": (
         "one of the two axes has length one: a plan is for all tokens, or for one"
     ),
@@ -55,7 +57,6 @@ LISTED: dict[str, str] = {
     "t.reshape(n // layout.tokens, layout.tokens, k, E).transp...": _ONE_SELECTION,
 }
 LISTED_HEAVY: dict[str, str] = {
-    "moe.mixture: swap two arguments: mul(p, wide, y) -> mul(p, y, wide)": _COMMUTES,
     "routing.probabilities: swap two arguments: mul(p, chosen, inverse.broadcast(batch, k)) -> "
     "mul(p, inverse.broadcast(batch, k), chosen)": _COMMUTES,
     "routing.spread_of: constant by one: 1 -> 2": (

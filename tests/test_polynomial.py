@@ -22,9 +22,12 @@ from tests.shared_runs import Ints, result, share
 CUBIC = Table(
     "cubic", "test", (-1.5, 0.25), ((0.5, -0.25, 1.0, 0.125), (1.0, 2.0, -3.0, 0.5), (0.0, 1.0, 0.0, -0.75)), 1.0
 )
+BETWEEN = Table(
+    "between", "test", (-1.5, 0.25), ((0.5, 0.0, 0.0, 0.0), (1.0, 2.0, -3.0, 0.5), (0.5, 1.0, 0.0, 0.0)), 1.0
+)
 LINES = Table("lines", "test", (-1.0, 1.0), ((-1.0, 0.0), (0.0, 1.0), (1.0, 0.0)), 1.0)
 KINK = Table("kink", "test", (0.0,), ((0.0, -1.0), (0.0, 1.0)), 1.0)
-ALL = (*TABLES.values(), CUBIC, LINES, KINK)
+ALL = (*TABLES.values(), CUBIC, BETWEEN, LINES, KINK)
 
 
 def want(x: Ints, table: Table, fp: FixedPoint) -> Ints:
@@ -64,7 +67,7 @@ def test_every_word_of_a_small_format(table: Table, step: int) -> None:
     check(np.arange(-(2**14) + 1, 2**11, step), table, FixedPoint(16, 4))
 
 
-@pytest.mark.parametrize("table", [CUBIC, LINES, KINK], ids=lambda t: t.name)
+@pytest.mark.parametrize("table", [CUBIC, BETWEEN, LINES, KINK], ids=lambda t: t.name)
 def test_other_degrees_over_a_small_format(table: Table) -> None:
     """All |x| whose powers stay below 2^15 as ring elements."""
     limit = 181 if table.degree > 1 else 2**11

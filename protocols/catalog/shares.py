@@ -76,6 +76,7 @@ SHARES: tuple[Entry, ...] = (
                 (word(3, ring=R46, low=-(1 << 44), high=1 << 44),),
                 {"thresholds": (-5, 0, 1, 1 << 10), "w": 3},
             ),
+            Case("8 bits", (word(4, ring=R8, low=-122, high=125),), {"thresholds": (-3, 0, 2)}),
         ),
     ),
     Entry(
