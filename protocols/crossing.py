@@ -64,13 +64,14 @@ class CrossingPlan:
 
     @property
     def pays(self) -> bool:
-        """Whether the parameter set has room for it, and fewer bytes cross the wire than by correlated OT, whose
-        extension is not counted here."""
+        """Whether fewer bytes cross the wire than by correlated OT, whose extension is not counted here; not so where
+        the set does not admit words of the server's own."""
         ring = Ring(self.params.ring_bits)
         x, y = blank(Spec(ring, (self.rows, self.n, self.m))), blank(Spec(ring, (self.rows, self.m, self.r)))
-        with suppress(ShapeDoesNotFit):
+        try:
             return _crossing_cost(x, y, plan=self).nbytes < matmul.declared(x, y).nbytes
-        return False
+        except ShapeDoesNotFit:
+            return False
 
 
 def _crossing_cost(x: RingArray, y: RingArray, *, plan: CrossingPlan) -> Cost:
