@@ -30,13 +30,15 @@ from proofs.perturbed import RENAMED, Perturbation, perturbations
 from proofs.tiny import ENUMERATED
 from protocols import functionalities as F
 from protocols.catalog import CATALOG
+from protocols.catalog.baselines import dense_case
 from protocols.catalog.layers import TINY
 from protocols.entry import Case, Entry, Secret, Values
+from protocols.feed_forward import feed_forward
 from protocols.he.packing import SelectPlan
 from protocols.model.tables import Table
 from protocols.polynomial import FORMS, piecewise
 from protocols.routing import probabilities, top_k
-from protocols.select import Arithmetic, ExpertWeights, select_then_compute
+from protocols.select import RELU, Arithmetic, ExpertWeights, select_then_compute
 from protocols.truncate import ONE_ULP, truncate_known_sign
 from sim.ring import Ring
 from sim.role import SERVER
@@ -83,6 +85,7 @@ FURTHER: tuple[Entry, ...] = (
             for form in FORMS
         ),
     ),
+    Entry(feed_forward, (dense_case("gated ReLU", True, RELU),)),
     Entry(
         probabilities,
         (
@@ -138,8 +141,9 @@ class Reach:
 # -- instances ---------------------------------------------------------------------------------------------------------
 # Their runs take seconds.
 HEAVY = frozenset(
-    {"moe_layer", "plaintext_routing", "scatter", "cryptomoe", "probabilities", "softmax", "rsqrt", "layer_norm",
-     "rms_norm", "attention", "cross_attention", "block", "decoder_block", "next_token", "encoder"}
+    {"moe_layer", "plaintext_routing", "evaluate_all", "evaluate_concatenated", "scatter", "cryptomoe", "probabilities",
+     "softmax", "rsqrt", "layer_norm", "rms_norm", "attention", "cross_attention", "block", "decoder_block",
+     "next_token", "encoder"}
 )  # fmt: skip
 
 
