@@ -28,7 +28,10 @@ from proofs.perturbed import RENAMED, Perturbation, perturbations
 from proofs.tiny import ENUMERATED
 from protocols import functionalities as F
 from protocols.catalog import CATALOG
+from protocols.catalog.baselines import dense_case
 from protocols.entry import Case, Entry, Secret
+from protocols.feed_forward import feed_forward
+from protocols.hidden import RELU
 from protocols.model.tables import Table
 from protocols.polynomial import FORMS, piecewise
 from protocols.routing import probabilities, top_k
@@ -65,6 +68,7 @@ FURTHER: tuple[Entry, ...] = (
             for form in FORMS
         ),
     ),
+    Entry(feed_forward, (dense_case("gated ReLU", True, RELU),)),
     Entry(
         probabilities,
         (
@@ -103,8 +107,9 @@ class Reach:
 # -- instances ---------------------------------------------------------------------------------------------------------
 # Their runs take seconds.
 HEAVY = frozenset(
-    {"moe_layer", "plaintext_routing", "scatter", "cryptomoe", "probabilities", "softmax", "rsqrt", "layer_norm",
-     "rms_norm", "attention", "cross_attention", "block", "decoder_block", "next_token", "encoder"}
+    {"moe_layer", "plaintext_routing", "evaluate_all", "evaluate_concatenated", "scatter", "cryptomoe", "probabilities",
+     "softmax", "rsqrt", "layer_norm", "rms_norm", "attention", "cross_attention", "block", "decoder_block",
+     "next_token", "encoder"}
 )  # fmt: skip
 
 

@@ -22,44 +22,65 @@ from protocols import (
     boolean,
     compare,
     convert,
+    crossing,
+    embedding,
+    feed_forward,
+    hidden,
     linear,
     locate,
+    look_up,
+    matmul,
     moe,
     nonlinear,
     polynomial,
     products,
     routing,
+    row_products,
     select,
     sharing,
+    softmax,
 )
 from protocols import truncate as truncation
 from protocols.he import interface
 from sim.party import Party, ProtocolDecl
 
 TEXTS: tuple[ModuleType, ...] = (
-    sharing, boolean, convert, compare, locate, truncation, products, nonlinear, polynomial, routing, linear, select,
-    moe, interface,
+    sharing, boolean, convert, compare, locate, truncation, products, matmul, nonlinear, look_up, polynomial, routing,
+    linear, interface, crossing, row_products, embedding, softmax, hidden, select, feed_forward, moe,
 )  # fmt: skip
-# What no hybrid run of a catalog case follows: the budget of epsilon, the encoding of weights, public plans made before
-# a run, helpers of costs, and local functions that no catalog protocol calls. Their own tests decide.
+# What no hybrid run of a catalog case follows: the budget of epsilon, checks of arguments, the encoding of weights,
+# public plans made before a run, helpers of costs, and local functions that no catalog protocol calls; a public
+# schedule whose loop opens no scope, so that mutants of it need not end; and what only runs of many seconds follow:
+# softmax, its choice of positions among rows of different lengths, and products inside norms and attention. Their own
+# tests decide.
 NOT_RUN = frozenset(
     {
         "boolean.blank_group",
+        "crossing.CrossingPlan._fewest_bytes",
+        "crossing.product",
+        "feed_forward._admit",
         "locate._within",
         "locate.comparable",
         "locate.window_bits",
+        "matmul.check_shapes",
         "moe.LayerPlan._select",
         "moe.LayerWeights.prepare",
         "moe.LayerWeights.responses",
         "moe._admit",
         "routing.index_of",
+        "row_products.RowPlan.fewest_bytes",
+        "row_products.scaled",
         "select.ExpertWeights.responses",
         "select._admit",
         "sharing.own_share",
+        "softmax._row_products",
+        "softmax.rounds",
+        "softmax.softmax",
+        "softmax.taken",
         "truncate._check",
     }
 )
-_NOT_RUN_CALLS = frozenset({"_check", "_admit"})
+_NOT_RUN_CALLS = frozenset({"_check", "_admit", "check_shapes"})
 ENDLESS = 30_000  # scopes that the runs of one judgement may open; the largest of the catalog opens some 10,000
 
 _TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {

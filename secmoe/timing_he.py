@@ -19,8 +19,9 @@ from protocols.he.bfv import Multiplier, automorphism
 from protocols.he.buffers import empty
 from protocols.he.client import ClientKeys
 from protocols.he.merging import Packer
+from protocols.he.noise import has_room
 from protocols.he.ntt import Floats
-from protocols.he.packing import LinearPlan, SelectPlan, key_set
+from protocols.he.packing import LinearPlan, Plan, SelectPlan, key_set
 from protocols.he.params import ParamSet
 from protocols.he.ring_q import Basis, Ring
 from protocols.he.selection import selection
@@ -44,7 +45,8 @@ def measured(call: Callable[[], object], repeats: int) -> float:
 
 
 def kernel_rates(params: ParamSet, repeats: int) -> Rates:
-    """Nanoseconds of every kernel that a set has, by the names of `protocols.he.work`; of so many calls the median."""
+    """Nanoseconds of every kernel that a set has use for, by the names of `protocols.he.work`: of so many calls the
+    median."""
     return {f"{params.name} {kernel}": rate for kernel, rate in _Bench(params, repeats).rates()}
 
 
@@ -57,7 +59,9 @@ class _Bench:
         wide = params.galois
         self.select: SelectPlan = selection(params, "R", 8, *((512, 1024) if wide else (64, 64)), 1)
         self.linear = LinearPlan(params, 1, 64, 64)
-        keys = key_set(params, [self.select, self.linear])
+        self.selects = has_room(params)
+        self.merged: Plan = self.select if self.selects else LinearPlan(params, 1, 512, 1024)
+        keys = key_set(params, [self.merged, self.linear])
         self.client = ClientKeys.generate(keys, lambda _, n: os.urandom(n))
         self.server = ServerKeys.from_bytes(keys, self.client.public_bytes)
         self.ring: Ring = self.server.ring
@@ -69,16 +73,18 @@ class _Bench:
 
     def rates(self) -> Iterator[tuple[str, float]]:
         yield from self._uploads()
-        yield from self._tensor()
-        for suffix, basis in (("", self.ring.q1), (" wide", self.ring.q0)):
-            yield from self._weights(suffix, basis)
-        if self.select.b:
+        yield from self._weights("", self.ring.q1)
+        if self.selects:
+            yield from self._tensor()
+            yield from self._weights(" wide", self.ring.q0)
+        if self.merged.b:
             yield from self._packing()
         yield from self._responses()
 
     def _uploads(self) -> Iterator[tuple[str, float]]:
         ring = self.ring
-        for suffix, layout in (("", self.linear.operand("x")), (" wide", self.select.operand("x"))):
+        layouts = {"": self.linear.operand("x")} | ({" wide": self.select.operand("x")} if self.selects else {})
+        for suffix, layout in layouts.items():
             share = self.rng.integers(0, 2**64, layout.shape, dtype=np.uint64)
             encrypt = partial(self.client.encrypt, layout, share, lambda _, n: os.urandom(n))
             yield f"encrypt{suffix}", self.measured(encrypt)
@@ -132,11 +138,11 @@ class _Bench:
         yield f"multiply{suffix}", (several - alone) / (UNITS * BLOCKS * CHUNKS)
 
     def _packing(self) -> Iterator[tuple[str, float]]:
-        packer = Packer(self.ring, self.select, self.server.packing)
+        packer = Packer(self.ring, self.merged, self.server.packing)
         ciphertexts = cycle(self.random(self.ring.q1, TURNS, 2))
         yield "raise", self.measured(lambda: packer.raised(next(ciphertexts)))
         raised = cycle([packer.raised(next(ciphertexts)) for _ in range(TURNS)])
-        levels = cycle(range(self.select.b))  # each has a key of its own, which takes its turn as operands do
+        levels = cycle(range(self.merged.b))  # each has a key of its own, which takes its turn as operands do
         yield "merge", self.measured(lambda: packer.merge(next(levels), next(raised), next(raised)))
         yield "lower", self.measured(lambda: packer.lowered(next(raised)))
 

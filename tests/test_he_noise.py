@@ -11,6 +11,7 @@ from protocols.he.noise import (
     WeightsOutOfBound,
     epsilon,
     flood_target,
+    has_room,
     largest_norm,
     noise_report,
 )
@@ -201,6 +202,13 @@ def test_the_default_set_admits_every_21_bit_weight_up_to_128_experts_and_20_bit
                     norm = 2.0 ** (2 * bits) * experts * d * plan.n_out
                     report = noise_report(plan, norm)
                     assert report.hides and report.decrypts, plan
+
+
+def test_sets_of_rivals_have_no_room_for_products_of_ciphertexts_and_refuse_them() -> None:
+    assert {name for name, params in PARAM_SETS.items() if not has_room(params)} == {"P64packed", "P64unpacked"}
+    plan = SelectPlan(PARAM_SETS["P64packed"], "R", 2, 4, 4)
+    with pytest.raises(WeightsOutOfBound, match="P64packed in order R admits"):
+        prepare(plan, np.full((2, 4, 4), 1 << 18))
 
 
 def test_flooding_has_the_published_amplitude_and_epsilon_its_formula() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from proofs.campaign import (
     NOT_EXECUTED,
+    SAME,
     SECURE,
     UNEXPLAINED,
     Outcome,
@@ -30,6 +31,7 @@ from sim.role import CLIENT
 from sim.world import FUNCTIONALITY, Session
 
 _COMMUTES = "a product of two shared words: the factors may be exchanged"
+_PADDED = "both parties pad with 1: shares of 0 over Z_2, as before"
 _ONE_SELECTION = (
     "tiny tokens have one selection each, so an axis has length one; layers with two selections and several tokens "
     "to a ciphertext are held to the oracle, which sees it (tests/test_moe.py)"
@@ -43,13 +45,21 @@ LISTED: dict[str, str] = {
     "locate.locate: negate a condition: x if client else x - (first + 1) -> x - (first + 1) if client else x": (
         "which party subtracts a public constant from its share makes no difference"
     ),
+    "hidden.hidden_units: swap two arguments: mul(p, g, v) -> mul(p, v, g)": _COMMUTES,
+    "hidden.hidden_units: swap two arguments: p.gather(rectify(p, products[0], f=a.s, w=a.w), truncate(... -> "
+    "p.gather(truncate(p, products[1], f=a.s, mode=a.mode, w=a...": _COMMUTES,
+    "hidden.hidden_units: turn a sign: -1 -> 1": "the last of two floored products is the second",
+    "hidden.rectify: send the operand: l - 1 -> l": (
+        "the fields that are compared end below the top bit: whether it is dropped before does not matter"
+    ),
     "nonlinear.reciprocal: swap two arguments: mul(p, c, guess) -> mul(p, guess, c)": _COMMUTES,
     "nonlinear.reciprocal: swap two arguments: mul(p, guess, plus(p, error, one)) -> "
     "mul(p, plus(p, error, one), guess)": _COMMUTES,
     "polynomial._powers: swap two arguments: mul(p, powers[-1], x) -> mul(p, x, powers[-1])": _COMMUTES,
     "polynomial._select_row: swap two arguments: mul(p, stack(*coefficients[1:]), stack(*powers)) -> "
     "mul(p, stack(*powers), stack(*coefficients[1:]))": _COMMUTES,
-    "routing._maximum: constant by one: 0 -> 1 #3": "both parties pad with 1: shares of 0 over Z_2, as before",
+    "routing._maximum: constant by one: 0 -> 1 #3": _PADDED,
+    "softmax.argmax: constant by one: 0 -> 1 #2": _PADDED,
     "select.select_then_compute: swap two arguments: y.transpose(0, 2, 1, 3) -> y.transpose(2, 0, 1, 3)": (
         "one of the two axes has length one: a plan is for all tokens, or for one"
     ),
@@ -98,6 +108,15 @@ class _Nothing:
 
 def _unexplained(outcomes: Sequence[Outcome]) -> set[str]:
     return {o.name for o in outcomes if o.kind in (UNEXPLAINED, NOT_EXECUTED)}
+
+
+def _killed(outcome: Outcome) -> bool:
+    return bool(outcome.killed)
+
+
+def _is_another(outcome: Outcome) -> bool:
+    """Whether a mutant is neither an equivalent text nor an equivalent protocol."""
+    return outcome.kind not in (SAME, SECURE)
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -182,19 +201,20 @@ def test_engine_and_oracle_agree_on_perturbed_draws() -> None:
 @pytest.mark.parametrize(
     ("every", "least"),
     [
-        # The first, fifth, ninth ... mutant of each text: every text and operator is there.
-        pytest.param(4, 220, id="every fourth", marks=pytest.mark.slow),
-        pytest.param(1, 850, id="all", marks=pytest.mark.nightly),
+        # The first, ninth, seventeenth ... mutant of each text: every text and operator is there.
+        pytest.param(8, 150, id="every eighth", marks=pytest.mark.slow),
+        pytest.param(1, 1250, id="all", marks=pytest.mark.nightly),
     ],
 )
 def test_mutants_of_the_text_are_killed_or_explained(every: int, least: int) -> None:
-    """All but the two protocols whose runs take seconds."""
+    """All but those of protocols whose runs take seconds."""
     found = [o for text in LIGHT_TEXTS for o in text_outcomes(text, heavy=False, every=every)]
     print(table(found, lambda o: o.operator), table(found, lambda o: o.where), sep="\n\n")
     assert {o.where for o in found} >= {text for text in LIGHT_TEXTS if any(mutants(text))}
     assert _unexplained(found) == set(LISTED) & {o.name for o in found}
     assert every > 1 or set(LISTED) <= {o.name for o in found}
-    assert len(found) > least and sum(bool(o.killed) for o in found) > 0.95 * len(found)
+    killed, other = (sum(map(chosen, found)) for chosen in (_killed, _is_another))
+    assert len(found) > least and killed > 0.95 * other and killed > 0.9 * len(found)
 
 
 @pytest.mark.nightly

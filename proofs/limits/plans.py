@@ -20,7 +20,7 @@ from proofs.limits.row import PROVED, REFUTED, Bound, bits, bounded, decided, sq
 from proofs.limits.security import ASSUMPTION
 from protocols.baselines.evaluate_all import EvaluateAllPlan
 from protocols.baselines.iron import IronPlan
-from protocols.he.noise import WeightsOutOfBound, largest_norm, noise_report
+from protocols.he.noise import WeightsOutOfBound, has_room, largest_norm, noise_report
 from protocols.he.own import own_norm
 from protocols.he.packing import Plan, SelectPlan, ShapeDoesNotFit
 from protocols.he.params import ParamSet
@@ -57,18 +57,11 @@ class Use:
         return self.rows * int(np.prod(self.plan.outputs))
 
 
-@cache
-def selects(params: ParamSet) -> bool:
-    """Whether the set has room for a product of ciphertexts: whether the smallest selection admits a weight of one."""
-    norm = admitted(SelectPlan(params, "R", 2, 1, 1))
-    return norm is not None and norm >= Fraction(4**params.frac_bits)
-
-
 def layer_plans(params: ParamSet, shape: MoeConfig) -> Iterator[LayerPlan]:
     """The layer in both orders, or with a set that has no room for selection expert by expert, as the rivals that it is
     for; for 1 to 8 tokens. Raises ShapeDoesNotFit where the set cannot hold the shape."""
     for tokens in TOKENS:
-        if selects(params):
+        if has_room(params):
             yield from (LayerPlan(shape, tokens, params, RELU, order) for order in ORDERS)
         else:
             yield (EvaluateAllPlan if params.galois else IronPlan)(shape, tokens, params, RELU)

@@ -49,7 +49,8 @@ def _layer_case(name: str, k: int, gated: bool, kind: type[LayerPlan], weights_o
     return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=build)
 
 
-def _dense_case(name: str, gated: bool, activation: Approximation | str) -> Case:
+def dense_case(name: str, gated: bool, activation: Approximation | str) -> Case:
+    """A call of `feed_forward` on two tokens."""
     plan = FeedForwardPlan(TINY, 2, 4, 8, gated, activation)
     up, down = matrix(8, 4), matrix(4, 8)
 
@@ -85,7 +86,7 @@ BASELINES: tuple[Entry, ...] = (
         ),
     ),
     Entry(look_up, (Case("GeLU, 8 entries", (HALF_RANGE,), {"table": COARSE, "s": 18}),)),
-    Entry(feed_forward, (_dense_case("gated GeLU", True, GELU_MINIMAX), _dense_case("ReLU", False, RELU))),
+    Entry(feed_forward, (dense_case("gated GeLU", True, GELU_MINIMAX), dense_case("ReLU", False, RELU))),
     Entry(evaluate_all, layer_cases(EvaluateAllPlan, EveryExpert)),
     Entry(evaluate_concatenated, layer_cases(ConcatenatedPlan, ConcatenatedWeights)),
     Entry(scatter, layer_cases(ScatterPlan, ScatterWeights)),

@@ -8,7 +8,7 @@ measures.
 import math
 from dataclasses import dataclass
 
-from protocols.he.packing import Plan
+from protocols.he.packing import Plan, SelectPlan
 from protocols.he.params import ParamSet
 from protocols.he.sampling import ERROR_VARIANCE, flooding_bound
 
@@ -131,6 +131,13 @@ def largest_norm(plan: Plan) -> float:
     base = _variances(plan, 0.0)[-1][1]
     slope = (_variances(plan, 2.0**100)[-1][1] - base) / 2.0**100
     return max(0.0, (allowed - base) / slope)
+
+
+def has_room(params: ParamSet) -> bool:
+    """Whether products of ciphertexts fit a set: whether the smallest selection admits a weight of one."""
+    plan = SelectPlan(params, "R", 2, 1, 1)
+    norm = largest_norm(plan)
+    return norm >= 4.0**params.frac_bits and noise_report(plan, norm).decrypts
 
 
 def check_weights(plan: Plan, norm: float, largest: int) -> NoiseReport:
