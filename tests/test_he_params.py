@@ -114,9 +114,11 @@ def test_selectors_of_several_tokens_share_an_upload_and_compact_ones_are_short(
         plan = selection(p64s, "R", experts, 768, 3072, n)
         layout = plan.operand("t")
         assert (layout.count, layout.levels, layout.results) == (uploads, levels, n)
+        assert layout.nbytes == uploads * 491_552 and plan.operand("x").count == n
+        compact = selection(p64s, "R", experts, 768, 3072, n, compact=True)
         pairs = experts == 128 and n > 1  # chunks with a gap between them cost the same there
-        assert layout.nbytes == uploads * 491_552 and plan.operand("x").count == (-(-n // 2) if pairs else n)
-        short = selection(p64s, "R", experts, 768, 3072, n, compact=True).operand("t")
+        assert compact.operand("x").count == (-(-n // 2) if pairs else n)
+        short = compact.operand("t")
         assert (short.count, short.levels, short.results) == (uploads, 14, n)
         room = max(2**levels, 1 << (experts - 1).bit_length())
         assert short.nbytes == uploads * (32 + room * 240 // 8)
@@ -133,8 +135,8 @@ def test_selectors_of_several_tokens_share_an_upload_and_compact_ones_are_short(
 
 def test_outputs_of_several_tokens_share_a_response() -> None:
     up, down = (selection(PARAM_SETS["P64s"], "R", 128, *sizes, 8) for sizes in ((768, 3072), (3072, 768)))
-    assert (up.together, up.b, up.h, up.responses) == (4, 11, 1, 2)
-    assert (down.together, down.b, down.h, down.responses) == (8, 12, 2, 1)
+    assert (up.together, up.b, up.h, up.responses) == (4, 10, 1, 2)
+    assert (down.together, down.b, down.h, down.responses) == (8, 11, 2, 1)
     assert up.response_nbytes == 2 * (16384 + 4 * 3072) * 76 // 8
     assert down.response_nbytes == (16384 + 8 * 768) * 76 // 8
 

@@ -91,8 +91,8 @@ class SelectPlan(Plan):
     @cached_property
     def spacing(self) -> int:
         """G: distance of neighbouring outputs of a block. Twice as much of it means half as many chunks, each with a
-        product of ciphertexts, and twice as many blocks, each with a merge: the cheapest. Of equals the least, or for
-        several tokens the greatest: fewer chunks leave room for the vectors of others, see `shared`.
+        product of ciphertexts, and twice as many blocks, each with a merge: the cheapest. Of equals the least, or
+        with compact uploads the greatest: fewer chunks leave room for the vectors of others, see `shared`.
         """
         if self.small:
             return self.stride * next_pow2(self.d)
@@ -100,15 +100,15 @@ class SelectPlan(Plan):
         if self.order == "L" or least > n:
             return least
         sizes = [least << k for k in range((n // least).bit_length())]
-        if self.n > self.tokens:
+        if self.compact:
             sizes.reverse()
         return min(sizes, key=lambda size: _CHUNK_COST * -(-self.d * self.stride // size) + -(-self.f * size // n))
 
     @cached_property
     def shared(self) -> int:
-        """Vectors of one upload, a power of two: where chunks leave room between them, those of several tokens, which
-        the expansion tells apart like chunks."""
-        return min(self.step, next_pow2(self.n)) if self.order == "R" and not self.small else 1
+        """Vectors of one compact upload, a power of two: where chunks leave room between them, those of several tokens,
+        which the expansion tells apart like chunks."""
+        return min(self.step, next_pow2(self.n)) if self.compact and not self.small else 1
 
     @property
     def expansion_levels(self) -> int:
