@@ -15,14 +15,19 @@ from proofs.limits.plans import (
     PUBLISHED,
     Use,
     aligned,
+    decryption,
+    flooding,
     plaintext_modulus,
     scales_agree,
     shape_rows,
+    uses,
 )
 from proofs.limits.row import bits, bounded, decimal, power_of_half, root_up, security_tenths, sqrt_up
 from proofs.limits.security import security
 from protocols.he.packing import Layout, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
+from protocols.model.config import MoeConfig
+from protocols.moe import CompactPlan
 from tests.limit_sets import P32TINY, P64S, P64TINY, log2, planted
 
 # Security and the plaintext modulus
@@ -72,6 +77,13 @@ def test_scales_and_places_that_do_not_fit_are_refuted() -> None:
     assert not scales_agree(shallow) and not aligned(askew)
     for plan, verdict in ((good, PROVED), (shallow, REFUTED), (askew, REFUTED)):
         assert plaintext_modulus("test", [Use(plan, 1, None)])[0].verdict == verdict
+
+
+@pytest.mark.parametrize(("experts", "tokens"), [(8, 1), (128, 8)])
+def test_compact_uploads_keep_all_bounds(experts: int, tokens: int) -> None:
+    used = uses(CompactPlan(MoeConfig(768, 3072, experts), tokens, P64S, "relu"), None)
+    assert used[1].plan.operand("t").levels == 14
+    assert all(row("test", used)[0].holds for row in (plaintext_modulus, decryption, flooding))
 
 
 def test_an_upload_modulus_without_room_is_refuted() -> None:
