@@ -77,6 +77,7 @@ RENDER = $(BIN)/secmoe reproduce docs --readme README.md
 # What takes minutes is measured, everything is rendered.
 reproduce: $(COMPILED)
 	$(BIN)/python -m secmoe.figures
+	$(BIN)/python tools/kernels.py
 	$(RENDER)
 
 # What takes hours: accuracy, attacks, and SPU in an environment of its own.

@@ -1,7 +1,7 @@
-"""Figures of kernels in one run: the transform beside SEAL's, correlated OTs, bits of a sign, 63 times the experts.
+"""Figures of kernels in one run: the transform beside SEAL's, and bits of a sign.
 
     make run                             # once: this repository's environment
-    .venv/bin/python tools/kernels.py    # makes .venv/seal (a wheel of 1 MB), measures, writes docs/kernels.json
+    .venv/bin/python tools/kernels.py    # makes .venv/seal (1 MB), measures, writes docs/figures/kernels.json
 
 Each figure is one of `make bench`, as its test in tests/benchmarks explains; without .venv/seal the first one is
 skipped there. CPU seconds on one core; what is compared takes turns, so that both meet the same load.
@@ -10,16 +10,21 @@ skipped there. CPU seconds on one core; what is compared takes turns, so that bo
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
+from secmoe.calibration import machine
+from secmoe.figures.kept import Figure
+
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "kernels.json"
+RESULTS = ROOT / "docs" / "figures"
 FOLDER = ROOT / ".venv" / "seal"
 SEAL = "seal-python==4.4.0"
-TESTS = ("test_kernels.py", "test_extension.py", "test_experts.py::test_sixty_three_times_the_experts")
+COMMAND = "tools/kernels.py"
 
 
 def environment() -> None:
@@ -33,17 +38,15 @@ def environment() -> None:
 
 def main() -> None:
     environment()
+    made, load = f"{datetime.now(UTC):%Y-%m-%d %H:%M}", os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "benchmarks.json"
-        tests = [ROOT / "tests" / "benchmarks" / name for name in TESTS]
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "bench", f"--benchmark-json={found}", *tests]
+        tests = ROOT / "tests" / "benchmarks" / "test_kernels.py"
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "bench", f"--benchmark-json={found}", tests]
         subprocess.run(command, check=True, cwd=ROOT, stdout=sys.stderr)
         report = json.loads(found.read_text())
     rows = [{"kernel": one["name"].removeprefix("test_"), **one["extra_info"]} for one in report["benchmarks"]]
-    machine = report["machine_info"]["cpu"].get("brand_raw", report["machine_info"]["machine"])
-    RESULTS.write_text(json.dumps({"machine": machine, "figures": rows}, indent=1) + "\n")
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    print(Figure("kernels", (COMMAND,), machine(), made, load, ({"rows": rows},)).write(RESULTS))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,19 @@ def _extension(figure: Figure) -> str:
     return markdown_table(["correlated OTs", "million per CPU s, both parties", "bits each"], cells)
 
 
+def _kernels(figure: Figure) -> str:
+    """The transform beside SEAL's, and comparisons by the width of their digits."""
+    cells = []
+    for row in figure.results[0]["rows"]:
+        if "seal_us" in row:
+            name = f"transform, N = {row['n']:,}, a prime"
+            cells.append([name, f"{row['own_us']:.1f} us; SEAL {row['seal_us']:.0f} us: {row['ratio']:.1f} times"])
+        elif "w" in row:
+            bits = f"{row['bits_in_session']:.0f} bits each in a session, {row['bits_alone']:.0f} in one of its own"
+            cells.append([f"sign of 65,536 words of 64 bits, {row['w']}-bit digits", bits])
+    return markdown_table(["kernel", "measured"], cells)
+
+
 def _models(figure: Figure) -> str:
     head = ["model", "tokens", "parameters", "CPU s", "of it server", "MB"]
     head += ["set-up MB", "rounds with set-up", "s on LAN with set-up"]
@@ -121,6 +134,7 @@ TABLES: Mapping[str, Callable[[Figure], str]] = MappingProxyType(
         "blocks": _real(PEAK),
         "experts": _real(MAPPED),
         "extension": _extension,
+        "kernels": _kernels,
         "models": _models,
         "evaluate": evaluation_table,
         "capacity": _capacity,
