@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from protocols.he.params import PARAM_SETS
 from secmoe.benchmarks import SUBJECTS, Item
 from secmoe.calibration import DEFAULT, Calibration, measure, middle, read_calibration, waiting
 from secmoe.exit import SUCCESS
@@ -51,7 +52,8 @@ def run_bench(options: argparse.Namespace) -> int:
     found_rows, calibrations = zip(*(compared(item, given) for item in SUBJECTS), strict=True)
     rows = list(found_rows)
     if options.json:
-        print(json.dumps({"calibration": middle(calibrations).to_json(), "runs": rows}))
+        rates = given or middle([*calibrations, _others()])
+        print(json.dumps({"calibration": rates.to_json(), "runs": rows}))
     else:
         open_console().print(_table(rows))
     return SUCCESS
@@ -84,6 +86,12 @@ def compared(item: Item, given: Calibration | None = None) -> tuple[Json, Calibr
         "predicted_lan_s": predicted + waiting(cost, LAN),
         "lan_error": (predicted + waiting(cost, LAN)) / lan - 1,
     }, calibration
+
+
+def _others() -> Calibration:
+    """Of the parameter sets that no subject has: prices of rivals need them."""
+    used = {item.plan.params for item in SUBJECTS}
+    return measure([params for params in PARAM_SETS.values() if params not in used], IN_TURNS)
 
 
 def _plain(rows: list[Json]) -> Table:
