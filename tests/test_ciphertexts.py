@@ -85,7 +85,7 @@ def test_compact_uploads() -> None:
     spec = BlobSpec("ciphertexts", len(content))
     found = Homomorphic(INSECURE_TEST, [(plan, 2)])(header(Message(CLIENT, "ct", "", 1, spec, content)), content)
     assert found is not None and [part["offset"] for part in found["parts"]] == [0, layout.each_nbytes]
-    assert {part["c0"]["coefficients"] for part in found["parts"]} == {4} and layout.each_nbytes == 32 + 4 * 252 // 8
+    assert {part["c0"]["coefficients"] for part in found["parts"]} == {4} and layout.each_nbytes == 32 + 4 * 240 // 8
     rows = unpack(content[SEED_BYTES : layout.each_nbytes], ring_for(INSECURE_TEST).q0.primes, (4,) * 6)
     assert found["parts"][0]["c0"]["residues"] == rows[0].astype(np.int64).tolist()
     evidence = Evidence(plan, [], [Run([Message(CLIENT, "ct", "", 1, spec, content)])])
