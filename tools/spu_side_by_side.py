@@ -129,7 +129,9 @@ def session_rows(set_up: dict[str, list[Row]]) -> list[Row]:
 
 
 def write(out: Path, rows: list[Row]) -> None:
-    made, command = f"{datetime.now(UTC):%Y-%m-%d %H:%M}", " ".join(["tools/spu_side_by_side.py", *sys.argv[1:]])
+    made, command = f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "tools/spu_side_by_side.py"
+    if any(row["shape"] == case.shape for row in rows for case in CASES if case.slices > 1):
+        command += " --all"
     figure = Figure(out.stem, (command,), machine(), made, os.getloadavg()[0], (rows,))
     figure.write(out.parent)
 
