@@ -31,6 +31,7 @@ WORK = (
     "secmoe.proving.ledger", "secmoe.proving.limits", "secmoe.proving.judge", "secmoe.mapping.trace_case",
     "secmoe.listing.entry_row", "secmoe.checking.outcomes", "secmoe.remote_commands.LayerServer",
     "secmoe.remote_commands.query",
+    "secmoe.benching.measure", "secmoe.benching.measured", "secmoe.benching.extension_rows",
 )  # fmt: skip
 LONGEST = 1200  # characters of a refusal
 
