@@ -157,8 +157,12 @@ def command_line() -> argparse.ArgumentParser:
     held.add_argument("--layer", type=_natural, metavar="I", help="read the weights of this sparse layer")
     held.add_argument("--params", default="P64s", metavar="NAME|FILE", help="parameter set (default P64s), or .json")
 
+    spread = _Parser(add_help=False)
+    spread.add_argument("--workers", type=_natural, metavar="N", help="processes (default: one per core)")
+    spread.add_argument("--cluster", metavar="ADDRESS", help="a dask.distributed scheduler, tcp://HOST:PORT")
+
     told = "look for secrets in the views of many runs, and say what would have been seen"
-    audit = command("audit", "auditing.run_audit", told)
+    audit = command("audit", "auditing.run_audit", told, spread)
     audit.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a protocol or broken.NAME (default: all)")
     audit.add_argument("--runs", type=_natural, metavar="N", help="runs per corrupted party (2000; with --run 520)")
     model = "real cryptography, or ideal (fast): default real; with --run hybrid, and a real session beside"
@@ -170,34 +174,28 @@ def command_line() -> argparse.ArgumentParser:
         help="two classes of secrets, or real and simulated views",
     )
     audit.add_argument("--seed", type=_natural, default=1, metavar="N", help="of the whole campaign (default 1)")
-    audit.add_argument("--workers", type=_natural, metavar="N", help="processes (default: one per core)")
-    audit.add_argument("--cluster", metavar="ADDRESS", help="a dask.distributed scheduler, tcp://HOST:PORT")
     audit.add_argument("--store", metavar="FILE", help="keep finished blocks here, and resume from them")
     audit.add_argument("--run", metavar="RUN.secmoe", help="audit the layer at the shape of this run")
     audit.add_argument("--html", metavar="FILE", help="write the leakage report as one offline page, NAME.html")
     audit.add_argument("--no-power", action="store_true", help="do not measure what planted faults would show")
 
     told = "predict labels and tokens from what a server sees: leaky routing, and SecMoE"
-    attack = command("attack", "attacking.run_attack", told)
+    attack = command("attack", "attacking.run_attack", told, spread)
     attack.add_argument("--model", choices=["digits", "sms"], default="digits", help="digits (default), or sms")
     attack.add_argument("--runs", type=_natural, metavar="N", help="items that are scored, hybrid runs (default 480)")
     attack.add_argument("--real", type=_natural, default=15, metavar="N", help="of them also real runs (default 15)")
     attack.add_argument("--seed", type=_natural, default=1, metavar="N", help="of the whole campaign (default 1)")
-    attack.add_argument("--workers", type=_natural, metavar="N", help="processes (default: one per core)")
-    attack.add_argument("--cluster", metavar="ADDRESS", help="a dask.distributed scheduler, tcp://HOST:PORT")
     attack.add_argument("--store", metavar="FILE", help="keep finished blocks here, and resume from them")
     attack.add_argument("--plot", metavar="FILE", help="write the result as a picture, NAME.svg")
     attack.add_argument("--html", metavar="FILE", help="write table and picture as one offline page, NAME.html")
 
     told = "the accuracy of a whole private model on held-out items, beside its plaintext"
-    evaluate = command("evaluate", "evaluating.run_evaluation", told)
+    evaluate = command("evaluate", "evaluating.run_evaluation", told, spread)
     evaluate.add_argument("--model", default="sms", metavar="NAME|PATH", help="sms (default), digits, or a model file")
     evaluate.add_argument("--n", type=_natural, default=200, metavar="N", help="how many items (default 200)")
     evaluate.add_argument("--answer", choices=["class", "logits"], default="class", help="what is opened (class)")
     evaluate.add_argument("--params", default="P64s", metavar="NAME|FILE", help="parameter set (P64s), or .json")
     evaluate.add_argument("--seed", type=_natural, default=1, metavar="N", help="draws the items (default 1)")
-    evaluate.add_argument("--workers", type=_natural, metavar="N", help="processes (default: one per core)")
-    evaluate.add_argument("--cluster", metavar="ADDRESS", help="a dask.distributed scheduler, tcp://HOST:PORT")
     evaluate.add_argument("--store", metavar="FILE", help="keep finished items here, and resume from them")
 
     prove = command("prove", _prove, "prove protocols correct and private, for all inputs and tapes")

@@ -15,7 +15,6 @@ from itertools import cycle
 
 import numpy as np
 
-from protocols.he.bfv import Multiplier, automorphism
 from protocols.he.buffers import empty
 from protocols.he.client import ClientKeys
 from protocols.he.merging import Packer
@@ -93,26 +92,13 @@ class _Bench:
         yield "transform", self.measured(lambda: ring.forward(next(parts), ring.q0)) / (2 * ring.q0.size)
 
     def _tensor(self) -> Iterator[tuple[str, float]]:
-        ring, engine, server = self.ring, self.ring.engine, self.server
-        parts = cycle(self.random(ring.q0, TURNS, 2))
-        assert server.relinearisation is not None  # a select plan needs it
-        multiplier = Multiplier(ring, self.select.operand("t").scale, server.relinearisation)
+        parts, multiplier = cycle(self.random(self.ring.q0, TURNS, 2)), self.server.multiplier()
         yield "rescale", self.measured(lambda: multiplier.rescaled(next(parts)))
         yield "lift", self.measured(lambda: multiplier.lifted(next(parts)))
         lifted, factor = cycle([multiplier.lifted(next(parts)) for _ in range(3)]), multiplier.rescaled(next(parts))
         yield "product", self.measured(lambda: multiplier.product(next(lifted), factor))
-        if not self.select.a:
-            return
-        element, basis = self.select.expansion_elements[0], ring.q0
-
-        def expand() -> None:
-            ciphertext, key = next(parts), server.expansion[element]
-            moved = automorphism(ring, ciphertext, element, key, basis, ring.q0p)
-            engine.add(ciphertext, moved, basis.limbs)
-            odd = engine.subtract_scale(ciphertext, moved, np.ones(basis.size), basis.limbs)
-            engine.multiply(odd, ring.monomial(-1, basis), basis.limbs)
-
-        yield "expand", self.measured(expand)
+        if self.select.a:
+            yield "expand", self.measured(lambda: self.server.halves(next(parts), self.select.step, True))
 
     def _weights(self, suffix: str, basis: Basis) -> Iterator[tuple[str, float]]:
         engine, plan = self.ring.engine, self.select

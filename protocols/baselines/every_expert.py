@@ -11,13 +11,11 @@ from functools import cached_property
 from typing import Any
 
 from protocols.baselines.dense import DensePlan
-from protocols.baselines.plaintext_routing import Matrices
+from protocols.baselines.plaintext_routing import ExpertMatrices, Matrices
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
 from protocols.hidden import hidden_cost, hidden_units
-from protocols.model.config import MoeWeights
-from protocols.moe import Prepare
 from sim.cost import Cost, computed
 from sim.party import Party
 from sim.ring import RingArray, Spec, stack
@@ -58,30 +56,12 @@ class EveryExpertPlan(DensePlan):
         return self.shape.E
 
 
-@dataclass(frozen=True)
-class EveryExpert:
-    """The server's side: router, and the experts' w1, v (None when not gated) and w2."""
-
-    router: Any
-    w1: Matrices
-    v: Matrices | None
-    w2: Matrices
-
-    @classmethod
-    def prepare(cls, prepare: Prepare, plan: EveryExpertPlan, weights: MoeWeights) -> EveryExpert:
-        """Encode integer weights (signed, at s fractional bits) with the engine's own `prepare(plan, integers)`.
-
-        Raises the engine's error when the noise bound of a parameter set does not admit the weights.
-        """
-        up, down = plan.expert_up, plan.expert_down
-        v = None if weights.v is None else Matrices.prepare(prepare, up, weights.v)
-        w1, w2 = Matrices.prepare(prepare, up, weights.w1), Matrices.prepare(prepare, down, weights.w2)
-        return cls(prepare(plan.router, weights.router), w1, v, w2)
+class EveryExpert(ExpertMatrices):
+    """What meets the rows of every expert."""
 
     def responses(self, plan: EveryExpertPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
-        matrices = [m for m in (self.w1, self.v, self.w2) if m is not None]
-        return [(self.router, 1), *((one, 1) for m in matrices for one in m.experts), *plan.combining]
+        return [(self.router, 1), *((one, 1) for m in self.matrices for one in m.experts), *plan.combining]
 
 
 def every_expert_cost(plan: EveryExpertPlan) -> Cost:

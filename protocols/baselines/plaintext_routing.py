@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, Self
 
 from protocols import functionalities as F
 from protocols.he.interface import Engine, a2h, h2a
@@ -87,8 +87,21 @@ class Matrices:
         return max(self.experts, key=lambda w: getattr(w, "epsilon", 0.0))
 
 
+class ExpertPlans(Protocol):
+    """Plans of the router's product and of an expert's."""
+
+    @property
+    def router(self) -> LinearPlan: ...
+
+    @property
+    def expert_up(self) -> LinearPlan: ...
+
+    @property
+    def expert_down(self) -> LinearPlan: ...
+
+
 @dataclass(frozen=True)
-class RoutedWeights:
+class ExpertMatrices:
     """The server's side: router, and the experts' w1, v (None when not gated) and w2."""
 
     router: Any
@@ -97,7 +110,7 @@ class RoutedWeights:
     w2: Matrices
 
     @classmethod
-    def prepare(cls, prepare: Prepare, plan: RoutedPlan, weights: MoeWeights) -> RoutedWeights:
+    def prepare(cls, prepare: Prepare, plan: ExpertPlans, weights: MoeWeights) -> Self:
         """Encode integer weights (signed, at s fractional bits) with the engine's own `prepare(plan, integers)`.
 
         Raises the engine's error when the noise bound of a parameter set does not admit the weights.
@@ -107,10 +120,18 @@ class RoutedWeights:
         w1, w2 = Matrices.prepare(prepare, up, weights.w1), Matrices.prepare(prepare, down, weights.w2)
         return cls(prepare(plan.router, weights.router), w1, v, w2)
 
+    @property
+    def matrices(self) -> list[Matrices]:
+        """Those of the experts that there are."""
+        return [m for m in (self.w1, self.v, self.w2) if m is not None]
+
+
+class RoutedWeights(ExpertMatrices):
+    """What an opened route chooses from."""
+
     def responses(self, plan: RoutedPlan) -> list[tuple[Any, int]]:
         """What an engine answers at most in one query: (prepared weights, rows)."""
-        experts = [m.worst for m in (self.w1, self.v, self.w2) if m is not None]
-        return [(self.router, 1), *((worst, plan.rows) for worst in experts), *plan.combining]
+        return [(self.router, 1), *((m.worst, plan.rows) for m in self.matrices), *plan.combining]
 
 
 def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: RoutedPlan) -> Cost:

@@ -133,9 +133,11 @@ class ServerKeys:
         parts = empty(layout.count, 2, basis.size, n)
         for k in range(layout.count):
             piece = data[k * each: (k + 1) * each]
-            sent = unpack(piece[SEED_NBYTES:], basis.primes, (layout.sent_count,) * basis.size)
-            parts[k, 0] = 0.0
-            parts[k, 0][:, layout.sent] = np.stack(sent)
+            lengths, whole = (layout.sent_count,) * basis.size, layout.sent_count == n
+            sent = unpack(piece[SEED_NBYTES:], basis.primes, lengths, parts[k, 0] if whole else None)
+            if not whole:
+                parts[k, 0] = 0.0
+                parts[k, 0][:, layout.sent] = sent
             _add_share(parts[k, 0], layout, k, own_share, basis)
             uniform_residues(piece[:SEED_NBYTES], basis, n, parts[k, 1])
         return Operand(layout, self._apart(layout, parts) if layout.levels else parts)
@@ -159,7 +161,7 @@ class ServerKeys:
             return {0: ciphertext}
         ring, engine, basis, inside = self.ring, self.ring.engine, self.ring.q0, layout.period >> level
         evens, odds = ({word >> 1 for word in words if word & 1 == bit} for bit in (0, 1))
-        even, odd = self._halves(ciphertext, 1 << level, bool(odds))
+        even, odd = self.halves(ciphertext, 1 << level, bool(odds))
         found = self._gathered(layout, even, evens, level + 1)
         if odd is None:
             return found
@@ -171,7 +173,7 @@ class ServerKeys:
             found[token] = engine.add(found[token], engine.multiply(other, shift, basis.limbs), basis.limbs)
         return found
 
-    def _halves(self, ciphertext: Floats, step: int, both: bool) -> tuple[Floats, Floats | None]:
+    def halves(self, ciphertext: Floats, step: int, both: bool) -> tuple[Floats, Floats | None]:
         """What sits at even and, divided by X^step, at odd multiples of step, both twice; transformed."""
         ring, engine, basis = self.ring, self.ring.engine, self.ring.q0
         element = ring.n // step + 1
@@ -191,12 +193,13 @@ class ServerKeys:
             return
         other = index + (1 << level)
         used = other % plan.shared < tokens and other // plan.shared < plan.chunk_count
-        even, odd = self._halves(ciphertext, plan.step // plan.shared << level, used)
+        even, odd = self.halves(ciphertext, plan.step // plan.shared << level, used)
         yield from self._expand(plan, even, tokens, level + 1, index)
         if odd is not None:
             yield from self._expand(plan, odd, tokens, level + 1, other)
 
-    def _multiplier(self) -> Multiplier:
+    def multiplier(self) -> Multiplier:
+        """For products of ciphertexts. Raises MissingKey."""
         if self.relinearisation is None:
             raise MissingKey("tensor product: expected a relinearisation key, came a key set without: "
                              "make the key set from the select plans too")
@@ -209,7 +212,7 @@ class ServerKeys:
         for word, operand in (("t", t), ("x", x)):
             if operand.layout != plan.operand(word):
                 raise ShapeMismatch(f"operand {word}: expected layout {plan.operand(word)}, came {operand.layout}")
-        multiplier = self._multiplier()
+        multiplier = self.multiplier()
         if plan.order == "L":
             factors = tuple(multiplier.rescaled(part) for part in x.parts)
             return Product(tuple(self._expanded(plan, part) for part in t.parts), factors)
@@ -282,7 +285,7 @@ class ServerKeys:
             engine.weight_products(totals, polynomials, [unit[low: low + CHUNKS] for unit, _ in units], basis.limbs)
         if plan.order != "L":
             return [list(block) for block in totals]
-        multiplier = self._multiplier()
+        multiplier = self.multiplier()
         return [[multiplier.product(multiplier.lifted(ring.inverse(total, basis)), factor)
                  for total, (_, factor) in zip(block, units, strict=True) if factor is not None] for block in totals]
 
