@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from protocols.catalog import CATALOG
 from protocols.entry import Case, Entry, Secret
 from protocols.he.packing import key_set
+from secmoe.examples import Example
 from sim.tape import derive_key
-from sim.world import Session
+from sim.world import Execution, Session
 from tests.harness import adjusted, inputs, services
 from transcripts.golden import Scope, digests, from_golden, to_golden
 
@@ -41,14 +42,23 @@ def masks(secret: Secret, word: str) -> NDArray[np.uint64]:
     return (np.frombuffer(stream, "<u8").astype(np.uint64) & np.uint64(secret.ring.mask)).reshape(secret.shape)
 
 
-def rows(entry: Entry, case: Case) -> dict[str, Scope]:
-    """The golden rows of a seeded run of a case: of its session's set-up and of the run."""
-    session = Session(services(case.plans), seed=SEED)
+def example(case: Case) -> Example:
+    """Pseudorandom inputs of a case."""
     drawn = [values(secret, f"{i}") for i, secret in enumerate(case.secrets)]
     shares = [masks(secret, f"{i}") for i, secret in enumerate(case.secrets)]
-    client, server = inputs(case, adjusted(case, drawn), shares)
-    execution = session.run(entry.proto, client, server, **case.public)
-    return digests([*session.setup.messages, *execution.messages])
+    return Example(tuple(adjusted(case, drawn)), tuple(shares))
+
+
+def executed(entry: Entry, case: Case, ideal: bool = False) -> tuple[Execution, Execution]:
+    """Set-up and run of a seeded session on these inputs; or in the hybrid world."""
+    session, given = Session(services(case.plans, ideal), seed=SEED, hybrid=ideal), example(case)
+    client, server = inputs(case, given.values, given.masks, ideal)
+    return session.setup, session.run(entry.proto, client, server, **case.public)
+
+
+def rows(entry: Entry, case: Case) -> dict[str, Scope]:
+    """The golden rows of a seeded run of a case: of its session's set-up and of the run."""
+    return digests([message for each in executed(entry, case) for message in each.messages])
 
 
 def setup_name(case: Case) -> str:

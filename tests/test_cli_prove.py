@@ -113,10 +113,3 @@ def test_odd_requests_are_one_line_and_exit_2(
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and ("expected" in told or "receives" in told or "no folder" in told)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_the_bounds_of_what_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prove", "--bounds", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)["bounds"]
-    assert len(rows) > 100 and all(row["verdict"] != "REFUTED" and row["statement"] for row in rows)

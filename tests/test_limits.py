@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 
@@ -12,6 +13,7 @@ from proofs.limits.ledger import MODEL_NORMS, SOFTMAX_ERRORS
 from protocols.he.params import PARAM_SETS
 from protocols.model.store import known_models
 from protocols.model.tables import TABLES
+from secmoe.cli import main
 
 NORMALISING = 2 * 2 + 2 * len(MODEL_NORMS) + len(SOFTMAX_ERRORS)
 SHAPES = 4 + len(known_models())  # published and of the shipped models
@@ -25,9 +27,15 @@ def check(rows: list[Bound]) -> None:
 
 
 @pytest.mark.slow
-def test_the_quick_ledger_holds_and_is_complete() -> None:
+def test_the_quick_ledger_holds_and_is_complete_and_the_command_tells_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     start = time.perf_counter()
     rows = list(limits(quick=True))
+    monkeypatch.setattr("secmoe.proving.limits", lambda: iter(rows))
+    assert main(["prove", "--bounds", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["bounds"]
+    assert [(one["verdict"], one["statement"]) for one in told] == [(row.verdict, row.statement) for row in rows]
     check(rows)
     counts = Counter(row.name for row in rows)
     refused = counts["shape"]
@@ -44,7 +52,9 @@ def test_the_quick_ledger_holds_and_is_complete() -> None:
 
 
 @pytest.mark.nightly  # the quick one, and what tests/test_limits_approximation.py has row by row
-def test_the_whole_ledger_holds() -> None:
+def test_the_whole_ledger_holds(capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(limits())
     check(rows)
+    assert main(["prove", "--bounds", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["bounds"]) == len(rows)
     assert Counter(row.name for row in rows)["approximation"] == 2 * 4 + NORMALISING + 4 * len(TABLES)
