@@ -44,6 +44,7 @@ def test_no_table_of_the_readme_is_typed() -> None:
     assert sorted(mark["name"] for mark in MARK.finditer(README)) == sorted(tables.TABLES)
 
 
+@pytest.mark.slow
 def test_the_pages_are_what_the_command_writes() -> None:
     for name, text in pages(DOCS).items():
         assert (DOCS / name).read_text(encoding="utf-8") == text, RENDER
@@ -150,6 +151,7 @@ def test_a_mapped_layer_is_the_layer() -> None:
     assert row["cpu_s"] > row["of_it_server_s"] > 0 and row["of_it_ot"] < row["bytes"]
 
 
+@pytest.mark.slow
 def test_an_extension_is_held_against_its_functionality(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extension_benchmark, "TURNS", 1)
     rows = extension_benchmark.extension_rows()
