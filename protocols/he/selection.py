@@ -7,7 +7,7 @@ from protocols.he.layouts import Chunk, Layout, ShapeDoesNotFit, expansion_eleme
 from protocols.he.params import ParamSet
 from protocols.he.plan import Plan
 
-_MOST_SELECTORS = 1024  # of one upload, with the gaps between tokens: each costs a key switch
+_GAP = 16  # one coefficient of so many is sent where selectors go up alone: few bytes, and a key switch for each
 _CHUNK_COST = 4  # time to expand and multiply one chunk, in merges of two blocks
 
 
@@ -25,9 +25,10 @@ class SelectPlan(Plan):
 
     order "R": z = t x first, then the plaintext weights. order "L": the selected weights first, then x.
     n tokens of one ciphertext each have all their selectors in one upload (order R, as far as these are not too many
-    and key switches are quiet: see `Layout.levels`); and as many as find room have their outputs in one response.
-    compact: only the coefficients of the first component that carry selectors go up: fewer bytes, for log2 N more key
-    switches and as many keys.
+    and key switches are quiet: see `Layout.levels`), of which one coefficient in 16 goes up, the same for every number
+    of experts; and as many as find room have their outputs in one response.
+    compact: only the coefficients of the first component that carry selectors go up: fewer bytes, for more key switches
+    and keys, log2 N in all.
     tokens: how many to a ciphertext. One product of ciphertexts multiplies every selector in one with every vector in
     the other: token k's own product is found in window 2 a_k, and all others elsewhere, because no three a are in
     arithmetic progression (see `spread`). Only the coefficients of own products leave.
@@ -166,13 +167,14 @@ class SelectPlan(Plan):
         return -(-self.units // -(-self.units // room))
 
     def _selectors(self) -> Layout:
-        """Uploads of the selectors of several tokens, which the server takes apart."""
-        most = max(1, min(_MOST_SELECTORS, self.params.n) // next_pow2(self.experts))
+        """Uploads of the selectors alone, which the server takes apart."""
+        words, n = next_pow2(self.experts), self.params.n
+        most = max(1, n // _GAP // words)
         each = -(-self.n // -(-self.n // most))
-        room = next_pow2(self.experts) * next_pow2(each)
-        stride = self.params.n // room if self.compact else 1
-        levels = (room * stride - 1).bit_length() if each > 1 or self.compact else 0
-        offsets = tuple(k * next_pow2(self.experts) * stride for k in range(each))
+        room = words * next_pow2(each)
+        stride = n // room if self.compact else min(_GAP, n // room)
+        levels = (room * stride - 1).bit_length()
+        offsets = tuple(k * words * stride for k in range(each))
         scale, homes = self.params.ring_bits + levels, self.offsets
         return Layout(self.params, self._rows(self.experts), scale, self.experts, stride, 0, offsets, levels=levels,
                       homes=homes)

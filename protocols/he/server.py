@@ -177,6 +177,9 @@ class ServerKeys:
         """What sits at even and, divided by X^step, at odd multiples of step, both twice; transformed."""
         ring, engine, basis = self.ring, self.ring.engine, self.ring.q0
         element = ring.n // step + 1
+        if element not in self.expansion:
+            raise MissingKey(f"expansion: expected a key for X -> X^{element}, came a key set without: "
+                             "make the key set from the select plans too")
         moved = automorphism(ring, ciphertext, element, self.expansion[element], basis, ring.q0p)
         even = engine.add(ciphertext, moved, basis.limbs)
         if not both:
