@@ -12,6 +12,7 @@ from protocols.compare import DIGIT
 from protocols.convert import b2a
 from protocols.crossing import CrossingPlan, product, product_cost
 from protocols.he.interface import Addend, Engine
+from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
 from protocols.he.selection import selection
@@ -68,15 +69,20 @@ class LayerPlan:
 
     @cached_property
     def up(self) -> SelectPlan:
-        return self._select(self.shape.d, self.shape.f)
+        return self._select(self.shape.d, self.shape.f, self.stacked)
 
     @cached_property
     def down(self) -> SelectPlan:
         return self._select(self.shape.f, self.shape.d)
 
-    def _select(self, d: int, f: int) -> SelectPlan:
+    def _select(self, d: int, f: int, stacked: int = 1) -> SelectPlan:
         """Both directions scale and place the selectors alike, so that one upload of them serves all three matrices."""
-        return selection(self.params, ORDERS[self.order], self.shape.E, d, f, self.tokens, self.compact)
+        return selection(self.params, ORDERS[self.order], self.shape.E, d, f, self.tokens, self.compact, stacked)
+
+    @property
+    def stacked(self) -> int:
+        """First matrices of an expert, answered together: W1, and V where gated."""
+        return 2 if self.shape.gated else 1
 
     @property
     def compact(self) -> bool:
@@ -102,7 +108,7 @@ class LayerPlan:
     def answers(self) -> tuple[tuple[LinearPlan | SelectPlan, int], ...]:
         """The homomorphic responses of one query, message by message: plan and rows."""
         router, up, down = self.matrices
-        return (router, 1), *((up, self.rows),) * (2 if self.shape.gated else 1), (down, self.rows), *self.combining
+        return (router, 1), (up, self.rows), (down, self.rows), *self.combining
 
     @property
     def matrices(self) -> tuple[LinearPlan | SelectPlan, ...]:
@@ -138,8 +144,7 @@ class LayerWeights:
 
         Raises the engine's error when the noise bound of a parameter set does not admit the weights.
         """
-        v = None if weights.v is None else prepare(plan.up, weights.v)
-        experts = ExpertWeights(prepare(plan.up, weights.w1), v, prepare(plan.down, weights.w2))
+        experts = ExpertWeights(prepare(plan.up, above(weights.w1, weights.v)), prepare(plan.down, weights.w2))
         return cls(prepare(plan.router, weights.router), experts)
 
     def responses(self, plan: LayerPlan) -> list[tuple[Any, int]]:
@@ -214,10 +219,10 @@ def _admit(he: Engine, weights: Any, plan: LayerPlan) -> None:
 
 
 def _moe_cost(x: RingArray, residual: RingArray, weights: object, *, plan: LayerPlan) -> Cost:
-    shape, a, rows = plan.shape, plan.arithmetic, (plan.tokens, plan.shape.k, plan.shape.E)
+    a, rows = plan.arithmetic, (plan.tokens, plan.shape.k, plan.shape.E)
     chosen = b2a.declared(blank(Spec(Ring(1), rows)), ring=plan.ring) + select_then_compute.declared(
         blank(Spec(plan.ring, rows)), x, None, up=plan.up, down=plan.down, activation=plan.activation,
-        gated=shape.gated, arithmetic=a,
+        arithmetic=a,
     )  # fmt: skip
     return mixture_cost(plan, chosen)
 
@@ -245,7 +250,6 @@ async def _experts(p: Party, hot: RingArray, x: RingArray, weights: LayerWeights
         up=plan.up,
         down=plan.down,
         activation=plan.activation,
-        gated=plan.shape.gated,
         arithmetic=plan.arithmetic,
     )
 

@@ -109,7 +109,8 @@ def moved(case: Case, params: ParamSet) -> Case:
     """The same call at another parameter set of the same ring and format."""
     def there(value: Any) -> Any:
         if isinstance(value, SelectPlan):
-            return selection(params, value.order, value.experts, value.d, value.f, value.n, value.compact)
+            f, stacked = value.f // value.stacked, value.stacked
+            return selection(params, value.order, value.experts, value.d, f, value.n, value.compact, stacked)
         return replace(value, params=params) if isinstance(value, LinearPlan | Addend | COMPOSED) else value
 
     public = {name: there(value) for name, value in case.public.items()}

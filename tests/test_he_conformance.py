@@ -303,7 +303,7 @@ def test_a_whole_layer_is_admitted_or_refused_at_once(order: str) -> None:
     plan = LayerPlan(LAYER, 2, TINY, "relu", order)
     client, server, weights = layer_inputs(HeService(plan.plans), plan)
     experts = weights.experts
-    whole = weights.router.epsilon + plan.rows * (experts.w1.epsilon + experts.v.epsilon + experts.w2.epsilon)
+    whole = weights.router.epsilon + plan.rows * (experts.w1.epsilon + experts.w2.epsilon)
     sent: list[Message] = []
     session = Session([OtService(), HeService(plan.plans, 1.5 * whole)], on_send=sent.append)
     session.run(moe_layer, client, server, plan=plan)

@@ -35,7 +35,7 @@ def _case() -> Case:
 
     def prepared(prepare: Callable[[Any, Any], Any], weights: Values) -> LayerWeights:
         router, w1, w2 = weights
-        experts = ExpertWeights(prepare(plan.up, w1), None, prepare(plan.down, w2))
+        experts = ExpertWeights(prepare(plan.up, w1), prepare(plan.down, w2))
         return LayerWeights(prepare(plan.router, router), experts)
 
     state = Secret(R64, (1, 2), None, -bound, bound)
@@ -64,7 +64,6 @@ async def moe_layer_route_told(
         up=plan.up,
         down=plan.down,
         activation=plan.activation,
-        gated=shape.gated,
         arithmetic=a,
     )
     mixed = (await mul(p, prob.reshape(*prob.shape, 1).broadcast(*y.shape), y)).sum(1)

@@ -32,6 +32,7 @@ class SelectPlan(Plan):
     tokens: how many to a ciphertext. One product of ciphertexts multiplies every selector in one with every vector in
     the other: token k's own product is found in window 2 a_k, and all others elsewhere, because no three a are in
     arithmetic progression (see `spread`). Only the coefficients of own products leave.
+    stacked: W_i is so many matrices above each other, of f / stacked rows each, answered together.
     """
 
     params: ParamSet
@@ -42,9 +43,10 @@ class SelectPlan(Plan):
     n: int = 1
     tokens: int = 1
     compact: bool = False
+    stacked: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.experts, self.d, self.f) < 1 or self.order not in ("R", "L"):
+        if min(self.experts, self.d, self.f, self.stacked) < 1 or self.order not in ("R", "L"):
             raise ShapeDoesNotFit(f"select plan: expected order R or L and positive sizes, came {self.order!r}, "
                                   f"E={self.experts}, d={self.d}, f={self.f}")
         if not 1 <= self.tokens <= self.n or (self.tokens > 1 and not self.window):
@@ -69,9 +71,9 @@ class SelectPlan(Plan):
 
     @property
     def window(self) -> int:
-        """Exponents that each product of a selector with a vector has to itself. The same for [f, d] and [d, f], so
-        that one upload of t serves both."""
-        room = next_pow2(self.experts) * next_pow2(max(self.d, self.f))
+        """Exponents that each product of a selector with a vector has to itself. The same for [f, d], however many
+        are stacked, and [d, f], so that one upload of t serves all."""
+        room = next_pow2(self.experts) * next_pow2(max(self.d, -(-self.f // self.stacked)))
         return self.params.n // (2 * spread(self.tokens)[-1] + 1) // room * room
 
     @cached_property
@@ -211,23 +213,24 @@ class SelectPlan(Plan):
 
 
 def selection(
-    params: ParamSet, order: str, experts: int, d: int, f: int, n: int, compact: bool = False
+    params: ParamSet, order: str, experts: int, d: int, f: int, n: int, compact: bool = False, stacked: int = 1
 ) -> SelectPlan:
-    """The plan for [f, d] matrices and n tokens whose upload of t serves a plan for [d, f] matrices too.
+    """The plan for n tokens and [f, d] matrices, so many of them stacked, whose upload of t serves a plan for [d, f]
+    matrices too.
 
     As many tokens to a ciphertext as there is room for, in ciphertexts that hold about as many each. Without Galois
-    keys no more than leave all outputs in one response.
+    keys no more than leave all outputs of a matrix in one response.
     """
     def both(tokens: int) -> tuple[SelectPlan, SelectPlan]:
-        first, second = (SelectPlan(params, order, experts, *sizes, n, tokens, compact) for sizes in ((d, f), (f, d)))
-        return first, second
+        first = SelectPlan(params, order, experts, d, f * stacked, n, tokens, compact, stacked)
+        return first, SelectPlan(params, order, experts, f, d, n, tokens, compact)
 
     def fits(tokens: int) -> bool:
         try:
             plans = both(tokens)
         except ShapeDoesNotFit:
             return False
-        return params.galois or all(plan.blocks == 1 for plan in plans)
+        return params.galois or all(plan.blocks <= plan.stacked for plan in plans)
 
     most = next((tokens for tokens in range(n, 1, -1) if fits(tokens)), 1)
     return both(-(-n // -(-n // most)))[0]
