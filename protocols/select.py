@@ -20,7 +20,7 @@ from protocols.model.tables import Approximation
 from protocols.truncate import truncate
 from sim.cost import Cost, computed
 from sim.party import Party, protocol
-from sim.ring import RingArray, Spec
+from sim.ring import Ring, RingArray, Shape, Spec
 from sim.shapes import blank
 
 
@@ -74,28 +74,30 @@ def _product(he: Engine, plan: SelectPlan, weights: Any, ct_t: list[Any], ct_x: 
     return he.apply(plan, weights, he.tensor(plan, ct_t, ct_x))
 
 
-def _expert_cost(
-    t: RingArray,
-    x: RingArray,
-    weights: object,
-    *,
-    up: SelectPlan,
-    down: SelectPlan,
-    activation: Approximation | str,
-    arithmetic: Arithmetic,
+def _computed_cost(
+    rows: int, *, up: SelectPlan, down: SelectPlan, activation: Approximation | str, arithmetic: Arithmetic
 ) -> Cost:
-    a = arithmetic
-    flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
-    rows = flat_t.shape[0]
-    hidden = blank(Spec(t.ring, (rows, *down.operand("x").shape)))
-    products = blank(Spec(t.ring, (up.stacked, *hidden.shape)))
-    out = blank(Spec(t.ring, (rows, *down.outputs)))
-
-    cost = a2h.declared(flat_t, layout=up.operand("t")) | a2h.declared(x, layout=up.operand("x"))
-    cost += computed(tensor(up, rows)) + h2a.declared(None, plan=up, count=rows)
+    """Closed form of `_compute`."""
+    a, ring = arithmetic, Ring(up.params.ring_bits)
+    hidden = blank(Spec(ring, (rows, *down.operand("x").shape)))
+    products = blank(Spec(ring, (up.stacked, *hidden.shape)))
+    out = blank(Spec(ring, (rows, *down.outputs)))
+    cost = computed(tensor(up, rows)) + h2a.declared(None, plan=up, count=rows)
     cost += hidden_cost(products, None, activation=activation, a=a) + a2h.declared(hidden, layout=down.operand("x"))
     cost += computed(tensor(down, rows)) + h2a.declared(None, plan=down, count=rows)
     return cost + truncate.declared(out, f=a.s, mode=a.mode, w=a.w)
+
+
+def selected_cost(t: RingArray, *, up: SelectPlan, **public: Any) -> Cost:
+    """Closed form of `selected`."""
+    flat_t = _selections(t, up.operand("t"))
+    return a2h.declared(flat_t, layout=up.operand("t")) + _computed_cost(flat_t.shape[0], up=up, **public)
+
+
+def _expert_cost(t: RingArray, x: RingArray, weights: object, *, up: SelectPlan, **public: Any) -> Cost:
+    flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
+    uploads = a2h.declared(flat_t, layout=up.operand("t")) | a2h.declared(x, layout=up.operand("x"))
+    return uploads + _computed_cost(flat_t.shape[0], up=up, **public)
 
 
 @protocol(realises=F.SELECTED_EXPERT, cites="[SecMoE] Protocol 1", cost=_expert_cost)
@@ -118,15 +120,43 @@ async def select_then_compute(
     F.SELECTED_EXPERT. [[x]] goes up once, and W1 and V are answered together; [[t]] goes up once for all three: the
     plans place it alike.
     """
-    he: Engine = p.service("he")
-    n, k = x.shape[0], t.shape[1]
     flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
-    rows = flat_t.shape[0]
     if weights is not None:
-        p.local(_admit, he, weights, rows)
+        p.local(_admit, p.service("he"), weights, flat_t.shape[0])
     ct_t, ct_x = await p.gather(a2h(p, flat_t, layout=up.operand("t")), a2h(p, x, layout=up.operand("x")))
-    ct_h = None
-    if ct_t is not None and weights is not None:
+    return await _compute(
+        p, ct_t, ct_x, weights, t.shape, up=up, down=down, activation=activation, arithmetic=arithmetic
+    )
+
+
+async def selected(
+    p: Party, t: RingArray, ct_x: list[Any] | None, weights: ExpertWeights | None, *, up: SelectPlan, **public: Any
+) -> RingArray:
+    """`select_then_compute` of vectors that are up already. ct_x: the server's operands (None at the client)."""
+    flat_t = _selections(t, up.operand("t"))
+    if weights is not None:
+        p.local(_admit, p.service("he"), weights, flat_t.shape[0])
+    ct_t = await a2h(p, flat_t, layout=up.operand("t"))
+    return await _compute(p, ct_t, ct_x, weights, t.shape, up=up, **public)
+
+
+async def _compute(
+    p: Party,
+    ct_t: list[Any] | None,
+    ct_x: list[Any] | None,
+    weights: ExpertWeights | None,
+    shape: Shape,
+    *,
+    up: SelectPlan,
+    down: SelectPlan,
+    activation: Approximation | str,
+    arithmetic: Arithmetic,
+) -> RingArray:
+    """The selected experts' outputs from both operands; shape: (n, k, E) of the one-hot rows."""
+    he: Engine = p.service("he")
+    n, k, _ = shape
+    rows, ct_h = n // up.n * k, None
+    if ct_t is not None and ct_x is not None and weights is not None:
         z = p.local(he.tensor, up, ct_t, [ct_x[i // k] for i in range(rows)])
         ct_h = p.local(he.apply, up, weights.w1, z)
     products = each_matrix(await h2a(p, ct_h, plan=up, count=rows), up.stacked)

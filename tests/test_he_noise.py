@@ -18,6 +18,7 @@ from protocols.he.noise import (
 from protocols.he.ntt import Floats, Ints
 from protocols.he.packing import LinearPlan, Plan, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
+from protocols.he.reading import ReadPlan
 from protocols.he.ring_q import Basis
 from protocols.he.sampling import flooding_bound
 from protocols.he.server import Operand
@@ -50,7 +51,7 @@ class Trace:
         self._operands([np.asarray(piece) for piece in product.units[0]])
         units = product.pairs
         stage = {"R": "weights", "L": "switch", "linear": "weights"}[plan.order]
-        scale = plan.operand("x").scale - (plan.a if plan.order == "R" else 0)
+        scale = plan.params.ring_bits
         outputs = self._outputs()
         for block in range(min(plan.blocks, 8)):
             chosen = outputs[block * plan.n_out : (block + 1) * plan.n_out]
@@ -121,6 +122,7 @@ PLANS = [
     SelectPlan(INSECURE_TEST, "R", 4, 8, 8),
     SelectPlan(INSECURE_TEST, "L", 4, 8, 8),
     LinearPlan(INSECURE_TEST, 1, 64, 128),
+    ReadPlan.of(SelectPlan(INSECURE_TEST, "R", 4, 64, 200), 128),
     SelectPlan(PARAM_SETS["P64tiny"], "R", 8, 32, 64),
     SelectPlan(PARAM_SETS["P64tiny"], "L", 8, 32, 64),
     LinearPlan(PARAM_SETS["P64tiny"], 1, 32, 8),

@@ -155,9 +155,10 @@ def scales_agree(plan: Plan) -> bool:
     quotient of a product vanishing modulo q1; packing multiplies by 2^b and by its inverse modulo q1."""
     l, q1 = plan.params.ring_bits, Moduli.of(plan.params).q1
     words = ("x",) if plan.order == "linear" else ("t", "x")
-    expanded = {"linear": "", "R": "x", "L": "t"}[plan.order]
+    expanded = {"linear": "x", "R": "x", "L": "t"}[plan.order]
     layouts = {word: plan.operand(word) for word in words}
-    scales = [at.scale - at.levels - (plan.expansion_levels if word == expanded else 0) for word, at in layouts.items()]
+    lifted = plan.expansion_levels or plan.lift
+    scales = [at.scale - at.levels - (lifted if word == expanded else 0) for word, at in layouts.items()]
     return q1 % 2 == 1 and all(scale == l for scale in scales)
 
 

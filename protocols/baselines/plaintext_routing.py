@@ -43,6 +43,10 @@ class RoutedPlan(LayerPlan):
     """The public parameters of a layer whose experts are plain linear layers of one token each."""
 
     @cached_property
+    def router(self) -> LinearPlan:
+        return LinearPlan.fewest_bytes(self.params, self.tokens, self.shape.d, self.shape.E)
+
+    @cached_property
     def expert_up(self) -> LinearPlan:
         return LinearPlan.cheapest(self.params, 1, self.shape.d, self.stacked * self.shape.f)
 

@@ -49,7 +49,8 @@ def _case() -> Case:
 async def moe_layer_route_told(
     p: Party, x: RingArray, residual: RingArray, weights: LayerWeights | None, *, plan: LayerPlan
 ) -> RingArray:
-    """`protocols.moe.moe_layer`, but the client sends its share of the one-hot rows along, as if for a log."""
+    """`protocols.moe.moe_layer`, but the client sends its share of the one-hot rows along, as if for a log, and its
+    share of x up twice."""
     a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
     products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
     logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)

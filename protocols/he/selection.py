@@ -163,10 +163,7 @@ class SelectPlan(Plan):
     @property
     def together(self) -> int:
         """Uploads whose outputs one response holds."""
-        if not self.params.galois or self.group < self.blocks:
-            return 1
-        room = self.spacing // next_pow2(self.blocks)
-        return -(-self.units // -(-self.units // room))
+        return self.most_together
 
     def _selectors(self) -> Layout:
         """Uploads of the selectors alone, which the server takes apart."""
