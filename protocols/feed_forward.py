@@ -9,10 +9,11 @@ from typing import Any
 from protocols import functionalities as F
 from protocols.compare import DIGIT
 from protocols.he.interface import Engine, a2h, h2a
+from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan
 from protocols.he.params import ParamSet
-from protocols.hidden import Arithmetic, hidden_cost, hidden_units
-from protocols.linear import multiplied
+from protocols.hidden import Arithmetic, each_matrix, hidden_cost, hidden_units
+from protocols.linear import linear, multiplied
 from protocols.model.tables import Approximation
 from protocols.moe import Prepare
 from protocols.polynomial import CHEAPEST
@@ -20,30 +21,21 @@ from protocols.select import ExpertWeights
 from protocols.truncate import FAITHFUL, truncate
 from sim.cost import Cost
 from sim.party import Party, protocol
-from sim.ring import RingArray, Spec, concat
+from sim.ring import RingArray, Spec
 from sim.shapes import blank
 
 
-def first_cost(x: RingArray, *, up: LinearPlan, gated: bool) -> Cost:
+def first_cost(x: RingArray, *, up: LinearPlan) -> Cost:
     """Closed form of `first_products`."""
-    answers = h2a.declared(None, plan=up, count=1)
-    return a2h.declared(x.reshape(1, *x.shape), layout=up.operand("x")) + (answers | answers if gated else answers)
+    return linear.declared(x, None, plan=up)
 
 
 async def first_products(
     p: Party, x: RingArray, weights: ExpertWeights | None, *, up: LinearPlan, gated: bool
 ) -> RingArray:
-    """W1 x, and V x where gated, of one upload of x (n, d): (2 or 1, n, f), not floored."""
-    he: Engine = p.service("he")
-    ct_x = await a2h(p, x.reshape(1, *x.shape), layout=up.operand("x"))
-    ct_h = ct_v = None
-    if ct_x is not None and weights is not None:
-        ct_h = p.local(multiplied, he, up, weights.w1, ct_x)
-        ct_v = p.local(multiplied, he, up, weights.v, ct_x) if gated else None
-    calls = [h2a(p, ct_h, plan=up, count=1)]
-    if gated:
-        calls.append(h2a(p, ct_v, plan=up, count=1))
-    return concat(*(await p.gather(*calls)))
+    """W1 x, and V x where gated, of one upload of x (n, d) and in one answer: (2 or 1, n, f), not floored."""
+    products = await linear(p, x, None if weights is None else weights.w1, plan=up)
+    return each_matrix(products, 2 if gated else 1)
 
 
 def unit_cost(
@@ -58,9 +50,9 @@ def unit_cost(
 ) -> Cost:
     """Closed form of `unit`."""
     n, rows = up.n, 1 if keep is None else keep.shape[0]
-    products = blank(Spec(x.ring, (2 if gated else 1, n, up.f)))
-    cost = first_cost(x, up=up, gated=gated) + hidden_cost(products, keep, activation=activation, a=a)
-    cost += a2h.declared(blank(Spec(x.ring, (rows, n, up.f))), layout=down.operand("x"))
+    products = blank(Spec(x.ring, (2 if gated else 1, n, down.d)))
+    cost = first_cost(x, up=up) + hidden_cost(products, keep, activation=activation, a=a)
+    cost += a2h.declared(blank(Spec(x.ring, (rows, n, down.d))), layout=down.operand("x"))
     cost += h2a.declared(None, plan=down, count=rows)
     return cost + truncate.declared(blank(Spec(x.ring, (rows, n, down.f))), f=a.s, mode=a.mode, w=a.w)
 
@@ -85,7 +77,7 @@ async def unit(
     rows = 1 if keep is None else keep.shape[0]
     products = await first_products(p, x, weights, up=up, gated=gated)
     g = await hidden_units(p, products, keep, activation=activation, a=a)
-    ct_g = await a2h(p, g.reshape(rows, up.n, up.f), layout=down.operand("x"))
+    ct_g = await a2h(p, g.reshape(rows, down.n, down.d), layout=down.operand("x"))
     ct_y = None
     if ct_g is not None and weights is not None:
         ct_y = p.local(multiplied, he, down, weights.w2, ct_g)
@@ -110,8 +102,8 @@ class FeedForwardPlan:
 
     @cached_property
     def up(self) -> LinearPlan:
-        answers = 2 if self.gated else 1
-        return LinearPlan.cheapest(self.params, self.tokens, self.d, self.f, packed=self.packed, answers=answers)
+        rows = self.f * (2 if self.gated else 1)
+        return LinearPlan.cheapest(self.params, self.tokens, self.d, rows, packed=self.packed)
 
     @cached_property
     def down(self) -> LinearPlan:
@@ -129,7 +121,7 @@ class FeedForwardPlan:
 def prepare_unit(prepare: Prepare, up: LinearPlan, down: LinearPlan, w1: Any, v: Any, w2: Any) -> ExpertWeights:
     """The server's matrices w1, v (f, d), v None when not gated, and w2 (d, f), for `unit`: signed integers, encoded by
     the engine's own `prepare(plan, integers)`. Raises the engine's error on weights beyond its noise bound."""
-    return ExpertWeights(prepare(up, w1), None if v is None else prepare(up, v), prepare(down, w2))
+    return ExpertWeights(prepare(up, above(w1, v)), prepare(down, w2))
 
 
 def _feed_forward_cost(x: RingArray, weights: object, *, plan: FeedForwardPlan) -> Cost:

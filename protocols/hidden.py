@@ -97,6 +97,13 @@ async def _kept(p: Party, positive: RingArray, keep: RingArray | None) -> RingAr
     return kept.transpose(nd, *range(nd))
 
 
+def each_matrix(products: RingArray, matrices: int) -> RingArray:
+    """Products (*S, matrices f) with matrices above each other, as (matrices, *S, f)."""
+    *lead, width = products.shape
+    parts = products.reshape(*lead, matrices, width // matrices)
+    return parts.transpose(len(lead), *range(len(lead)), len(lead) + 1)
+
+
 def _floored(ring: Ring, activation: Approximation, a: Arithmetic) -> Ring:
     """The ring of the activation's input: that of a floor of s bits, where the table's rows fit there."""
     short = Ring(ring.l - a.s)

@@ -13,8 +13,8 @@ from sim.ring import RingArray
 
 
 def _linear_cost(x: RingArray, weights: object, *, plan: LinearPlan) -> Cost:
-    whole = x.reshape(1, *x.shape)
-    return a2h.declared(whole, layout=plan.operand("x")) + h2a.declared(None, plan=plan, count=1)
+    layout = plan.operand("x")
+    return a2h.declared(x.reshape(1, *layout.shape), layout=layout) + h2a.declared(None, plan=plan, count=1)
 
 
 @protocol(realises=F.LINEAR, cites="[Cheetah]", cost=_linear_cost)
@@ -24,7 +24,8 @@ async def linear(p: Party, x: RingArray, weights: Any, *, plan: LinearPlan) -> R
     weights: prepared by the server's engine for this plan (None at the client). Exact mod 2^l. 2 flights.
     """
     he: Engine = p.service("he")
-    ct_x = await a2h(p, x.reshape(1, *x.shape), layout=plan.operand("x"))
+    layout = plan.operand("x")
+    ct_x = await a2h(p, x.reshape(1, *layout.shape), layout=layout)
     products = p.local(multiplied, he, plan, weights, ct_x) if ct_x is not None else None
     y = await h2a(p, products, plan=plan, count=1)
     return y[0]

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from protocols import functionalities as F
 from protocols.compare import DIGIT
 from protocols.convert import b2a
 from protocols.crossing import CrossingPlan, product, product_cost
-from protocols.he.interface import Addend, Engine
+from protocols.he.interface import Addend, Engine, a2h, h2a
+from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
+from protocols.he.reading import ReadPlan
 from protocols.he.selection import selection
 from protocols.hidden import Arithmetic
-from protocols.linear import linear
+from protocols.linear import linear, multiplied
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import Approximation
 from protocols.routing import probabilities, top_k
-from protocols.select import ExpertWeights, select_then_compute
+from protocols.select import ExpertWeights, select_then_compute, selected, selected_cost
 from protocols.truncate import truncate
 from sim.cost import Cost
 from sim.party import Party, protocol
@@ -64,19 +66,34 @@ class LayerPlan:
 
     @cached_property
     def router(self) -> LinearPlan:
-        return LinearPlan.fewest_bytes(self.params, self.tokens, self.shape.d, self.shape.E)
+        """It reads the upload of x that the selection makes, where its responses are shorter than an upload of its own
+        with theirs: as public as the shapes. Interleaved vectors of compact uploads have one of its own."""
+        alone = LinearPlan.fewest_bytes(self.params, self.tokens, self.shape.d, self.shape.E)
+        if self.up.shared > 1:
+            return alone
+        return min(ReadPlan.of(self.up, self.shape.E), alone, key=lambda plan: plan.nbytes)
+
+    @property
+    def reads(self) -> bool:
+        """Whether the router has no upload of its own."""
+        return isinstance(self.router, ReadPlan)
 
     @cached_property
     def up(self) -> SelectPlan:
-        return self._select(self.shape.d, self.shape.f)
+        return self._select(self.shape.d, self.shape.f, self.stacked)
 
     @cached_property
     def down(self) -> SelectPlan:
         return self._select(self.shape.f, self.shape.d)
 
-    def _select(self, d: int, f: int) -> SelectPlan:
+    def _select(self, d: int, f: int, stacked: int = 1) -> SelectPlan:
         """Both directions scale and place the selectors alike, so that one upload of them serves all three matrices."""
-        return selection(self.params, ORDERS[self.order], self.shape.E, d, f, self.tokens, self.compact)
+        return selection(self.params, ORDERS[self.order], self.shape.E, d, f, self.tokens, self.compact, stacked)
+
+    @property
+    def stacked(self) -> int:
+        """First matrices of an expert, answered together: W1, and V where gated."""
+        return 2 if self.shape.gated else 1
 
     @property
     def compact(self) -> bool:
@@ -102,7 +119,7 @@ class LayerPlan:
     def answers(self) -> tuple[tuple[LinearPlan | SelectPlan, int], ...]:
         """The homomorphic responses of one query, message by message: plan and rows."""
         router, up, down = self.matrices
-        return (router, 1), *((up, self.rows),) * (2 if self.shape.gated else 1), (down, self.rows), *self.combining
+        return (router, 1), (up, self.rows), (down, self.rows), *self.combining
 
     @property
     def matrices(self) -> tuple[LinearPlan | SelectPlan, ...]:
@@ -138,8 +155,7 @@ class LayerWeights:
 
         Raises the engine's error when the noise bound of a parameter set does not admit the weights.
         """
-        v = None if weights.v is None else prepare(plan.up, weights.v)
-        experts = ExpertWeights(prepare(plan.up, weights.w1), v, prepare(plan.down, weights.w2))
+        experts = ExpertWeights(prepare(plan.up, above(weights.w1, weights.v)), prepare(plan.down, weights.w2))
         return cls(prepare(plan.router, weights.router), experts)
 
     def responses(self, plan: LayerPlan) -> list[tuple[Any, int]]:
@@ -155,20 +171,30 @@ def route_cost(plan: LayerPlan) -> Cost:
     """Closed form of `route`."""
     shape, a, n, ring = plan.shape, plan.arithmetic, plan.tokens, plan.ring
     x, logits = blank(Spec(ring, (n, shape.d))), blank(Spec(ring, (n, shape.E)))
-    cost = linear.declared(x, None, plan=plan.router) + truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
+    answer = h2a.declared(None, plan=plan.router, count=1)
+    cost = answer if plan.reads else linear.declared(x, None, plan=plan.router)
+    cost += truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
     return cost + top_k.declared(logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
 
 
-async def route(p: Party, x: RingArray, weights: Any, plan: LayerPlan) -> tuple[RingArray, RingArray, RingArray]:
+async def route(
+    p: Party, x: RingArray, weights: Any, plan: LayerPlan, ct_x: list[Any] | None = None
+) -> tuple[RingArray, RingArray, RingArray]:
     """Logits (n, E), the winners' values (n, k) and their Boolean one-hot rows (n, k, E); first of all the server's
     engine admits the query, all its responses to come included.
 
-    weights: a record with a router, prepared, and `responses(plan)` (None at the client).
+    weights: a record with a router, prepared, and `responses(plan)` (None at the client). ct_x: the server's operands
+    of x where the router reads them (None at the client).
     """
-    a = plan.arithmetic
+    he: Engine = p.service("he")
+    a, router = plan.arithmetic, None if weights is None else weights.router
     if weights is not None:
-        p.local(_admit, p.service("he"), weights, plan)
-    products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
+        p.local(_admit, he, weights, plan)
+    if plan.reads:
+        rows = None if ct_x is None else p.local(multiplied, he, plan.router, router, ct_x)
+        products = (await h2a(p, rows, plan=plan.router, count=1))[0]
+    else:
+        products = await linear(p, x, router, plan=plan.router)
     logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
     winners, hot = await top_k(p, logits, k=plan.shape.k, l=plan.params.ring_bits, w=a.w)
     return logits, winners, hot
@@ -191,14 +217,21 @@ def combination_cost(plan: LayerPlan) -> Cost:
 
 
 async def mixture(
-    p: Party, x: RingArray, residual: RingArray, weights: Any, *, plan: LayerPlan, experts: Experts
+    p: Party,
+    x: RingArray,
+    residual: RingArray,
+    weights: Any,
+    *,
+    plan: LayerPlan,
+    experts: Experts,
+    ct_x: list[Any] | None = None,
 ) -> RingArray:
     """residual + sum over the k selected experts of p_j times what `experts` makes of the route: a sparse layer.
 
-    weights: as for `route`.
+    weights, ct_x: as for `route`.
     """
     a, shape = plan.arithmetic, plan.shape
-    logits, winners, hot = await route(p, x, weights, plan)
+    logits, winners, hot = await route(p, x, weights, plan, ct_x)
     prob, y = await p.gather(
         probabilities(
             p, logits, winners, s=a.s, l=plan.params.ring_bits, renormalise=shape.renormalise, mode=a.mode, w=a.w
@@ -214,12 +247,18 @@ def _admit(he: Engine, weights: Any, plan: LayerPlan) -> None:
 
 
 def _moe_cost(x: RingArray, residual: RingArray, weights: object, *, plan: LayerPlan) -> Cost:
-    shape, a, rows = plan.shape, plan.arithmetic, (plan.tokens, plan.shape.k, plan.shape.E)
-    chosen = b2a.declared(blank(Spec(Ring(1), rows)), ring=plan.ring) + select_then_compute.declared(
-        blank(Spec(plan.ring, rows)), x, None, up=plan.up, down=plan.down, activation=plan.activation,
-        gated=shape.gated, arithmetic=a,
-    )  # fmt: skip
-    return mixture_cost(plan, chosen)
+    rows, layout = (plan.tokens, plan.shape.k, plan.shape.E), plan.up.operand("x")
+    t, public = blank(Spec(plan.ring, rows)), _public(plan)
+    chosen = b2a.declared(blank(Spec(Ring(1), rows)), ring=plan.ring)
+    if not plan.reads:
+        return mixture_cost(plan, chosen + select_then_compute.declared(t, x, None, **public))
+    upload = a2h.declared(x.reshape(-1, *layout.shape), layout=layout)
+    return upload + mixture_cost(plan, chosen + selected_cost(t, **public))
+
+
+def _public(plan: LayerPlan) -> dict[str, Any]:
+    """The public arguments of the selection."""
+    return {"up": plan.up, "down": plan.down, "activation": plan.activation, "arithmetic": plan.arithmetic}
 
 
 @protocol(realises=F.SPARSE_MOE, cites="[SecMoE] Protocol 1", cost=_moe_cost)
@@ -229,25 +268,24 @@ async def moe_layer(
     """residual + sum over the k selected experts of p_j expert_j(x). Neither party learns which experts they are.
 
     x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
-    Returns (n, d). Faithful mode: bit for bit the fixed-point oracle. One-ulp mode: inner truncations lose their share
+    [[x]] goes up once, before routing, for the router and for the experts, where that sends less. Returns (n, d).
+    Faithful mode: bit for bit the fixed-point oracle. One-ulp mode: inner truncations lose their share
     carries (see truncate); the last one is faithful in both modes, because its output may be opened.
     """
-    return await mixture(p, x, residual, weights, plan=plan, experts=_experts)
+    layout, ct_x = plan.up.operand("x"), None
+    if plan.reads:
+        ct_x = await a2h(p, x.reshape(-1, *layout.shape), layout=layout)
+    experts = partial(_experts, ct_x=ct_x)
+    return await mixture(p, x, residual, weights, plan=plan, experts=experts, ct_x=ct_x)
 
 
-async def _experts(p: Party, hot: RingArray, x: RingArray, weights: LayerWeights | None, plan: LayerPlan) -> RingArray:
-    t = await b2a(p, hot, ring=plan.ring)
-    return await select_then_compute(
-        p,
-        t,
-        x,
-        None if weights is None else weights.experts,
-        up=plan.up,
-        down=plan.down,
-        activation=plan.activation,
-        gated=plan.shape.gated,
-        arithmetic=plan.arithmetic,
-    )
+async def _experts(
+    p: Party, hot: RingArray, x: RingArray, weights: LayerWeights | None, plan: LayerPlan, *, ct_x: list[Any] | None
+) -> RingArray:
+    t, experts = await b2a(p, hot, ring=plan.ring), None if weights is None else weights.experts
+    if plan.reads:
+        return await p.scoped(select_then_compute.name, selected, t, ct_x, experts, **_public(plan))
+    return await select_then_compute(p, t, x, experts, **_public(plan))
 
 
 moe_layer_one_ulp = protocol(realises=F.SPARSE_MOE_ONE_ULP, cites="[SecMoE] Protocol 1", cost=_moe_cost)(moe_layer.run)

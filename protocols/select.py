@@ -15,26 +15,25 @@ from protocols import functionalities as F
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import Layout, SelectPlan
 from protocols.he.work import tensor
-from protocols.hidden import Arithmetic, hidden_cost, hidden_units
+from protocols.hidden import Arithmetic, each_matrix, hidden_cost, hidden_units
 from protocols.model.tables import Approximation
 from protocols.truncate import truncate
 from sim.cost import Cost, computed
 from sim.party import Party, protocol
-from sim.ring import RingArray, Spec, stack
+from sim.ring import Ring, RingArray, Shape, Spec
 from sim.shapes import blank
 
 
 @dataclass(frozen=True)
 class ExpertWeights:
-    """The server's matrices, prepared by its engine: w1, v for plan `up` (v None when not gated), w2 for `down`."""
+    """The server's matrices, prepared by its engine: w1 for plan `up`, W1 above V where gated; w2 for `down`."""
 
     w1: Any
-    v: Any
     w2: Any
 
     def responses(self, rows: int) -> list[tuple[Any, int]]:
         """What an engine answers for so many selections: (prepared weights, rows)."""
-        return [(weights, rows) for weights in (self.w1, self.v, self.w2) if weights is not None]
+        return [(self.w1, rows), (self.w2, rows)]
 
 
 def _select_cost(t: RingArray, x: RingArray, weights: object, *, plan: SelectPlan) -> Cost:
@@ -75,30 +74,30 @@ def _product(he: Engine, plan: SelectPlan, weights: Any, ct_t: list[Any], ct_x: 
     return he.apply(plan, weights, he.tensor(plan, ct_t, ct_x))
 
 
-def _expert_cost(
-    t: RingArray,
-    x: RingArray,
-    weights: object,
-    *,
-    up: SelectPlan,
-    down: SelectPlan,
-    activation: Approximation | str,
-    gated: bool,
-    arithmetic: Arithmetic,
+def _computed_cost(
+    rows: int, *, up: SelectPlan, down: SelectPlan, activation: Approximation | str, arithmetic: Arithmetic
 ) -> Cost:
-    a = arithmetic
-    flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
-    rows = flat_t.shape[0]
-    hidden = blank(Spec(t.ring, (rows, *up.outputs)))
-    both = blank(Spec(t.ring, (2 if gated else 1, rows, *up.outputs)))
-    out = blank(Spec(t.ring, (rows, *down.outputs)))
-
-    cost = a2h.declared(flat_t, layout=up.operand("t")) | a2h.declared(x, layout=up.operand("x"))
-    responses = h2a.declared(None, plan=up, count=rows)
-    cost += computed(tensor(up, rows)) + (responses | responses if gated else responses)
-    cost += hidden_cost(both, None, activation=activation, a=a) + a2h.declared(hidden, layout=down.operand("x"))
+    """Closed form of `_compute`."""
+    a, ring = arithmetic, Ring(up.params.ring_bits)
+    hidden = blank(Spec(ring, (rows, *down.operand("x").shape)))
+    products = blank(Spec(ring, (up.stacked, *hidden.shape)))
+    out = blank(Spec(ring, (rows, *down.outputs)))
+    cost = computed(tensor(up, rows)) + h2a.declared(None, plan=up, count=rows)
+    cost += hidden_cost(products, None, activation=activation, a=a) + a2h.declared(hidden, layout=down.operand("x"))
     cost += computed(tensor(down, rows)) + h2a.declared(None, plan=down, count=rows)
     return cost + truncate.declared(out, f=a.s, mode=a.mode, w=a.w)
+
+
+def selected_cost(t: RingArray, *, up: SelectPlan, **public: Any) -> Cost:
+    """Closed form of `selected`."""
+    flat_t = _selections(t, up.operand("t"))
+    return a2h.declared(flat_t, layout=up.operand("t")) + _computed_cost(flat_t.shape[0], up=up, **public)
+
+
+def _expert_cost(t: RingArray, x: RingArray, weights: object, *, up: SelectPlan, **public: Any) -> Cost:
+    flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
+    uploads = a2h.declared(flat_t, layout=up.operand("t")) | a2h.declared(x, layout=up.operand("x"))
+    return uploads + _computed_cost(flat_t.shape[0], up=up, **public)
 
 
 @protocol(realises=F.SELECTED_EXPERT, cites="[SecMoE] Protocol 1", cost=_expert_cost)
@@ -111,31 +110,57 @@ async def select_then_compute(
     up: SelectPlan,
     down: SelectPlan,
     activation: Approximation | str,
-    gated: bool,
     arithmetic: Arithmetic,
 ) -> RingArray:
-    """One expert per selection, chosen by shared one-hot rows: W2(act(W1 x) * (V x)), or W2(act(W1 x)) when not gated.
+    """One expert per selection, chosen by shared one-hot rows: W2(act(W1 x) * (V x)) where `up` is stacked, else
+    W2(act(W1 x)).
 
     t: shared (n, k, E) over Z_{2^l}; x: shared (n, d) at s fractional bits; weights: the server's, s bits. activation:
     a Table (Protocol 2) or "relu"; n: a multiple of up.n = down.n. Returns (n, k, d). Faithful mode: bit for bit
-    F.SELECTED_EXPERT. [[x]] goes up once for W1 and V, [[t]] once for all three: the plans place it alike.
+    F.SELECTED_EXPERT. [[x]] goes up once, and W1 and V are answered together; [[t]] goes up once for all three: the
+    plans place it alike.
     """
-    he: Engine = p.service("he")
-    n, k = x.shape[0], t.shape[1]
     flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
-    rows = flat_t.shape[0]
     if weights is not None:
-        p.local(_admit, he, weights, rows)
+        p.local(_admit, p.service("he"), weights, flat_t.shape[0])
     ct_t, ct_x = await p.gather(a2h(p, flat_t, layout=up.operand("t")), a2h(p, x, layout=up.operand("x")))
-    ct_h = ct_v = None
-    if ct_t is not None and weights is not None:
+    return await _compute(
+        p, ct_t, ct_x, weights, t.shape, up=up, down=down, activation=activation, arithmetic=arithmetic
+    )
+
+
+async def selected(
+    p: Party, t: RingArray, ct_x: list[Any] | None, weights: ExpertWeights | None, *, up: SelectPlan, **public: Any
+) -> RingArray:
+    """`select_then_compute` of vectors that are up already. ct_x: the server's operands (None at the client)."""
+    flat_t = _selections(t, up.operand("t"))
+    if weights is not None:
+        p.local(_admit, p.service("he"), weights, flat_t.shape[0])
+    ct_t = await a2h(p, flat_t, layout=up.operand("t"))
+    return await _compute(p, ct_t, ct_x, weights, t.shape, up=up, **public)
+
+
+async def _compute(
+    p: Party,
+    ct_t: list[Any] | None,
+    ct_x: list[Any] | None,
+    weights: ExpertWeights | None,
+    shape: Shape,
+    *,
+    up: SelectPlan,
+    down: SelectPlan,
+    activation: Approximation | str,
+    arithmetic: Arithmetic,
+) -> RingArray:
+    """The selected experts' outputs from both operands; shape: (n, k, E) of the one-hot rows."""
+    he: Engine = p.service("he")
+    n, k, _ = shape
+    rows, ct_h = n // up.n * k, None
+    if ct_t is not None and ct_x is not None and weights is not None:
         z = p.local(he.tensor, up, ct_t, [ct_x[i // k] for i in range(rows)])
         ct_h = p.local(he.apply, up, weights.w1, z)
-        ct_v = p.local(he.apply, up, weights.v, z) if gated else None
-    calls = [h2a(p, ct_h, plan=up, count=rows)]
-    if gated:
-        calls.append(h2a(p, ct_v, plan=up, count=rows))
-    g = await hidden_units(p, stack(*(await p.gather(*calls))), None, activation=activation, a=arithmetic)
+    products = each_matrix(await h2a(p, ct_h, plan=up, count=rows), up.stacked)
+    g = await hidden_units(p, products, None, activation=activation, a=arithmetic)
     ct_g = await a2h(p, g, layout=down.operand("x"))
     ct_y = None
     if ct_t is not None and ct_g is not None and weights is not None:

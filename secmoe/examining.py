@@ -21,6 +21,7 @@ from protocols.generation import NextTokenPlan
 from protocols.he.interface import Addend
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, ParamSet
+from protocols.he.reading import ReadPlan
 from protocols.he.selection import selection
 from protocols.moe import LayerPlan
 from protocols.row_products import RowPlan
@@ -109,7 +110,10 @@ def moved(case: Case, params: ParamSet) -> Case:
     """The same call at another parameter set of the same ring and format."""
     def there(value: Any) -> Any:
         if isinstance(value, SelectPlan):
-            return selection(params, value.order, value.experts, value.d, value.f, value.n, value.compact)
+            f, stacked = value.f // value.stacked, value.stacked
+            return selection(params, value.order, value.experts, value.d, f, value.n, value.compact, stacked)
+        if isinstance(value, ReadPlan):
+            return ReadPlan.of(there(value.source), value.f)
         return replace(value, params=params) if isinstance(value, LinearPlan | Addend | COMPOSED) else value
 
     public = {name: there(value) for name, value in case.public.items()}

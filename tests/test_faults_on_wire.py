@@ -59,11 +59,11 @@ def protocol_1() -> Work:
     weight = Secret(RING, (2, 2, 2), SERVER, -100, 100, weight=True)
     secrets = (Secret(RING, (1, 1, 2)), Secret(RING, (1, 2), None, -100, 100), weight, weight)
     public = {
-        "up": plan.up, "down": plan.down, "activation": "relu", "gated": False, "arithmetic": plan.arithmetic,
+        "up": plan.up, "down": plan.down, "activation": "relu", "arithmetic": plan.arithmetic,
     }  # fmt: skip
 
     def prepare(engine: Any, weights: Sequence[Any]) -> ExpertWeights:
-        return ExpertWeights(engine(plan.up, weights[0]), None, engine(plan.down, weights[1]))
+        return ExpertWeights(engine(plan.up, weights[0]), engine(plan.down, weights[1]))
 
     case = Case("wire", secrets, public, plans=(plan.up, plan.down), prepare=prepare)
     whole = Work.of_case(Entry(select_then_compute, (case,)), case)

@@ -22,6 +22,7 @@ from protocols.he.interface import Plan
 from protocols.he.noise import EpsilonExhausted
 from protocols.he.packing import LinearPlan, SelectPlan, ShapeDoesNotFit
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
+from protocols.he.reading import ReadPlan
 from protocols.he.service import BfvServer, HeService
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
@@ -127,6 +128,12 @@ REQUESTS = {
     "select R, compact": Request(SelectPlan(INSECURE_TEST, "R", 3, 16, 20, compact=True), rows=2),
     "select R, compact, together": Request(SelectPlan(INSECURE_TEST, "R", 3, 16, 20, 5, compact=True)),
     "select R, compact, side by side": Request(SelectPlan(INSECURE_TEST, "R", 2, 4, 6, 7, 4, True)),
+    "read, expanded": Request(ReadPlan.of(SelectPlan(INSECURE_TEST, "R", 9, 21, 40), 9)),
+    "read, answers together": Request(ReadPlan.of(SelectPlan(INSECURE_TEST, "R", 3, 16, 20, 5), 20)),
+    "read, tokens side by side": Request(ReadPlan.of(SelectPlan(INSECURE_TEST, "R", 2, 4, 6, 7, 4), 9)),
+    "read, selection in order L": Request(ReadPlan.of(SelectPlan(INSECURE_TEST, "L", 3, 16, 20, 5), 40)),
+    "read, no Galois keys": Request(ReadPlan.of(SelectPlan(TINY, "R", 9, 64, 20), 9)),
+    "read, tokens without packing": Request(ReadPlan.of(SelectPlan(TINY, "R", 3, 4, 8, 9, 8), 5)),
     "select R, tokens without packing": Request(SelectPlan(TINY, "R", 3, 4, 8, 9, 8)),
 }
 
@@ -303,7 +310,7 @@ def test_a_whole_layer_is_admitted_or_refused_at_once(order: str) -> None:
     plan = LayerPlan(LAYER, 2, TINY, "relu", order)
     client, server, weights = layer_inputs(HeService(plan.plans), plan)
     experts = weights.experts
-    whole = weights.router.epsilon + plan.rows * (experts.w1.epsilon + experts.v.epsilon + experts.w2.epsilon)
+    whole = weights.router.epsilon + plan.rows * (experts.w1.epsilon + experts.w2.epsilon)
     sent: list[Message] = []
     session = Session([OtService(), HeService(plan.plans, 1.5 * whole)], on_send=sent.append)
     session.run(moe_layer, client, server, plan=plan)

@@ -18,6 +18,7 @@ from protocols.he.noise import (
 from protocols.he.ntt import Floats, Ints
 from protocols.he.packing import LinearPlan, Plan, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
+from protocols.he.reading import ReadPlan
 from protocols.he.ring_q import Basis
 from protocols.he.sampling import flooding_bound
 from protocols.he.server import Operand
@@ -50,7 +51,7 @@ class Trace:
         self._operands([np.asarray(piece) for piece in product.units[0]])
         units = product.pairs
         stage = {"R": "weights", "L": "switch", "linear": "weights"}[plan.order]
-        scale = plan.operand("x").scale - (plan.a if plan.order == "R" else 0)
+        scale = plan.params.ring_bits
         outputs = self._outputs()
         for block in range(min(plan.blocks, 8)):
             chosen = outputs[block * plan.n_out : (block + 1) * plan.n_out]
@@ -69,6 +70,8 @@ class Trace:
             layout, self.s.client.encrypt(layout, theirs, fresh_draw(f"{word}{self.seed}")), own
         )
         total = [int(a) + int(b) for a, b in zip(theirs.reshape(-1), own.reshape(-1), strict=True)]
+        if layout.levels:  # no longer fresh: measured below, on its own
+            return total, operand
         self._everywhere(
             "fresh",
             ring.forward(operand.parts[0], ring.upload(layout)),
@@ -104,7 +107,7 @@ class Trace:
                     for i in range(plan.experts)
                     for j in columns
                 }
-                self._everywhere("switch", piece, self.q1, message, plan.operand("t").scale)
+                self._everywhere("switch", piece, self.q1, message, plan.params.ring_bits)
 
     def _outputs(self) -> list[int]:
         w, x = self.w.astype(object), np.array(self.x, dtype=object)
@@ -119,6 +122,7 @@ PLANS = [
     SelectPlan(INSECURE_TEST, "R", 4, 8, 8),
     SelectPlan(INSECURE_TEST, "L", 4, 8, 8),
     LinearPlan(INSECURE_TEST, 1, 64, 128),
+    ReadPlan.of(SelectPlan(INSECURE_TEST, "R", 4, 64, 200), 128),
     SelectPlan(PARAM_SETS["P64tiny"], "R", 8, 32, 64),
     SelectPlan(PARAM_SETS["P64tiny"], "L", 8, 32, 64),
     LinearPlan(PARAM_SETS["P64tiny"], 1, 32, 8),
@@ -142,8 +146,8 @@ def test_measured_noise_is_within_the_bound_and_near_it(plan: Plan) -> None:
 
 
 UPLOADS = 8
-APART = [SelectPlan(INSECURE_TEST, "R", *shape) for shape in ((4, 40, 130, 3), (6, 16, 20, 8), (1, 50, 9, 5))]
-APART += [SelectPlan(INSECURE_TEST, "R", *shape, compact=True) for shape in ((4, 40, 130), (3, 16, 20, 8))]
+APART = [SelectPlan(INSECURE_TEST, "R", *shape) for shape in ((4, 40, 130, 3), (6, 16, 20), (1, 50, 9, 5))]
+APART += [SelectPlan(INSECURE_TEST, "R", *shape, compact=True) for shape in ((4, 40, 130), (3, 16, 20, 4))]
 
 
 @pytest.mark.parametrize("plan", APART, ids=str)

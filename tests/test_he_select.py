@@ -349,9 +349,10 @@ def test_misuse_is_refused() -> None:
     with pytest.raises(ShapeMismatch, match="mask: expected"):
         s.server.respond(plan, result, np.zeros(100, dtype=np.uint64), fresh_draw())
     linear = session(LinearPlan(INSECURE_TEST, 1, 4, 4))
-    small = SelectPlan(INSECURE_TEST, "R", 4, 8, 8)
-    with pytest.raises(MissingKey, match="expected a relinearisation key"):
-        linear.product(small, words(rng, (4,), 64), words(rng, (8,), 64), rng)
+    for order, key in (("L", "a relinearisation key"), ("R", r"a key for X -> X\^257")):
+        small = SelectPlan(INSECURE_TEST, order, 4, 8, 8)
+        with pytest.raises(MissingKey, match=f"expected {key}"):
+            linear.product(small, words(rng, (4,), 64), words(rng, (8,), 64), rng)
 
 
 @pytest.mark.nightly

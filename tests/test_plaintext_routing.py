@@ -148,7 +148,7 @@ def test_epsilon_counts_the_worst_expert_for_every_token() -> None:
     case = layer(GATED, 2, GELU_MINIMAX, 3)
     plan = RoutedPlan(GATED, 2, TINY, GELU_MINIMAX)
     weights = RoutedWeights.prepare(HeService(plan.plans).prepare, plan, case.weights)
-    per_row = sum(max(w.epsilon for w in m.experts) for m in (weights.w1, weights.v, weights.w2) if m is not None)
+    per_row = sum(max(w.epsilon for w in m.experts) for m in weights.matrices)
     assert query_cost(weights.responses(plan)) == pytest.approx(weights.router.epsilon + 2 * per_row)
 
 
@@ -203,7 +203,7 @@ def test_its_bounds_are_those_of_the_products_that_it_makes() -> None:
     run = LayerRun("plaintext-routing", "", 0, 2, GATED, TINY, "gelu-minimax", "reassociated", "faithful")
     plan, charge = run.plan, query_charge(run)
     assert isinstance(plan, RoutedPlan) and charge is not None
-    rows = ((plan.router, 1), (plan.expert_up, 4), (plan.expert_down, 2))
+    rows = ((plan.router, 1), (plan.expert_up, 2), (plan.expert_down, 2))
     want = sum(count * noise_report(one, float(admitted(one) or 0)).epsilon for one, count in rows)
     assert charge["bits"] == pytest.approx(-np.log2(want)) and charge["weights"] == ANY
     assert any("plaintext_routing" in bound["subject"] for bound in run_bounds(run))

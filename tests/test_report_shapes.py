@@ -194,7 +194,7 @@ def test_a_whole_models_bounds_are_of_every_response() -> None:
     charge = query_charge(run)
     assert charge is not None and charge["weights"] == "the shipped weights of sms"
     assert charge["bits"] == pytest.approx(-math.log2(query_epsilon(prepared[-1], run.plan)))
-    assert len(_model_uses(run, "sms")) == len(prepared[-1].responses(run.plan)) == 14
+    assert len(_model_uses(run, "sms")) == len(prepared[-1].responses(run.plan)) == 12
     rows = {row["name"]: row for row in run_bounds(run)}
     assert all(row["verdict"] != "REFUTED" for row in rows.values())
     assert "of 3 tokens" in rows["decryption"]["subject"] and "one query of 3 tokens" in rows["flooding"]["statement"]

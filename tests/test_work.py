@@ -15,6 +15,7 @@ from protocols.he import bfv, client, merging, ring_q, server
 from protocols.he.engine import FmaEngine, IntegerEngine, NumpyEngine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
+from protocols.he.reading import ReadPlan
 from protocols.he.service import HeService
 from protocols.he.work import KERNELS
 from protocols.hidden import RELU
@@ -80,6 +81,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
         wide, rows = " wide" if limbs.size > len(kept(limbs)) else "", polynomials.size // polynomials.shape[-1]
         return {f"polynomial{wide}": rows, f"multiply{wide}": rows * len(operands)}
 
+    def dropped(ring: Any) -> dict[str, int]:
+        return {"transform": 2 * ring.q0.size if ring.q1.size < ring.q0.size else 0}
+
     def kept(limbs: Any) -> Any:
         return limbs[: counts["kept"]]
 
@@ -94,6 +98,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
         "_respond_one",
         lambda _, ring, part, count, places, mask, k, draw: {"respond": 1, "output": count},
     )
+    watch(server.ServerKeys, "_lowered", lambda keys, part, lift: dropped(keys.ring))
     watch(server, "automorphism", lambda *_: {"expand": 1})
     for name, kernel in (("rescaled", "rescale"), ("lifted", "lift"), ("product", "product")):
         watch(bfv.Multiplier, name, lambda *_, kernel=kernel: {kernel: 1})
@@ -172,6 +177,9 @@ def test_a_selected_product(counted: Counts, params: ParamSet, order: str, E: in
         LinearPlan(INSECURE_TEST, 3, 60, 40, 2, split=16),  # a token in several ciphertexts
         LinearPlan(INSECURE_TEST, 3, 60, 40, 1, packed=False),
         LinearPlan(TINY, 3, 64, 400, 1),
+        ReadPlan.of(SelectPlan(INSECURE_TEST, "R", 4, 21, 96, 3), 9),  # chunks of columns, the last one shorter
+        ReadPlan.of(SelectPlan(INSECURE_TEST, "L", 4, 48, 9, 2), 5),
+        ReadPlan.of(SelectPlan(TINY, "R", 8, 64, 40), 8),
     ],
     ids=str,
 )

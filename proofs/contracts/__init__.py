@@ -77,7 +77,9 @@ CONTRACTS: dict[str, Contract] = {
     "linear": Contract(linear),
     "select_product": Contract(select_product),
     "select_then_compute": Contract(select_then_compute, selected_range),
-    "moe_layer": Contract(lambda x, residual, *weights, plan: moe(x, residual, *flat(weights), plan=plan)),
+    "moe_layer": Contract(
+        lambda x, residual, *weights, plan: moe(x, residual, *flat(weights, plan.up.stacked), plan=plan)
+    ),
     "embed": Contract(embed),
     "crossing": Contract(lambda x, y, **_: matmul(x, y)),
     "row_squares": Contract(lambda x, **_: (x * x).sum(1)),

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from proofs.contracts.layers import linear, moe
+from proofs.contracts.layers import linear, matrices, moe
 from proofs.contracts.norms import argmax, layer_norm, softmax, softmax_range
 from proofs.contracts.words import floor_shift
 from proofs.hybrid import Demand
 from protocols.cleartext.attention import rotation
+from protocols.select import ExpertWeights
 from sim.ring import RingArray, concat, stack
 
 
@@ -22,11 +23,14 @@ def matmul(x: RingArray, y: RingArray) -> RingArray:
     return stack(*products).reshape(*batch, n, y.shape[-1])
 
 
-def flat(weights: Sequence[Any]) -> Iterator[RingArray]:
-    """The arrays of a protocol's record of weights, in the order of its fields; or the arrays themselves."""
+def flat(weights: Sequence[Any], stacked: int = 1) -> Iterator[RingArray]:
+    """The arrays of a protocol's record of weights, in the order of its fields, or the arrays themselves. stacked: so
+    many matrices of an expert are above each other."""
     for part in weights:
-        if is_dataclass(part) and not isinstance(part, type):
-            yield from flat([getattr(part, f.name) for f in fields(part)])
+        if isinstance(part, ExpertWeights):
+            yield from matrices([part], stacked)
+        elif is_dataclass(part) and not isinstance(part, type):
+            yield from flat([getattr(part, f.name) for f in fields(part)], stacked)
         elif part is not None:
             yield part
 
@@ -125,7 +129,7 @@ def crossed_scores_range(x: RingArray, memory: RingArray, mask: RingArray, *weig
 def encoder(features: RingArray, mask: RingArray, pooling: RingArray, *weights: Any, plan: Any) -> RingArray:
     """weights: table (unless public), positions; per block shift, stacked, merging, shift, router and experts; head,
     bias."""
-    s, arrays, first = plan.params.frac_bits, list(flat(weights)), 1 + len(plan.embedding.plans)
+    s, arrays, first = plan.params.frac_bits, list(flat(weights, plan.layer.up.stacked)), 1 + len(plan.embedding.plans)
     stream, rest = embed(features, *arrays[:first], plan=plan.embedding), iter(arrays[first:])
 
     def norm(x: RingArray, shift: RingArray | None = None) -> RingArray:

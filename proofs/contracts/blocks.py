@@ -30,7 +30,7 @@ def _first(x: RingArray, mask: RingArray, own: list[RingArray], plan: Any) -> tu
 
 def _parts(weights: Any, plan: Any) -> tuple[list[RingArray], list[RingArray]]:
     """The arrays of attention, and those that follow."""
-    arrays, own = list(flat(weights)), 3 if plan.biased else 2
+    arrays, own = list(flat(weights, plan.layer.up.stacked)), 3 if plan.biased else 2
     return arrays[:own], arrays[own:]
 
 

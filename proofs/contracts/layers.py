@@ -34,15 +34,17 @@ def select_product(t: RingArray, x: RingArray, weights: RingArray, **_: Any) -> 
     return selected(t, x, weights)
 
 
-def _matrices(weights: Sequence[Any]) -> list[RingArray]:
-    if isinstance(weights[0], ExpertWeights):
-        return [w for w in (weights[0].w1, weights[0].v, weights[0].w2) if w is not None]
-    return list(weights)
+def matrices(weights: Sequence[Any], stacked: int) -> list[RingArray]:
+    """Of an expert, W1 and W2, or W1, V and W2; weights: they, or the protocol's record, so many of them stacked."""
+    if not isinstance(weights[0], ExpertWeights):
+        return list(weights)
+    first, f = weights[0].w1, weights[0].w1.shape[1] // stacked
+    return [*(first[:, i * f : (i + 1) * f] for i in range(stacked)), weights[0].w2]
 
 
 def select_then_compute(t: RingArray, x: RingArray, *weights: Any, **public: Any) -> RingArray:
     """weights: W1, W2, or W1, V, W2; or the protocol's record of them."""
-    w1, *gate, w2 = _matrices(weights)
+    w1, *gate, w2 = matrices(weights, public["up"].stacked)
     a, activation = public["arithmetic"], public["activation"]
     n, k, E = t.shape
     rows = t.reshape(n * k, E)
@@ -52,7 +54,7 @@ def select_then_compute(t: RingArray, x: RingArray, *weights: Any, **public: Any
 
 
 def selected_range(t: RingArray, x: RingArray, *weights: Any, **public: Any) -> list[Demand]:
-    w1 = _matrices(weights)[0]
+    w1 = matrices(weights, public["up"].stacked)[0]
     n, k, E = t.shape
     states = stack(*(x[i // k] for i in range(n * k)))
     return hidden_range(selected(t.reshape(n * k, E), states, w1), public["activation"], public["arithmetic"])
@@ -74,7 +76,7 @@ def mixture(
 def moe(x: RingArray, residual: RingArray, router: RingArray, *weights: RingArray, plan: Any) -> RingArray:
     def experts(hot: RingArray) -> RingArray:
         return select_then_compute(
-            hot.cast(x.ring), x, *weights, arithmetic=plan.arithmetic, activation=plan.activation
+            hot.cast(x.ring), x, *weights, up=plan.up, arithmetic=plan.arithmetic, activation=plan.activation
         )
 
     return mixture(x, residual, router, plan, experts)

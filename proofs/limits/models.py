@@ -11,6 +11,7 @@ from proofs.limits.plans import Use, decryption, flooding, plaintext_modulus, sq
 from proofs.limits.row import Bound
 from protocols.embedding import ONE_HOT, VALUES
 from protocols.encoder import EncoderPlan
+from protocols.he.matrices import above
 from protocols.he.own import own_norm
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, ParamSet
@@ -43,11 +44,9 @@ def model_uses(params: ParamSet, name: str) -> tuple[Use, ...]:
         return Use(at, rows, max(squared_norm(at, fp.signed(x)) for x in matrices))
 
     each, blocks = plan.layer.rows, words.blocks
-    gates = [block.moe.v for block in blocks if block.moe.v is not None]
     found = [use(plan.embedding.product, 1, [words.table])]
     for _ in blocks:
-        found += [use(plan.layer.up, each, [block.moe.w1 for block in blocks])]
-        found += [use(plan.layer.up, each, gates)] if gates else []
+        found += [use(plan.layer.up, each, [above(block.moe.w1, block.moe.v) for block in blocks])]
         found += [
             use(plan.layer.down, each, [block.moe.w2 for block in blocks]),
             use(plan.layer.router, 1, [block.moe.router for block in blocks]),

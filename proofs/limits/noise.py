@@ -76,6 +76,9 @@ def worst_case(plan: Plan, l1: Fraction) -> list[tuple[str, Fraction]]:
         expanded = 2 * expanded + switch0
     error = fresh
     if plan.order == "linear":
+        if not plan.operand("x").switched:
+            error = (error * 2**plan.lift) * m.q1 / m.q0 + dropped
+            stages.append(("switch", error))
         error *= l1
         stages.append(("weights", error))
     else:
@@ -126,7 +129,8 @@ def second_moment(plan: Plan, norm: Fraction) -> Fraction:
         expanded = 4 * expanded + switch0
     ratio = Fraction(m.q1, m.q0) ** 2
     if plan.order == "linear":
-        total = fresh * norm
+        read = fresh if plan.operand("x").switched else fresh * 4**plan.lift * ratio + dropped
+        total = read * norm
     else:
         if plan.order == "L":
             expanded *= norm

@@ -20,6 +20,7 @@ from proofs.limits.row import PROVED, REFUTED, Bound, bits, bounded, decided, sq
 from proofs.limits.security import ASSUMPTION
 from protocols.baselines.evaluate_all import EvaluateAllPlan
 from protocols.baselines.iron import IronPlan
+from protocols.he.matrices import above
 from protocols.he.noise import WeightsOutOfBound, has_room, largest_norm, noise_report
 from protocols.he.own import own_norm
 from protocols.he.packing import Plan, SelectPlan, ShapeDoesNotFit
@@ -80,7 +81,8 @@ def admitted(plan: Plan) -> Fraction | None:
 def shipped(model: str, plan: Plan, layer: int, name: str) -> Fraction:
     """The largest squared norm of an output block of a shipped model's matrix, or of any expert's where each has a plan
     of its own, as the load-time check computes it. Raises WeightsOutOfBound."""
-    floats = getattr(_model(model).moe_weights(layer), name)
+    weights = _model(model).moe_weights(layer)
+    floats = above(weights.w1, weights.v) if name == "w1" else getattr(weights, name)
     fp = FixedPoint(plan.params.ring_bits, plan.params.frac_bits)
     values = fp.signed(quantise(floats, fp))
     apart = values if plan.experts == 1 and values.ndim == 3 else values[None]
@@ -98,7 +100,7 @@ def squared_norm(plan: Plan, values: NDArray[np.int64]) -> Fraction:
 
 def uses(layer: LayerPlan, model: str | None) -> list[Use]:
     """Every plan of one query of the layer."""
-    names = ("router", "w1", "v", "w2") if layer.shape.gated else ("router", "w1", "w2")
+    names = ("router", "w1", "w2")
     found = []
     for (plan, rows), name in zip(layer.answers[: len(names)], names, strict=True):
         if model is None:
@@ -153,9 +155,10 @@ def scales_agree(plan: Plan) -> bool:
     quotient of a product vanishing modulo q1; packing multiplies by 2^b and by its inverse modulo q1."""
     l, q1 = plan.params.ring_bits, Moduli.of(plan.params).q1
     words = ("x",) if plan.order == "linear" else ("t", "x")
-    expanded = {"linear": "", "R": "x", "L": "t"}[plan.order]
+    expanded = {"linear": "x", "R": "x", "L": "t"}[plan.order]
     layouts = {word: plan.operand(word) for word in words}
-    scales = [at.scale - at.levels - (plan.expansion_levels if word == expanded else 0) for word, at in layouts.items()]
+    lifted = plan.expansion_levels or plan.lift
+    scales = [at.scale - at.levels - (lifted if word == expanded else 0) for word, at in layouts.items()]
     return q1 % 2 == 1 and all(scale == l for scale in scales)
 
 

@@ -31,7 +31,8 @@ class ConcatenatedPlan(DensePlan):
     @cached_property
     def expert_up(self) -> LinearPlan:
         shape = self.shape
-        return LinearPlan.cheapest(self.params, self.tokens, shape.d, shape.E * shape.f, packed=self.packed)
+        rows = self.stacked * shape.E * shape.f
+        return LinearPlan.cheapest(self.params, self.tokens, shape.d, rows, packed=self.packed)
 
     @cached_property
     def expert_down(self) -> LinearPlan:
@@ -41,8 +42,7 @@ class ConcatenatedPlan(DensePlan):
     @property
     def answers(self) -> tuple[tuple[LinearPlan | SelectPlan, int], ...]:
         """The homomorphic responses of one query, message by message: plan and rows."""
-        up = ((self.expert_up, 1),) * (2 if self.shape.gated else 1)
-        return (self.router, 1), *up, (self.expert_down, self.shape.k), *self.combining
+        return (self.router, 1), (self.expert_up, 1), (self.expert_down, self.shape.k), *self.combining
 
     @property
     def matrices(self) -> tuple[LinearPlan | SelectPlan, ...]:
@@ -51,7 +51,7 @@ class ConcatenatedPlan(DensePlan):
 
 @dataclass(frozen=True)
 class ConcatenatedWeights:
-    """The server's side: router, and the stacked w1, v (None when not gated) and w2."""
+    """The server's side: router, and the unit of all experts."""
 
     router: Any
     unit: ExpertWeights
@@ -71,8 +71,7 @@ class ConcatenatedWeights:
 
     def responses(self, plan: ConcatenatedPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
-        once = [self.router, self.unit.w1, *(() if self.unit.v is None else (self.unit.v,))]
-        return [*((w, 1) for w in once), (self.unit.w2, plan.shape.k), *plan.combining]
+        return [(self.router, 1), (self.unit.w1, 1), (self.unit.w2, plan.shape.k), *plan.combining]
 
 
 def _concatenated_cost(x: RingArray, residual: RingArray, weights: object, *, plan: ConcatenatedPlan) -> Cost:

@@ -15,10 +15,10 @@ from protocols.baselines.plaintext_routing import ExpertMatrices, Matrices
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
-from protocols.hidden import hidden_cost, hidden_units
+from protocols.hidden import each_matrix, hidden_cost, hidden_units
 from sim.cost import Cost, computed
 from sim.party import Party
-from sim.ring import RingArray, Spec, stack
+from sim.ring import RingArray, Spec
 from sim.shapes import blank
 
 
@@ -39,8 +39,8 @@ class EveryExpertPlan(DensePlan):
     @cached_property
     def expert_up(self) -> LinearPlan:
         shape, packed = self.shape, self.packed
-        answers = {"uploads": self.uploads, "answers": shape.E * (2 if shape.gated else 1)}
-        return LinearPlan.cheapest(self.params, self.height, shape.d, shape.f, packed=packed, **answers)
+        rows, answers = self.stacked * shape.f, {"uploads": self.uploads, "answers": shape.E}
+        return LinearPlan.cheapest(self.params, self.height, shape.d, rows, packed=packed, **answers)
 
     @cached_property
     def expert_down(self) -> LinearPlan:
@@ -66,15 +66,14 @@ class EveryExpert(ExpertMatrices):
 
 def every_expert_cost(plan: EveryExpertPlan) -> Cost:
     """Closed form of `every_expert`."""
-    shape, up, down, matrices = plan.shape, plan.expert_up, plan.expert_down, 2 if plan.shape.gated else 1
+    shape, up, down = plan.shape, plan.expert_up, plan.expert_down
     operands = blank(Spec(plan.ring, (plan.uploads, plan.height, shape.d)))
-    products = blank(Spec(plan.ring, (matrices, shape.E, plan.height, shape.f)))
-    answers = h2a.declared(None, plan=up, count=shape.E)
-    cost = a2h.declared(operands, layout=up.operand("x")) + (answers | answers if shape.gated else answers)
+    products = blank(Spec(plan.ring, (plan.stacked, shape.E, plan.height, shape.f)))
+    cost = a2h.declared(operands, layout=up.operand("x")) + h2a.declared(None, plan=up, count=shape.E)
     cost += hidden_cost(products, None, activation=plan.activation, a=plan.arithmetic)
     cost += a2h.declared(blank(Spec(plan.ring, products.shape[1:])), layout=down.operand("x"))
     cost += h2a.declared(None, plan=down, count=shape.E)
-    return cost + computed(apart(up, shape.E, plan.uploads).times(matrices) + apart(down, shape.E))
+    return cost + computed(apart(up, shape.E, plan.uploads) + apart(down, shape.E))
 
 
 async def every_expert(
@@ -87,14 +86,10 @@ async def every_expert(
     he: Engine = p.service("he")
     E, up, down = plan.shape.E, plan.expert_up, plan.expert_down
     ct_x = await a2h(p, x, layout=up.operand("x"))
-    ct_h = ct_v = ct_y = None
+    ct_h = ct_y = None
     if ct_x is not None and weights is not None:
         ct_h = p.local(_products, he, up, weights.w1, ct_x)
-        ct_v = None if weights.v is None else p.local(_products, he, up, weights.v, ct_x)
-    calls = [h2a(p, ct_h, plan=up, count=E)]
-    if plan.shape.gated:
-        calls.append(h2a(p, ct_v, plan=up, count=E))
-    products = stack(*(await p.gather(*calls)))
+    products = each_matrix(await h2a(p, ct_h, plan=up, count=E), plan.stacked)
     g = await hidden_units(p, products, None, activation=plan.activation, a=plan.arithmetic)
     ct_g = await a2h(p, g, layout=down.operand("x"))
     if ct_g is not None and weights is not None:

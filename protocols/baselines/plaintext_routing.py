@@ -13,9 +13,10 @@ from typing import Any, Protocol, Self
 
 from protocols import functionalities as F
 from protocols.he.interface import Engine, a2h, h2a
+from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
-from protocols.hidden import hidden_cost, hidden_units
+from protocols.hidden import each_matrix, hidden_cost, hidden_units
 from protocols.model.config import MoeWeights
 from protocols.moe import LayerPlan, Prepare, mixture, mixture_cost
 from protocols.sharing import reveal
@@ -42,8 +43,12 @@ class RoutedPlan(LayerPlan):
     """The public parameters of a layer whose experts are plain linear layers of one token each."""
 
     @cached_property
+    def router(self) -> LinearPlan:
+        return LinearPlan.fewest_bytes(self.params, self.tokens, self.shape.d, self.shape.E)
+
+    @cached_property
     def expert_up(self) -> LinearPlan:
-        return LinearPlan.cheapest(self.params, 1, self.shape.d, self.shape.f)
+        return LinearPlan.cheapest(self.params, 1, self.shape.d, self.stacked * self.shape.f)
 
     @cached_property
     def expert_down(self) -> LinearPlan:
@@ -102,11 +107,10 @@ class ExpertPlans(Protocol):
 
 @dataclass(frozen=True)
 class ExpertMatrices:
-    """The server's side: router, and the experts' w1, v (None when not gated) and w2."""
+    """The server's side: router, and the experts' w1, W1 above V where gated, and w2."""
 
     router: Any
     w1: Matrices
-    v: Matrices | None
     w2: Matrices
 
     @classmethod
@@ -115,15 +119,14 @@ class ExpertMatrices:
 
         Raises the engine's error when the noise bound of a parameter set does not admit the weights.
         """
-        up, down = plan.expert_up, plan.expert_down
-        v = None if weights.v is None else Matrices.prepare(prepare, up, weights.v)
-        w1, w2 = Matrices.prepare(prepare, up, weights.w1), Matrices.prepare(prepare, down, weights.w2)
-        return cls(prepare(plan.router, weights.router), w1, v, w2)
+        w1 = Matrices.prepare(prepare, plan.expert_up, above(weights.w1, weights.v))
+        w2 = Matrices.prepare(prepare, plan.expert_down, weights.w2)
+        return cls(prepare(plan.router, weights.router), w1, w2)
 
     @property
     def matrices(self) -> list[Matrices]:
-        """Those of the experts that there are."""
-        return [m for m in (self.w1, self.v, self.w2) if m is not None]
+        """Those of the experts."""
+        return [self.w1, self.w2]
 
 
 class RoutedWeights(ExpertMatrices):
@@ -141,13 +144,11 @@ def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Ro
     wide = blank(Spec(ring, (n, shape.k, shape.d)))
     up, down = plan.expert_up, plan.expert_down
 
-    both = blank(Spec(ring, (2 if shape.gated else 1, *hidden.shape)))
-    answers = h2a.declared(None, plan=up, count=rows)
+    products = blank(Spec(ring, (plan.stacked, *hidden.shape)))
     expert = reveal.declared(blank(Spec(Ring(1), (n, shape.k, shape.E))))
     expert += a2h.declared(x.reshape(n, 1, shape.d), layout=up.operand("x"))
-    expert += (answers | answers if shape.gated else answers)
-    expert += computed(apart(up, rows).times(both.shape[0]) + apart(down, rows))
-    expert += hidden_cost(both, None, activation=plan.activation, a=a)
+    expert += h2a.declared(None, plan=up, count=rows) + computed(apart(up, rows) + apart(down, rows))
+    expert += hidden_cost(products, None, activation=plan.activation, a=a)
     expert += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=rows)
     expert += truncate.declared(wide, f=a.s, mode=a.mode, w=a.w)
     return mixture_cost(plan, expert)
@@ -174,15 +175,11 @@ async def _experts(
     rows, up, down = n * k, plan.expert_up, plan.expert_down
     route = (await reveal(p, hot)).reshape(rows, E)
     ct_x = await a2h(p, x.reshape(n, 1, x.shape[1]), layout=up.operand("x"))
-    ct_h = ct_v = None
+    ct_h = None
     if ct_x is not None and weights is not None:
-        operands = [ct_x[i // k] for i in range(rows)]
-        ct_h = p.local(_products, he, up, weights.w1, route, operands)
-        ct_v = None if weights.v is None else p.local(_products, he, up, weights.v, route, operands)
-    calls = [h2a(p, ct_h, plan=up, count=rows)]
-    if plan.shape.gated:
-        calls.append(h2a(p, ct_v, plan=up, count=rows))
-    g = await hidden_units(p, stack(*(await p.gather(*calls))), None, activation=plan.activation, a=a)
+        ct_h = p.local(_products, he, up, weights.w1, route, [ct_x[i // k] for i in range(rows)])
+    products = each_matrix(await h2a(p, ct_h, plan=up, count=rows), plan.stacked)
+    g = await hidden_units(p, products, None, activation=plan.activation, a=a)
     ct_g = await a2h(p, g, layout=down.operand("x"))
     ct_y = None
     if ct_g is not None and weights is not None:

@@ -47,14 +47,14 @@ class ScatterPlan(DensePlan):
 
     @cached_property
     def expert_up(self) -> LinearPlan:
-        return self._wide(self.shape.d, self.shape.f, 2 if self.shape.gated else 1)
+        return self._wide(self.shape.d, self.stacked * self.shape.f)
 
     @cached_property
     def expert_down(self) -> LinearPlan:
-        return self._wide(self.shape.f, self.shape.d, 1)
+        return self._wide(self.shape.f, self.shape.d)
 
-    def _wide(self, d: int, f: int, answers: int) -> LinearPlan:
-        return LinearPlan.cheapest(self.params, self.scattered, self.shape.E * d, f, answers=answers)
+    def _wide(self, d: int, f: int) -> LinearPlan:
+        return LinearPlan.cheapest(self.params, self.scattered, self.shape.E * d, f)
 
     @property
     def rows(self) -> int:
@@ -68,7 +68,7 @@ class ScatterPlan(DensePlan):
 
 @dataclass(frozen=True)
 class ScatterWeights:
-    """The server's side: router, and the experts side by side, w1, v (None when not gated) and w2."""
+    """The server's side: router, and the experts side by side."""
 
     router: Any
     experts: ExpertWeights
@@ -103,8 +103,8 @@ def _slots_cost(plan: ScatterPlan, width: int) -> Cost:
 
 def _scatter_cost(x: RingArray, residual: RingArray, weights: object, *, plan: ScatterPlan) -> Cost:
     shape, a, up, down = plan.shape, plan.arithmetic, plan.expert_up, plan.expert_down
-    products = blank(Spec(plan.ring, (2 if shape.gated else 1, plan.scattered, shape.f)))
-    cost = _slots_cost(plan, shape.d) + first_cost(blank(Spec(plan.ring, (up.n, up.d))), up=up, gated=shape.gated)
+    products = blank(Spec(plan.ring, (plan.stacked, plan.scattered, shape.f)))
+    cost = _slots_cost(plan, shape.d) + first_cost(blank(Spec(plan.ring, (up.n, up.d))), up=up)
     cost += hidden_cost(products, None, activation=plan.activation, a=a) + _slots_cost(plan, shape.f)
     cost += linear.declared(blank(Spec(plan.ring, (down.n, down.d))), None, plan=down)
     y = blank(Spec(plan.ring, (plan.scattered, shape.d)))

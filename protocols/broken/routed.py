@@ -35,7 +35,7 @@ def _case() -> Case:
 
     def prepared(prepare: Callable[[Any, Any], Any], weights: Values) -> LayerWeights:
         router, w1, w2 = weights
-        experts = ExpertWeights(prepare(plan.up, w1), None, prepare(plan.down, w2))
+        experts = ExpertWeights(prepare(plan.up, w1), prepare(plan.down, w2))
         return LayerWeights(prepare(plan.router, router), experts)
 
     state = Secret(R64, (1, 2), None, -bound, bound)
@@ -49,7 +49,8 @@ def _case() -> Case:
 async def moe_layer_route_told(
     p: Party, x: RingArray, residual: RingArray, weights: LayerWeights | None, *, plan: LayerPlan
 ) -> RingArray:
-    """`protocols.moe.moe_layer`, but the client sends its share of the one-hot rows along, as if for a log."""
+    """`protocols.moe.moe_layer`, but the client sends its share of the one-hot rows along, as if for a log, and its
+    share of x up twice."""
     a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
     products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
     logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
@@ -64,7 +65,6 @@ async def moe_layer_route_told(
         up=plan.up,
         down=plan.down,
         activation=plan.activation,
-        gated=shape.gated,
         arithmetic=a,
     )
     mixed = (await mul(p, prob.reshape(*prob.shape, 1).broadcast(*y.shape), y)).sum(1)

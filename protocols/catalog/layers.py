@@ -10,6 +10,7 @@ import numpy as np
 from protocols.catalog.examples import R64, word
 from protocols.entry import Case, Entry, Prepare, Secret, Values
 from protocols.he.interface import Plan
+from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS
 from protocols.linear import linear
@@ -53,8 +54,8 @@ def expert_secrets(gated: bool) -> tuple[Secret, ...]:
 def _expert_weights(plan: LayerPlan) -> Prepare:
     def build(prepare: Callable[[Any, Any], Any], weights: Values) -> ExpertWeights:
         w1, *gate, w2 = weights
-        v = prepare(plan.up, gate[0]) if gate else None
-        return ExpertWeights(prepare(plan.up, w1), v, prepare(plan.down, w2))
+        first = above(w1, gate[0] if gate else None)
+        return ExpertWeights(prepare(plan.up, first), prepare(plan.down, w2))
 
     return build
 
@@ -79,7 +80,6 @@ def _expert_case(name: str, k: int, gated: bool, order: str) -> Case:
         "up": plan.up,
         "down": plan.down,
         "activation": plan.activation,
-        "gated": gated,
         "arithmetic": plan.arithmetic,
     }
     secrets = (word(2, k, 3, low=0, high=1 << 20), state(2, 4), *expert_secrets(gated))

@@ -36,11 +36,11 @@ class IdealHe:
         return list(x)
 
     def apply(self, plan: Plan, weights: RingArray, rows: Sequence[Any]) -> list[Any]:
-        """weights: (f, d) for a plain product of an (n, d) operand, (parts, f / parts, d / parts) for words of its own,
+        """weights: (f, d) for a plain product of n operands (d,), (parts, f / parts, d / parts) for words of its own,
         (E, f, d) for one with selection."""
         if isinstance(plan, LinearPlan):
             if weights.ndim == 2:
-                return [x @ weights.transpose() for x in rows]
+                return [x.reshape(plan.n, plan.d) @ weights.transpose() for x in rows]
             d = weights.shape[2]
             return [
                 concat(*(x[:, i * d : (i + 1) * d] @ weights[i].transpose() for i in range(plan.parts)), axis=1)

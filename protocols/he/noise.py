@@ -66,6 +66,9 @@ def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
     stages.append(("expansion", expanded))
     variance = fresh
     if plan.order == "linear":
+        if not plan.operand("x").switched:
+            variance = variance * 4**plan.lift * (q1 / q0) ** 2 + dropped
+            stages.append(("switch", variance))
         variance *= norm
         stages.append(("weights", variance))
     else:

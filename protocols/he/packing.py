@@ -162,9 +162,9 @@ def _groupings(n: int, most: int) -> list[int]:
 
 def upload_form(params: ParamSet, plans: Iterable[Plan], nbytes: int) -> tuple[bool, int]:
     """What a message of so many bytes holds: whether uploads at q1, and how many coefficients of the first component of
-    each. Those at q0, at q1 and compact ones of the plans have different lengths, up to thousands of them."""
-    compact = [plan.operand("t") for plan in plans if isinstance(plan, SelectPlan) and plan.compact]
-    forms = [(False, params.n), (True, params.n), *((False, layout.sent_count) for layout in compact)]
+    each. Those at q0, at q1 and of selectors alone have different lengths, up to hundreds of them."""
+    alone = [plan.operand("t") for plan in plans if isinstance(plan, SelectPlan)]
+    forms = [(False, params.n), (True, params.n), *((False, layout.sent_count) for layout in alone)]
     return next((form for form in forms if nbytes % params.ciphertext_nbytes(*form) == 0), forms[1])
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from protocols.he.layouts import Chunk, Layout
+from protocols.he.layouts import Chunk, Layout, next_pow2
 from protocols.he.ntt import Ints, bit_reverse
 from protocols.he.params import ParamSet
 
@@ -138,6 +138,24 @@ class Plan(ABC):
     def together(self) -> int:
         """Uploads whose outputs one response holds."""
         return 1
+
+    @property
+    def most_together(self) -> int:
+        """As many as find room, about as many each; one where nothing is merged, or not all blocks into one."""
+        if not self.params.galois or self.group < self.blocks:
+            return 1
+        room = self.spacing // next_pow2(self.blocks)
+        return -(-self.units // -(-self.units // room))
+
+    @property
+    def lift(self) -> int:
+        """Powers of two by which the server multiplies the upload before the weights meet it."""
+        return 0
+
+    @property
+    def placed(self) -> int:
+        """Coefficients of weight polynomials that are written."""
+        return self.experts * self.f * self.columns
 
     @property
     def upload_levels(self) -> int:

@@ -7,7 +7,7 @@ from protocols.he.layouts import Chunk, Layout, ShapeDoesNotFit, expansion_eleme
 from protocols.he.params import ParamSet
 from protocols.he.plan import Plan
 
-_MOST_SELECTORS = 1024  # of one upload, with the gaps between tokens: each costs a key switch
+_GAP = 16  # one coefficient of so many is sent where selectors go up alone: few bytes, and a key switch for each
 _CHUNK_COST = 4  # time to expand and multiply one chunk, in merges of two blocks
 
 
@@ -25,12 +25,14 @@ class SelectPlan(Plan):
 
     order "R": z = t x first, then the plaintext weights. order "L": the selected weights first, then x.
     n tokens of one ciphertext each have all their selectors in one upload (order R, as far as these are not too many
-    and key switches are quiet: see `Layout.levels`); and as many as find room have their outputs in one response.
-    compact: only the coefficients of the first component that carry selectors go up: fewer bytes, for log2 N more key
-    switches and as many keys.
+    and key switches are quiet: see `Layout.levels`), of which one coefficient in 16 goes up, the same for every number
+    of experts; and as many as find room have their outputs in one response.
+    compact: only the coefficients of the first component that carry selectors go up: fewer bytes, for more key switches
+    and keys, log2 N in all.
     tokens: how many to a ciphertext. One product of ciphertexts multiplies every selector in one with every vector in
     the other: token k's own product is found in window 2 a_k, and all others elsewhere, because no three a are in
     arithmetic progression (see `spread`). Only the coefficients of own products leave.
+    stacked: W_i is so many matrices above each other, of f / stacked rows each, answered together.
     """
 
     params: ParamSet
@@ -41,9 +43,10 @@ class SelectPlan(Plan):
     n: int = 1
     tokens: int = 1
     compact: bool = False
+    stacked: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.experts, self.d, self.f) < 1 or self.order not in ("R", "L"):
+        if min(self.experts, self.d, self.f, self.stacked) < 1 or self.order not in ("R", "L"):
             raise ShapeDoesNotFit(f"select plan: expected order R or L and positive sizes, came {self.order!r}, "
                                   f"E={self.experts}, d={self.d}, f={self.f}")
         if not 1 <= self.tokens <= self.n or (self.tokens > 1 and not self.window):
@@ -68,9 +71,9 @@ class SelectPlan(Plan):
 
     @property
     def window(self) -> int:
-        """Exponents that each product of a selector with a vector has to itself. The same for [f, d] and [d, f], so
-        that one upload of t serves both."""
-        room = next_pow2(self.experts) * next_pow2(max(self.d, self.f))
+        """Exponents that each product of a selector with a vector has to itself. The same for [f, d], however many
+        are stacked, and [d, f], so that one upload of t serves all."""
+        room = next_pow2(self.experts) * next_pow2(max(self.d, -(-self.f // self.stacked)))
         return self.params.n // (2 * spread(self.tokens)[-1] + 1) // room * room
 
     @cached_property
@@ -160,19 +163,17 @@ class SelectPlan(Plan):
     @property
     def together(self) -> int:
         """Uploads whose outputs one response holds."""
-        if not self.params.galois or self.group < self.blocks:
-            return 1
-        room = self.spacing // next_pow2(self.blocks)
-        return -(-self.units // -(-self.units // room))
+        return self.most_together
 
     def _selectors(self) -> Layout:
-        """Uploads of the selectors of several tokens, which the server takes apart."""
-        most = max(1, min(_MOST_SELECTORS, self.params.n) // next_pow2(self.experts))
+        """Uploads of the selectors alone, which the server takes apart."""
+        words, n = next_pow2(self.experts), self.params.n
+        most = max(1, n // _GAP // words)
         each = -(-self.n // -(-self.n // most))
-        room = next_pow2(self.experts) * next_pow2(each)
-        stride = self.params.n // room if self.compact else 1
-        levels = (room * stride - 1).bit_length() if each > 1 or self.compact else 0
-        offsets = tuple(k * next_pow2(self.experts) * stride for k in range(each))
+        room = words * next_pow2(each)
+        stride = n // room if self.compact else min(_GAP, n // room)
+        levels = (room * stride - 1).bit_length()
+        offsets = tuple(k * words * stride for k in range(each))
         scale, homes = self.params.ring_bits + levels, self.offsets
         return Layout(self.params, self._rows(self.experts), scale, self.experts, stride, 0, offsets, levels=levels,
                       homes=homes)
@@ -209,23 +210,24 @@ class SelectPlan(Plan):
 
 
 def selection(
-    params: ParamSet, order: str, experts: int, d: int, f: int, n: int, compact: bool = False
+    params: ParamSet, order: str, experts: int, d: int, f: int, n: int, compact: bool = False, stacked: int = 1
 ) -> SelectPlan:
-    """The plan for [f, d] matrices and n tokens whose upload of t serves a plan for [d, f] matrices too.
+    """The plan for n tokens and [f, d] matrices, so many of them stacked, whose upload of t serves a plan for [d, f]
+    matrices too.
 
     As many tokens to a ciphertext as there is room for, in ciphertexts that hold about as many each. Without Galois
-    keys no more than leave all outputs in one response.
+    keys no more than leave all outputs of a matrix in one response.
     """
     def both(tokens: int) -> tuple[SelectPlan, SelectPlan]:
-        first, second = (SelectPlan(params, order, experts, *sizes, n, tokens, compact) for sizes in ((d, f), (f, d)))
-        return first, second
+        first = SelectPlan(params, order, experts, d, f * stacked, n, tokens, compact, stacked)
+        return first, SelectPlan(params, order, experts, f, d, n, tokens, compact)
 
     def fits(tokens: int) -> bool:
         try:
             plans = both(tokens)
         except ShapeDoesNotFit:
             return False
-        return params.galois or all(plan.blocks == 1 for plan in plans)
+        return params.galois or all(plan.blocks <= plan.stacked for plan in plans)
 
     most = next((tokens for tokens in range(n, 1, -1) if fits(tokens)), 1)
     return both(-(-n // -(-n // most)))[0]

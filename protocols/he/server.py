@@ -24,6 +24,7 @@ from protocols.he.merging import Packer
 from protocols.he.noise import flood_target
 from protocols.he.ntt import Floats
 from protocols.he.packing import Chunk, KeySet, Layout, LinearPlan, Plan, SelectPlan
+from protocols.he.reading import ReadPlan
 from protocols.he.ring_q import Basis, Ring, ring_for
 from protocols.he.sampling import SEED_NBYTES, error, flooding, ternary, uniform_residues
 from protocols.he.weights import Weights
@@ -177,6 +178,9 @@ class ServerKeys:
         """What sits at even and, divided by X^step, at odd multiples of step, both twice; transformed."""
         ring, engine, basis = self.ring, self.ring.engine, self.ring.q0
         element = ring.n // step + 1
+        if element not in self.expansion:
+            raise MissingKey(f"expansion: expected a key for X -> X^{element}, came a key set without: "
+                             "make the key set from the select plans too")
         moved = automorphism(ring, ciphertext, element, self.expansion[element], basis, ring.q0p)
         even = engine.add(ciphertext, moved, basis.limbs)
         if not both:
@@ -244,8 +248,17 @@ class ServerKeys:
         """The uploads of a linear layer, transformed: a unit for all ciphertexts of the same tokens."""
         if x.layout != plan.operand("x"):
             raise ShapeMismatch(f"operand x: expected layout {plan.operand('x')}, came {x.layout}")
-        pieces, parts = x.layout.pieces, self.ring.forward(x.parts, self.ring.q1)
+        ring, pieces = self.ring, x.layout.pieces
+        parts = ring.forward(x.parts, ring.upload(x.layout))
+        if not x.layout.switched:
+            parts = np.stack([self._lowered(part, plan.lift) for part in parts])
         return Product(tuple(parts[first: first + pieces] for first in range(0, x.layout.count, pieces)))
+
+    def _lowered(self, part: Floats, lift: int) -> Floats:
+        """2^lift times a transformed ciphertext at q0, switched to q1."""
+        ring = self.ring
+        factor = np.array([(1 << lift) % p for p in ring.q0.primes], dtype=np.float64)
+        return ring.drop(ring.engine.scaled(part, factor, ring.q0.limbs), ring.q0, ring.q1)
 
     def apply(self, plan: Plan, weights: Weights, products: Sequence[Product]) -> list[Result]:
         """Multiply every product by the weights and merge the output blocks. Weight polynomials are transformed once
@@ -292,6 +305,10 @@ class ServerKeys:
     def _place(self, plan: Plan, rows: NDArray[np.signedinteger], batch: list[Chunk], out: Floats) -> None:
         """The weight polynomials of one block's rows: chunks of the same experts together."""
         place, first = self.ring.engine.place_weights, 0
+        if isinstance(plan, ReadPlan):
+            arranged = plan.arranged(rows)
+            place(out, arranged, arranged.shape[2], plan.stride, plan.spacing)
+            return
         for _, same in groupby(batch, lambda chunk: chunk.experts.start):
             chunks = list(same)
             start, width = chunks[0].columns.start, chunks[0].columns.stop - chunks[0].columns.start

@@ -1,30 +1,13 @@
 """The server's weights, checked against the noise that they cause before anything is answered from them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
 
 from protocols.he.client import ShapeMismatch
+from protocols.he.matrices import Matrices
 from protocols.he.noise import NoiseReport, check_weights
 from protocols.he.packing import LinearPlan, Plan
-
-
-class Matrices(Protocol):
-    """Signed integers [experts, f, d]: an array, or one that reads what is asked for from disk."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def ndim(self) -> int: ...
-    def __getitem__(self, key: Any, /) -> Any:
-        """For (experts, rows), both slices: an array."""
-
-    def __iter__(self) -> Iterator[Any]:
-        """Expert by expert."""
 
 
 @dataclass(frozen=True)

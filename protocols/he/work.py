@@ -64,7 +64,7 @@ def tensor(plan: SelectPlan, rows: int) -> Work:
 
 def weights(plan: Plan) -> Work:
     """Of making the weight polynomials of a plan, once for all units of one call of `Engine.apply`."""
-    polynomials, placed = plan.blocks * len(plan.chunks()), plan.experts * plan.f * plan.columns
+    polynomials, placed = plan.blocks * len(plan.chunks()), plan.placed
     if plan.order == "L":
         return _named(plan.params, polynomial_wide=polynomials, weight=placed)
     return _named(plan.params, polynomial=polynomials, weight=placed)
@@ -78,8 +78,12 @@ def apart(plan: Plan, rows: int, operands: int = 0) -> Work:
 
 
 def _limbs(plan: Plan) -> int:
-    """Of the uploads of one operand of a linear layer."""
-    return 2 * plan.params.kept * plan.operand("x").count
+    """Of the uploads of one operand of a linear layer. Those at q0 are switched to q1: the limbs that go are
+    transformed back, and what is left of them to those that stay."""
+    layout, wide = plan.operand("x"), len(plan.params.q_bits)
+    if layout.switched:
+        return 2 * plan.params.kept * layout.count
+    return 2 * (wide + (wide if plan.params.kept < wide else 0)) * layout.count
 
 
 def answer(plan: Plan, rows: int) -> Work:

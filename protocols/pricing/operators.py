@@ -20,15 +20,13 @@ from protocols.generation import NextTokenPlan, next_token
 from protocols.he.interface import Plan
 from protocols.he.params import ParamSet
 from protocols.hidden import RELU
-from protocols.linear import linear
 from protocols.model.config import MoeConfig
 from protocols.model.tables import DEFAULT_TABLES, Table
-from protocols.moe import LayerPlan, combination_cost
+from protocols.moe import LayerPlan, combination_cost, route_cost
 from protocols.norms import rms_norm
 from protocols.pricing.shapes import SPARSE, ModelShape
-from protocols.routing import probabilities, top_k
+from protocols.routing import probabilities
 from protocols.row_products import RowPlan
-from protocols.truncate import truncate
 from sim.cost import FREE, Cost, sequence
 from sim.party import ProtocolDecl
 from sim.ring import Ring, RingArray, Spec
@@ -137,10 +135,7 @@ class Operators:
         ring = self.states.ring
         logits, winners = blank(Spec(ring, (n, shape.E))), blank(Spec(ring, (n, shape.k)))
         wants = {"renormalise": shape.renormalise, "mode": a.mode}
-        routing = linear.declared(self.states, None, plan=self.sparse.router)
-        routing += truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
-        routing += top_k.declared(logits, k=shape.k, l=l, w=a.w)
-        routing += combination_cost(self.sparse)
+        routing = route_cost(self.sparse) + combination_cost(self.sparse)
         weights = probabilities.declared(logits, winners, s=a.s, l=l, w=a.w, **wants)
         return routing, weights, _rest(self.layer, routing, weights)
 
