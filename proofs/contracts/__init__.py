@@ -24,6 +24,7 @@ from proofs.contracts.hidden import look_up, look_up_range, rectified, table_at
 from proofs.contracts.layers import choose, linear, moe, select_product, select_then_compute, selected_range
 from proofs.contracts.routing import one_hot, probabilities, rankable, ranked, top_k
 from proofs.contracts.words import (
+    below_quarter,
     comparable,
     conjoin,
     greater_than,
@@ -52,6 +53,7 @@ CONTRACTS: dict[str, Contract] = {
     "locate": Contract(greater_than, located_range),
     "truncate": Contract(truncate),
     "truncate_known_sign": Contract(truncate, sign_known),
+    "truncate_bounded": Contract(truncate, below_quarter),
     "cross": Contract(lambda x, y, **_: x * y),
     "mul": Contract(lambda x, y: x * y),
     "cross_matmul": Contract(lambda x, y, **_: matmul(x, y)),

@@ -18,7 +18,7 @@ from protocols.polynomial import piecewise
 from protocols.products import cross, mul, square
 from protocols.routing import one_hot, probabilities, top_k
 from protocols.sharing import reveal, reveal_to
-from protocols.truncate import ONE_ULP, truncate, truncate_known_sign
+from protocols.truncate import ONE_ULP, truncate, truncate_bounded, truncate_known_sign
 from sim.ring import Ring, Spec
 from sim.role import CLIENT, SERVER
 
@@ -103,6 +103,21 @@ SHARES: tuple[Entry, ...] = (
             Case("8 by 3", (word(4, ring=R8, low=0),), {"f": 3}),
             Case("52 by 24 into 64", (word(4, ring=Ring(52), low=0),), {"f": 24, "into": R64}),
             Case("8 by 0 into 64, negative", (word(4, ring=R8, high=-1),), {"f": 0, "negative": True, "into": R64}),
+            Case("52 by 6 into 50", (word(4, ring=Ring(52), low=0),), {"f": 6, "into": Ring(50)}),
+        ),
+    ),
+    Entry(
+        truncate_bounded,
+        (
+            Case("64 by 18", (word(4, low=-(1 << 62), high=(1 << 62) - 1),), {"f": 18}),
+            Case("8 by 3", (word(4, ring=R8, low=-64, high=63),), {"f": 3}),
+            Case(
+                "52 by 24 into 64", (word(4, ring=Ring(52), low=-(1 << 50), high=(1 << 50) - 1),), {"f": 24, "into": R64}
+            ),
+            Case(
+                "64 by 24 into 50", (word(4, low=-(1 << 62), high=(1 << 62) - 1),), {"f": 24, "into": Ring(50), "w": 2}
+            ),
+            Case("8 by 0 into 64", (word(4, ring=R8, low=-64, high=63),), {"f": 0, "into": R64}),
         ),
     ),
     Entry(
