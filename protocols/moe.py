@@ -21,7 +21,7 @@ from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import Approximation
 from protocols.routing import probabilities, top_k
 from protocols.select import ExpertWeights, select_then_compute
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
@@ -155,7 +155,7 @@ def route_cost(plan: LayerPlan) -> Cost:
     """Closed form of `route`."""
     shape, a, n, ring = plan.shape, plan.arithmetic, plan.tokens, plan.ring
     x, logits = blank(Spec(ring, (n, shape.d))), blank(Spec(ring, (n, shape.E)))
-    cost = linear.declared(x, None, plan=plan.router) + truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
+    cost = linear.declared(x, None, plan=plan.router) + truncate_bounded.declared(logits, f=a.s, mode=a.mode, w=a.w)
     return cost + top_k.declared(logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
 
 
@@ -169,7 +169,7 @@ async def route(p: Party, x: RingArray, weights: Any, plan: LayerPlan) -> tuple[
     if weights is not None:
         p.local(_admit, p.service("he"), weights, plan)
     products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
-    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
+    logits = await truncate_bounded(p, products, f=a.s, mode=a.mode, w=a.w)
     winners, hot = await top_k(p, logits, k=plan.shape.k, l=plan.params.ring_bits, w=a.w)
     return logits, winners, hot
 
@@ -186,7 +186,7 @@ def combination_cost(plan: LayerPlan) -> Cost:
     """Of the weighted sum of the experts' outputs, floored."""
     shape, n, ring = plan.shape, plan.tokens, plan.ring
     factors, rows = blank(Spec(ring, (n, 1, shape.k))), blank(Spec(ring, (n, shape.k, shape.d)))
-    floor = truncate.declared(blank(Spec(ring, (n, shape.d))), f=plan.arithmetic.s, w=plan.w)
+    floor = truncate_bounded.declared(blank(Spec(ring, (n, shape.d))), f=plan.arithmetic.s, w=plan.w)
     return product_cost(factors, rows, plan.combination) + floor
 
 
@@ -206,7 +206,7 @@ async def mixture(
         p.scoped("experts", experts, hot, x, weights, plan),
     )
     mixed = await product(p, prob.reshape(plan.tokens, 1, shape.k), y, plan.combination)
-    return residual + await truncate(p, mixed.reshape(*x.shape), f=a.s, w=a.w)
+    return residual + await truncate_bounded(p, mixed.reshape(*x.shape), f=a.s, w=a.w)
 
 
 def _admit(he: Engine, weights: Any, plan: LayerPlan) -> None:

@@ -128,7 +128,7 @@ def test_beyond_a_quarter_the_bounded_floor_is_wrong() -> None:
     """The domain is no formality: 2^(l-2) itself floors to a word of the other sign."""
     value, shares = every_sharing(Ring(6), np.array([-17, -16, 15, 16]))
     right = signed(truncate_bounded, shares, f=2) == value >> 2
-    assert right[(-16 <= value) & (value < 16)].all() and not right[(value < -16) | (value >= 16)].all()
+    assert right[(value >= -16) & (value < 16)].all() and not right[(value < -16) | (value >= 16)].all()
 
 
 @settings(max_examples=12)

@@ -94,5 +94,6 @@ def sign_known(x: RingArray, *, negative: bool = False, **_: Any) -> list[Demand
 
 
 def below_quarter(x: RingArray, **_: Any) -> list[Demand]:
+    """What `truncate_bounded` demands of a product."""
     quarter = 1 << (x.ring.l - 2)
     return [Demand("below a quarter of the ring", x, -quarter, quarter - 1)]

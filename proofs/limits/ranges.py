@@ -4,6 +4,8 @@ The hidden states of a model are outputs of its own layer norm, x = gamma z + be
 |w x| <= sqrt(d) |w gamma| + |w beta|: no check of the input is needed. What enters the layer is round(2^s x), off by
 half an ulp and the float arithmetic. Truncations may be one ulp low (one-ulp mode). Everything is in integers: weights
 and norms are binary fractions.
+
+Products are floored by `truncate_bounded`: each has to stay below a quarter of the ring.
 """
 
 from __future__ import annotations
@@ -160,73 +162,109 @@ def layer_reaches(
     model: Model, layer: int, fp: FixedPoint, tables: tuple[Approximation | None, ...]
 ) -> Iterator[Reach]:
     """Every intermediate of one layer of a model, for any input of the model and each of the activation's tables."""
-    s, half = fp.s, 1 << (fp.l - 1)
+    s, half, quarter = fp.s, 1 << (fp.l - 1), 1 << (fp.l - 2)
     config, weights = model.config, model.moe_weights(layer)
     norm = Norm.of(model, f"layers.{layer}.norm2")
     yield Reach("hidden state", norm.largest(s), half)
     routed = int(max(norm.products(_words(weights.router, s), s)))
-    yield Reach("router product", routed, half)
+    yield Reach("router product", routed, quarter)
     yield from softmax_reaches(fp, config.E, (routed >> s) + ONE_MORE)
     w1, w2 = _words(weights.w1, s), np.abs(_words(weights.w2, s))
     first = norm.products(w1, s)
-    yield Reach("W1 x", int(first.max()), half)
+    yield Reach("W1 x", int(first.max()), quarter)
     h = (first >> s) + ONE_MORE
     for table in tables:
         yield from activation_reaches(fp, table, int(h.max()))
     more = max(excess(table, s)[0] for table in tables)
-    g, v = h + more, None
+    g, pairs = h + more, None
     if weights.v is not None:
         v_words = _words(weights.v, s)
         second = norm.products(v_words, s)
-        yield Reach("V x", int(second.max()), half)
+        yield Reach("V x", int(second.max()), quarter)
         v = (second >> s) + ONE_MORE
-        yield Reach("gate", int((g * v).max()), half)
-        g = ((g * v) >> s) + ONE_MORE
+        gate = g * v
+        if gate.max() >= quarter:
+            pairs = _Pairs.of(norm, w1, v_words, h, v, more, s)
+            gate = np.minimum(gate, pairs.gates())
+        yield Reach("gate", int(gate.max()), quarter)
+        g = (gate >> s) + ONE_MORE
     y = int((w2 * g[:, None, :]).sum(-1).max())
-    if y >= half and v is not None and weights.v is not None:
-        y = min(y, _quadratic(norm, w1, v_words, w2, h, v, more, s))
-    yield Reach("W2 g", y, half)
+    if y >= quarter and weights.v is not None:
+        pairs = pairs or _Pairs.of(norm, w1, v_words, h, v, more, s)
+        y = min(y, pairs.outputs(w2))
+    yield Reach("W2 g", y, quarter)
     output = (y >> s) + ONE_MORE
     mixed = _up(config.k * PROBABILITY * output * (1 << s))
-    yield Reach("probability times expert", mixed, half)
+    yield Reach("probability times expert", mixed, quarter)
     yield Reach("residual plus output", stream_bound(model, layer, s) + (mixed >> s) + ONE_MORE, half)
 
 
-def _quadratic(
-    norm: Norm, w1: Objects, v: Objects, w2: Objects, h_most: Objects, v_most: Objects, more: int, s: int
-) -> int:
-    """A bound on sum_j |W2_ij| g_j that uses |h| |v| <= (h^2 + v^2) / 2 as a quadratic form in (z, c), whose norm is
-    known: hidden units cannot all be at their largest for one input."""
-    d = len(norm.gamma)
-    square = d + (c := Fraction(isqrt(256 * d), 64)) ** 2  # c is near sqrt(d) / 4, where beta costs least
+@dataclass(frozen=True)
+class _Pairs:
+    """Bounds on |h v| that know both factors to be of one input: as quadratic forms in (z, c), whose norm is known.
 
-    def forms(words: Objects) -> NDArray[np.int64]:
-        """Rows [words gamma, words beta / c] at FINE fractional bits, rounded to nearest."""
-        shift = 1 << (s + GRAIN - FINE)
-        rows = (words * norm.gamma * 2 + shift) // (2 * shift)
-        last = (words * norm.beta).sum(-1) * c.denominator
-        last = (last * 2 + shift * c.numerator) // (2 * shift * c.numerator)
-        return np.concatenate([rows, last[..., None]], axis=-1).astype(np.int64)
+    a, b: rows [words gamma, words beta / c] of W1 and V at FINE fractional bits, rounded to nearest. square:
+    |(z, c)|^2. first, second: what h and v may be off these forms. h, v: their largest words.
+    """
 
-    a, b = forms(w1), forms(v)
-    heavy = (-(-w2 * (1 << COARSE) // (1 << s))).astype(np.int64)
-    outer = a[..., :, None] * a[..., None, :] + b[..., :, None] * b[..., None, :]
-    experts, rows, hidden = heavy.shape
-    form = (heavy @ outer.reshape(experts, hidden, -1)).reshape(experts * rows, d + 1, d + 1)
-    top = [Fraction(value, 1 << (COARSE + 2 * FINE)) for value in spectral_norms(form)]
-    # Off the true forms: half a unit per column of a row; and the ulps of inputs, floors and of the activation.
-    turn = Fraction(isqrt(int((d + 1) * square)) + 1, 1 << (FINE + 1))
-    slack = max(int(np.abs(m).sum(-1).max()) for m in (w1, v)) * OFF / (1 << s) + ONE_MORE
-    first, second, worst = turn + (slack + more) / (1 << s), turn + slack / (1 << s), Fraction(0)
-    for i, value in enumerate(top):
-        expert = i // rows
-        weights = w2[expert, i % rows]
-        cross = first * int((weights * v_most[expert]).sum()) + second * int((weights * h_most[expert]).sum())
-        total = int(weights.sum())
-        # In words at 2 s fractional bits: weights and the maxima carry s each.
-        exact = value * square / 2 * (1 << (2 * s)) + cross + first * second * total * (1 << s) + ONE_MORE * total
-        worst = max(worst, exact)
-    return _up(worst)
+    a: NDArray[np.int64]
+    b: NDArray[np.int64]
+    square: Fraction
+    first: Fraction
+    second: Fraction
+    h: Objects
+    v: Objects
+    s: int
+
+    @classmethod
+    def of(cls, norm: Norm, w1: Objects, v: Objects, h_most: Objects, v_most: Objects, more: int, s: int) -> _Pairs:
+        d = len(norm.gamma)
+        square = d + (c := Fraction(isqrt(256 * d), 128)) ** 2  # c is near sqrt(d) / 8, where beta costs least
+
+        def forms(words: Objects) -> NDArray[np.int64]:
+            shift = 1 << (s + GRAIN - FINE)
+            rows = (words * norm.gamma * 2 + shift) // (2 * shift)
+            last = (words * norm.beta).sum(-1) * c.denominator
+            last = (last * 2 + shift * c.numerator) // (2 * shift * c.numerator)
+            return np.concatenate([rows, last[..., None]], axis=-1).astype(np.int64)
+
+        # Off the true forms: half a unit per column of a row; and the ulps of inputs, floors and of the activation.
+        turn = Fraction(isqrt(int((d + 1) * square)) + 1, 1 << (FINE + 1))
+        slack = max(int(np.abs(m).sum(-1).max()) for m in (w1, v)) * OFF / (1 << s) + ONE_MORE
+        first, second = turn + (slack + more) / (1 << s), turn + slack / (1 << s)
+        return cls(forms(w1), forms(v), square, first, second, h_most, v_most, s)
+
+    def gates(self) -> Objects:
+        """Bounds on |h v| for each unit, at 2 s fractional bits: over all y of one norm, |a y| |b y| is at most
+        (|a| |b| + |a b|) / 2 times its square."""
+        products = ((self.a * self.a).sum(-1), (self.b * self.b).sum(-1), (self.a * self.b).sum(-1))
+        found = np.empty(self.h.shape, dtype=object)
+        for at in np.ndindex(*found.shape):
+            aa, bb, ab = (int(p[at]) for p in products)
+            most = (isqrt(aa * bb) + 1 + abs(ab)) * self.square / (2 << (2 * FINE)) + self.first * self.second
+            cross = self.first * int(self.v[at]) + self.second * int(self.h[at])
+            found[at] = _up(most * (1 << (2 * self.s)) + cross * (1 << self.s))
+        return found
+
+    def outputs(self, w2: Objects) -> int:
+        """A bound on sum_j |W2_ij| g_j by |h| |v| <= (h^2 + v^2) / 2: hidden units cannot all be at their largest for
+        one input. w2: sizes, in words."""
+        heavy = (-(-w2 * (1 << COARSE) // (1 << self.s))).astype(np.int64)
+        a, b = self.a, self.b
+        outer = a[..., :, None] * a[..., None, :] + b[..., :, None] * b[..., None, :]
+        experts, rows, hidden = heavy.shape
+        form = (heavy @ outer.reshape(experts, hidden, -1)).reshape(experts * rows, *outer.shape[-2:])
+        worst = Fraction(0)
+        for i, value in enumerate(spectral_norms(form)):
+            expert = i // rows
+            weights = w2[expert, i % rows]
+            cross = self.first * int((weights * self.v[expert]).sum())
+            cross += self.second * int((weights * self.h[expert]).sum())
+            total = int(weights.sum())
+            # In words at 2 s fractional bits: weights and the maxima carry s each.
+            exact = Fraction(value, 1 << (COARSE + 2 * FINE)) * self.square / 2 * (1 << (2 * self.s))
+            worst = max(worst, exact + cross + self.first * self.second * total * (1 << self.s) + ONE_MORE * total)
+        return _up(worst)
 
 
 def stream_bound(model: Model, layer: int, s: int) -> int:
@@ -275,20 +313,20 @@ def _row(subject: str, reaches: list[Reach], method: str, seconds: float, premis
 def declared_reaches(shape: MoeConfig, fp: FixedPoint, table: Approximation | None, row_norm: Fraction) -> list[Reach]:
     """Every intermediate for hidden states with |x|^2 <= d (a layer norm of unit weight) and weights whose rows all
     have Euclidean norm at most `row_norm`."""
-    s, half, d, f = fp.s, 1 << (fp.l - 1), shape.d, shape.f
+    s, quarter, d, f = fp.s, 1 << (fp.l - 2), shape.d, shape.f
     # Rounding moves a row by sqrt(d) / 2 ulp at most, and x likewise.
     row = int(row_norm * (1 << s)) + isqrt(d) + 1
     product = row * (isqrt(d << (2 * s)) + isqrt(d) + 2)
     h = (product >> s) + ONE_MORE
-    found = [Reach("router product, W1 x, V x", product, half), *softmax_reaches(fp, shape.E, h),
+    found = [Reach("router product, W1 x, V x", product, quarter), *softmax_reaches(fp, shape.E, h),
              *activation_reaches(fp, table, h)]
     g = h + excess(table, s)[0]
     if shape.gated:
-        found.append(Reach("gate", g * h, half))
+        found.append(Reach("gate", g * h, quarter))
         g = (g * h >> s) + ONE_MORE
     y = (int(row_norm * (1 << s)) + isqrt(f) + 1) * (isqrt(f * g * g) + 1)
     mixed = _up(shape.k * PROBABILITY * ((y >> s) + ONE_MORE) * (1 << s))
-    return [*found, Reach("W2 g", y, half), Reach("probability times expert", mixed, half)]
+    return [*found, Reach("W2 g", y, quarter), Reach("probability times expert", mixed, quarter)]
 
 
 def declared_ranges(

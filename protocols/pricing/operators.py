@@ -28,7 +28,7 @@ from protocols.norms import rms_norm
 from protocols.pricing.shapes import SPARSE, ModelShape
 from protocols.routing import probabilities, top_k
 from protocols.row_products import RowPlan
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.cost import FREE, Cost, sequence
 from sim.party import ProtocolDecl
 from sim.ring import Ring, RingArray, Spec
@@ -138,7 +138,7 @@ class Operators:
         logits, winners = blank(Spec(ring, (n, shape.E))), blank(Spec(ring, (n, shape.k)))
         wants = {"renormalise": shape.renormalise, "mode": a.mode}
         routing = linear.declared(self.states, None, plan=self.sparse.router)
-        routing += truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
+        routing += truncate_bounded.declared(logits, f=a.s, mode=a.mode, w=a.w)
         routing += top_k.declared(logits, k=shape.k, l=l, w=a.w)
         routing += combination_cost(self.sparse)
         weights = probabilities.declared(logits, winners, s=a.s, l=l, w=a.w, **wants)
