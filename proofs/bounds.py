@@ -40,6 +40,11 @@ def signed(arc: Arc, l: int) -> Arc | None:
     return _at(arc, l, 0 if l == 1 else -(1 << (l - 1)))
 
 
+def _inside(arc: Arc, l: int, low: int, high: int) -> bool:
+    whole = signed(arc, l)
+    return whole is not None and low <= whole[0] and whole[1] <= high
+
+
 def _narrow(low: int, high: int, l: int) -> Arc:
     return (low, high) if high - low < 1 << l else _full(l)
 
@@ -75,9 +80,12 @@ class Bounds:
 
     def within(self, number: int, low: int, high: int) -> bool:
         """Whether a term is shown to lie in [low, high], signed."""
-        l = self.elements.terms[number].l
-        arc = signed(self.arc(number), l)
-        return arc is not None and low <= arc[0] and arc[1] <= high
+        return _inside(self.arc(number), self.elements.terms[number].l, low, high)
+
+    def given(self, number: int, low: int, high: int) -> bool:
+        """Whether that is known of its form already, by assumption or from terms looked at before."""
+        known = self.known.get(self.normal.form(number))
+        return known is not None and _inside(known, self.elements.terms[number].l, low, high)
 
     def arc(self, number: int) -> Arc:
         """Of a term: by its structure, by its form, and by what is known of that form."""

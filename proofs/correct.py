@@ -257,6 +257,9 @@ class Attempt:
         return None
 
     def _in_range(self, number: int, demand: Demand, want: list[RingArray]) -> str | None:
+        if self.bounds.given(number, demand.low, demand.high):
+            self.methods.add("bounds")
+            return None
         if not self.bounded:  # what the specification shows of its values helps
             self.bounded = True
             for x in want:

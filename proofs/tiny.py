@@ -25,7 +25,7 @@ from protocols.row_products import RowPlan, row_squares
 from protocols.select import select_product
 from protocols.sharing import reveal
 from protocols.softmax import argmax, maximum
-from protocols.truncate import ONE_ULP, truncate, truncate_known_sign
+from protocols.truncate import ONE_ULP, truncate, truncate_bounded, truncate_known_sign
 from sim.ring import Z2, Ring, Spec
 from sim.role import CLIENT, SERVER, Role
 
@@ -129,6 +129,14 @@ ENUMERATED: tuple[Entry, ...] = (
         (
             _case("3 bits by 1", _word(R3), f=1),
             _case("3 bits by 1, negative", _word(R3), f=1, negative=True),
+            _case("one-ulp, 3 bits by 1", _word(R3), f=1, mode=ONE_ULP),
+        ),
+    ),
+    Entry(
+        truncate_bounded,
+        (
+            _case("3 bits by 1", _word(R3), f=1),
+            _case("3 bits by 1 into 2", _word(R3), f=1, into=R2),
             _case("one-ulp, 3 bits by 1", _word(R3), f=1, mode=ONE_ULP),
         ),
     ),

@@ -39,6 +39,7 @@ def width_case(name: str, share_level: bool, l: int) -> Case | None:
         ),
         "truncate": Case(at, (word,), f),
         "truncate_known_sign": Case(at, (Secret(ring, (2,), None, 0),), f),
+        "truncate_bounded": Case(at, (Secret(ring, (2,), None, -quarter, quarter - 1),), f),
         "cross": Case(at, (mine, theirs), {"receiver": CLIENT, "spec": Spec(ring, (2,))}),
         "mul": Case(at, (word, word)),
         "cross_matmul": Case(

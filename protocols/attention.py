@@ -16,7 +16,7 @@ from protocols.linear import linear
 from protocols.matmul import swapped
 from protocols.sharing import own_share, prepared_share
 from protocols.softmax import softmax
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import RingArray, Spec, concat, stack
@@ -30,16 +30,16 @@ def _core_cost(plan: AttentionPlan) -> Cost:
     ring, groups, m, e = plan.scores.ring, plan.key_heads, plan.keys, plan.width
     query, value = blank(Spec(ring, (groups, plan.together, e))), blank(Spec(ring, (groups, m, e)))
     scores, states = blank(plan.scores), blank(plan.states)
-    cost = product_cost(query, swapped(value), plan.scoring) + truncate.declared(scores, f=s, w=w)
+    cost = product_cost(query, swapped(value), plan.scoring) + truncate_bounded.declared(scores, f=s, w=w)
     cost += softmax.declared(scores, s=s, l=l, allowed=plan.allowed, w=w)
     mixed = product_cost(scores.reshape(groups, plan.together, m), value, plan.mixing)
-    cost += mixed + truncate.declared(query, f=s, w=w)
-    return cost + linear.declared(states, None, plan=plan.merging) + truncate.declared(states, f=s, w=w)
+    cost += mixed + truncate_bounded.declared(query, f=s, w=w)
+    return cost + linear.declared(states, None, plan=plan.merging) + truncate_bounded.declared(states, f=s, w=w)
 
 
 def _projected_cost(x: RingArray, product: LinearPlan, plan: AttentionPlan) -> Cost:
     out = blank(Spec(x.ring, product.outputs))
-    return linear.declared(x, None, plan=product) + truncate.declared(
+    return linear.declared(x, None, plan=product) + truncate_bounded.declared(
         out, f=plan.params.frac_bits + plan.turn, w=plan.w
     )
 
@@ -65,7 +65,7 @@ async def attention(
     products = await linear(p, x, None if weights is None else weights.stacked, plan=plan.stacked)
     if plan.turn:
         products = _turned(products, plan)
-    stacked = await truncate(p, products, f=plan.params.frac_bits + plan.turn, w=plan.w)
+    stacked = await truncate_bounded(p, products, f=plan.params.frac_bits + plan.turn, w=plan.w)
     rest = stacked[:, plan.d :].reshape(plan.n, 2, plan.key_heads, plan.width).transpose(1, 2, 0, 3)
     return await _core(p, stacked[:, : plan.d], rest[0], rest[1], mask, weights, plan)
 
@@ -101,7 +101,7 @@ async def cross_attention(
 
 
 async def _projected(p: Party, x: RingArray, weights: Any, product: LinearPlan, plan: AttentionPlan) -> RingArray:
-    return await truncate(p, await linear(p, x, weights, plan=product), f=plan.params.frac_bits, w=plan.w)
+    return await truncate_bounded(p, await linear(p, x, weights, plan=product), f=plan.params.frac_bits, w=plan.w)
 
 
 def _turned(products: RingArray, plan: AttentionPlan) -> RingArray:
@@ -133,7 +133,7 @@ async def _core(
     s, l, n, m = plan.params.frac_bits, plan.params.ring_bits, plan.n, plan.keys
 
     async def floor(v: RingArray) -> RingArray:
-        return await truncate(p, v, f=s, w=plan.w)
+        return await truncate_bounded(p, v, f=s, w=plan.w)
 
     query = query.reshape(n, plan.heads, plan.width).transpose(1, 0, 2).reshape(plan.key_heads, -1, plan.width)
     scores = (await floor(await product(p, query, swapped(key), plan.scoring))).reshape(*plan.scores.shape)

@@ -14,7 +14,9 @@ from protocols.he.packing import LinearPlan
 from protocols.he.params import ParamSet
 from sim.ring import Ring, RingArray, Spec
 
-TURN_ROOM = 10  # bits of the ring above a turned product: its sign, the root of 2, and values below 2^8
+# Bits of the ring above a turned product: its sign, the quarter that its floor asks for, the root of 2, and values
+# below 2^7.
+TURN_ROOM = 10
 FEWEST_TURN_BITS = 8
 
 
@@ -81,7 +83,7 @@ class AttentionPlan:
     def turn(self) -> int:
         """Fractional bits of the public cosines and sines; 0 without rotary positions.
 
-        Queries and keys are turned before they are floored, at 2 s bits: there is room for values below 2^8.
+        Queries and keys are turned before they are floored, at 2 s bits: there is room for values below 2^7.
         """
         s, l = self.params.frac_bits, self.params.ring_bits
         return min(s, l - 2 * s - TURN_ROOM) if self.rotary else 0

@@ -18,7 +18,7 @@ from protocols.model.tables import Approximation
 from protocols.moe import Prepare
 from protocols.polynomial import CHEAPEST
 from protocols.select import ExpertWeights
-from protocols.truncate import FAITHFUL, truncate
+from protocols.truncate import FAITHFUL, truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import RingArray, Spec
@@ -54,7 +54,7 @@ def unit_cost(
     cost = first_cost(x, up=up) + hidden_cost(products, keep, activation=activation, a=a)
     cost += a2h.declared(blank(Spec(x.ring, (rows, n, down.d))), layout=down.operand("x"))
     cost += h2a.declared(None, plan=down, count=rows)
-    return cost + truncate.declared(blank(Spec(x.ring, (rows, n, down.f))), f=a.s, mode=a.mode, w=a.w)
+    return cost + truncate_bounded.declared(blank(Spec(x.ring, (rows, n, down.f))), f=a.s, mode=a.mode, w=a.w)
 
 
 async def unit(
@@ -81,7 +81,7 @@ async def unit(
     ct_y = None
     if ct_g is not None and weights is not None:
         ct_y = p.local(multiplied, he, down, weights.w2, ct_g)
-    return await truncate(p, await h2a(p, ct_y, plan=down, count=rows), f=a.s, mode=a.mode, w=a.w)
+    return await truncate_bounded(p, await h2a(p, ct_y, plan=down, count=rows), f=a.s, mode=a.mode, w=a.w)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from protocols.norms import rms_norm
 from protocols.ot.ragged import correlate_ragged
 from protocols.sharing import reveal_to
 from protocols.softmax import argmax
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
@@ -69,7 +69,7 @@ def _next_token_cost(x: RingArray, last: object, weights: object, *, plan: NextT
     cost = correlate_ragged.declared(CLIENT, None, None, shape=(plan.n,), rings=rows, row=(plan.d,))
     row, logits = blank(plan.row), blank(plan.logits)
     cost += rms_norm.declared(row, **plan.norm) + linear.declared(row, None, plan=plan.head)
-    cost += truncate.declared(logits, f=plan.params.frac_bits, w=plan.w) + argmax.declared(logits, w=plan.w)
+    cost += truncate_bounded.declared(logits, f=plan.params.frac_bits, w=plan.w) + argmax.declared(logits, w=plan.w)
     return cost + reveal_to.declared(CLIENT, blank(plan.digits))
 
 
@@ -97,5 +97,6 @@ async def next_token(p: Party, x: RingArray, last: RingArray | None, weights: An
     if last is not None:
         rows = crossed + last.cast(x.ring).reshape(plan.n, 1).broadcast(*x.shape) * x
     state = await rms_norm(p, rows.sum(0).reshape(1, plan.d), **plan.norm)
-    logits = await truncate(p, await linear(p, state, weights, plan=plan.head), f=plan.params.frac_bits, w=plan.w)
+    products = await linear(p, state, weights, plan=plan.head)
+    logits = await truncate_bounded(p, products, f=plan.params.frac_bits, w=plan.w)
     return await reveal_to(p, CLIENT, await argmax(p, logits, w=plan.w))

@@ -18,9 +18,9 @@ from protocols.ot.chosen import correlate
 from protocols.polynomial import CHEAPEST, narrow_rows, piecewise
 from protocols.products import mul
 from protocols.sharing import invert
-from protocols.truncate import FAITHFUL, truncate
+from protocols.truncate import FAITHFUL, truncate, truncate_bounded
 from sim.cost import FREE, Cost
-from sim.party import Party, protocol
+from sim.party import Party, ProtocolDecl, protocol
 from sim.ring import Ring, RingArray, Spec
 from sim.role import CLIENT
 from sim.shapes import blank
@@ -111,11 +111,16 @@ def _floored(ring: Ring, activation: Approximation, a: Arithmetic) -> Ring:
     return short if narrow else ring
 
 
+def _floor(into: Ring, ring: Ring) -> ProtocolDecl[RingArray]:
+    """In the floor's own bits the exact floor of any word costs no more than that of a bounded one."""
+    return truncate if into.l < ring.l else truncate_bounded
+
+
 def _activated_cost(x: RingArray, activation: Approximation | str, a: Arithmetic) -> Cost:
     if not isinstance(activation, Table | LookUp):
         return rectify.declared(x, f=a.s, w=a.w)
     h = blank(Spec(_floored(x.ring, activation, a), x.shape))
-    cost = truncate.declared(x, f=a.s, mode=a.mode, w=a.w, into=h.ring)
+    cost = _floor(h.ring, x.ring).declared(x, f=a.s, mode=a.mode, w=a.w, into=h.ring)
     if isinstance(activation, LookUp):
         return cost + look_up.declared(h, table=activation, s=a.s, w=a.w)
     return cost + piecewise.declared(h, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w, into=x.ring)
@@ -125,7 +130,8 @@ async def _activated(p: Party, x: RingArray, activation: Approximation | str, a:
     """The activation of floor(x / 2^s): Protocol 2 for a table of polynomials, a look-up, else ReLU."""
     if not isinstance(activation, Table | LookUp):
         return await rectify(p, x, f=a.s, w=a.w)
-    h = await truncate(p, x, f=a.s, mode=a.mode, w=a.w, into=_floored(x.ring, activation, a))
+    ring = _floored(x.ring, activation, a)
+    h = await _floor(ring, x.ring)(p, x, f=a.s, mode=a.mode, w=a.w, into=ring)
     if isinstance(activation, LookUp):
         return await look_up(p, h, table=activation, s=a.s, w=a.w)
     return await piecewise(p, h, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w, into=x.ring)
@@ -138,7 +144,7 @@ def hidden_cost(products: RingArray, keep: RingArray | None, *, activation: Appr
         return rectify.declared(h, keep, f=a.s, w=a.w)
     cost = _activated_cost(h, activation, a)
     if gated:
-        floor = truncate.declared(h, f=a.s, mode=a.mode, w=a.w)
+        floor = truncate_bounded.declared(h, f=a.s, mode=a.mode, w=a.w)
         cost = (cost | floor) + mul.declared(h, h) + floor
     return cost if keep is None else cost + mux.declared(keep, blank(Spec(h.ring, keep.shape)))
 
@@ -155,8 +161,8 @@ async def hidden_units(
         return await rectify(p, products[0], keep, f=a.s, w=a.w)
     branches = [_activated(p.child("activation"), products[0], activation, a)]
     if gated:
-        branches.append(truncate(p, products[1], f=a.s, mode=a.mode, w=a.w))
+        branches.append(truncate_bounded(p, products[1], f=a.s, mode=a.mode, w=a.w))
     g, *v = await p.gather(*branches)
     if gated:
-        g = await truncate(p, await mul(p, g, v[0]), f=a.s, mode=a.mode, w=a.w)
+        g = await truncate_bounded(p, await mul(p, g, v[0]), f=a.s, mode=a.mode, w=a.w)
     return g if keep is None else await mux(p, keep, _wide(g, keep.shape[0]))

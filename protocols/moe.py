@@ -23,7 +23,7 @@ from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import Approximation
 from protocols.routing import probabilities, top_k
 from protocols.select import ExpertWeights, select_then_compute, selected, selected_cost
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
@@ -173,7 +173,7 @@ def route_cost(plan: LayerPlan) -> Cost:
     x, logits = blank(Spec(ring, (n, shape.d))), blank(Spec(ring, (n, shape.E)))
     answer = h2a.declared(None, plan=plan.router, count=1)
     cost = answer if plan.reads else linear.declared(x, None, plan=plan.router)
-    cost += truncate.declared(logits, f=a.s, mode=a.mode, w=a.w)
+    cost += truncate_bounded.declared(logits, f=a.s, mode=a.mode, w=a.w)
     return cost + top_k.declared(logits, k=shape.k, l=plan.params.ring_bits, w=a.w)
 
 
@@ -195,7 +195,7 @@ async def route(
         products = (await h2a(p, rows, plan=plan.router, count=1))[0]
     else:
         products = await linear(p, x, router, plan=plan.router)
-    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
+    logits = await truncate_bounded(p, products, f=a.s, mode=a.mode, w=a.w)
     winners, hot = await top_k(p, logits, k=plan.shape.k, l=plan.params.ring_bits, w=a.w)
     return logits, winners, hot
 
@@ -212,7 +212,7 @@ def combination_cost(plan: LayerPlan) -> Cost:
     """Of the weighted sum of the experts' outputs, floored."""
     shape, n, ring = plan.shape, plan.tokens, plan.ring
     factors, rows = blank(Spec(ring, (n, 1, shape.k))), blank(Spec(ring, (n, shape.k, shape.d)))
-    floor = truncate.declared(blank(Spec(ring, (n, shape.d))), f=plan.arithmetic.s, w=plan.w)
+    floor = truncate_bounded.declared(blank(Spec(ring, (n, shape.d))), f=plan.arithmetic.s, w=plan.w)
     return product_cost(factors, rows, plan.combination) + floor
 
 
@@ -239,7 +239,7 @@ async def mixture(
         p.scoped("experts", experts, hot, x, weights, plan),
     )
     mixed = await product(p, prob.reshape(plan.tokens, 1, shape.k), y, plan.combination)
-    return residual + await truncate(p, mixed.reshape(*x.shape), f=a.s, w=a.w)
+    return residual + await truncate_bounded(p, mixed.reshape(*x.shape), f=a.s, w=a.w)
 
 
 def _admit(he: Engine, weights: Any, plan: LayerPlan) -> None:

@@ -19,7 +19,7 @@ from protocols.nonlinear import product_ring
 from protocols.products import mul, square
 from protocols.row_products import RowPlan, row_squares, scaled, scaled_cost
 from protocols.sharing import plus
-from protocols.truncate import FAITHFUL, truncate_known_sign
+from protocols.truncate import FAITHFUL, truncate_bounded, truncate_known_sign
 from sim.cost import FREE, Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec, stack
@@ -30,21 +30,17 @@ async def floor_into(
     p: Party, x: RingArray, *, f: int, ring: Ring, centre: bool = False, mode: str = FAITHFUL, w: int = DIGIT
 ) -> RingArray:
     """floor(x / 2^f) in any ring, for 0 <= x < 2^(l-1), or |x| < 2^(l-2) where centred; f = 0 only to widen."""
-    l = x.ring.l
-    widest = ring if ring.l >= l else x.ring
-    if f == 0 and widest.l == l:
+    if f == 0 and ring.l <= x.ring.l:
         return x.cast(ring)
-    lifted = plus(p, x, 1 << (l - 2)) if centre else x
-    y = (await truncate_known_sign(p, lifted, f=f, mode=mode, w=w, into=widest)).cast(ring)
-    return plus(p, y, -(1 << (l - 2 - f))) if centre else y
+    floor = truncate_bounded if centre else truncate_known_sign
+    return await floor(p, x, f=f, mode=mode, w=w, into=ring)
 
 
 def floor_into_cost(x: RingArray, *, f: int, ring: Ring, mode: str, w: int) -> Cost:
     """Of `floor_into`, centred or not."""
-    widest = ring if ring.l >= x.ring.l else x.ring
-    if f == 0 and widest.l == x.ring.l:
+    if f == 0 and ring.l <= x.ring.l:
         return FREE
-    return truncate_known_sign.declared(x, f=f, mode=mode, w=w, into=widest)
+    return truncate_known_sign.declared(x, f=f, mode=mode, w=w, into=ring)
 
 
 def _over(x: RingArray, ring: Ring) -> RingArray:

@@ -17,7 +17,7 @@ from protocols.he.packing import Layout, SelectPlan
 from protocols.he.work import tensor
 from protocols.hidden import Arithmetic, each_matrix, hidden_cost, hidden_units
 from protocols.model.tables import Approximation
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.cost import Cost, computed
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Shape, Spec
@@ -85,7 +85,7 @@ def _computed_cost(
     cost = computed(tensor(up, rows)) + h2a.declared(None, plan=up, count=rows)
     cost += hidden_cost(products, None, activation=activation, a=a) + a2h.declared(hidden, layout=down.operand("x"))
     cost += computed(tensor(down, rows)) + h2a.declared(None, plan=down, count=rows)
-    return cost + truncate.declared(out, f=a.s, mode=a.mode, w=a.w)
+    return cost + truncate_bounded.declared(out, f=a.s, mode=a.mode, w=a.w)
 
 
 def selected_cost(t: RingArray, *, up: SelectPlan, **public: Any) -> Cost:
@@ -166,7 +166,7 @@ async def _compute(
     if ct_t is not None and ct_g is not None and weights is not None:
         ct_y = p.local(_product, he, down, weights.w2, ct_t, ct_g)
     y = await h2a(p, ct_y, plan=down, count=rows)
-    y = await truncate(p, y, f=arithmetic.s, mode=arithmetic.mode, w=arithmetic.w)
+    y = await truncate_bounded(p, y, f=arithmetic.s, mode=arithmetic.mode, w=arithmetic.w)
     y = y.reshape(rows // k, k, down.n, down.f)
     return y.transpose(0, 2, 1, 3).reshape(n, k, down.f)
 

@@ -24,7 +24,7 @@ from protocols.products import cross, mul, square
 from protocols.routing import one_hot, top_k
 from protocols.select import select_product
 from protocols.sharing import invert, own_share, plus, public_share, reveal
-from protocols.truncate import truncate, truncate_known_sign
+from protocols.truncate import truncate, truncate_bounded, truncate_known_sign
 from secmoe.checking import Checked, check
 from secmoe.checks.outcome import Outcome
 from secmoe.costs import cost_table
@@ -119,5 +119,6 @@ __all__ = [
     "together",
     "top_k",
     "truncate",
+    "truncate_bounded",
     "truncate_known_sign",
 ]

@@ -1,4 +1,4 @@
-"""Whether the sparse layers of a run fit their ring: checked when a model is loaded, with the interval analysis of the
+"""Whether the products of a run fit their ring: checked when a model is loaded, with the interval analysis of the
 proofs."""
 
 from __future__ import annotations
@@ -6,12 +6,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from proofs.limits.attending import attention_reaches
 from proofs.limits.checkpoints import checkpoint_reaches
 from proofs.limits.ranges import Reach, layer_reaches
 from proofs.limits.row import bits
 from protocols.model.architecture import Model
 from protocols.model.checkpoint.checkpoint import STATE_REACH
 from protocols.model.config import MoeWeights
+from protocols.model.folded import fold
 from secmoe.layer import LayerRun
 from secmoe.whole import ModelRun
 
@@ -22,14 +24,17 @@ class OutOfRange(ValueError):
 
 def require_range(model: Model, run: LayerRun | ModelRun) -> None:
     """Raises OutOfRange, and NotBinary for weights that are no multiples of 2^-24, unless every intermediate of the
-    layer stays in its range for every input of the model. Of a whole model, that is asked of every layer, with norms
-    and attention in the clear; the protocol's own norms and its residual stream are not covered.
+    layer stays in its range for every input of the model. Of a whole model, that is asked of every sparse layer, with
+    norms and attention in the clear, and of attention behind the protocol's own norms; its residual stream is not
+    covered. Raises what `fold` raises.
     """
     layers = range(run.layers) if isinstance(run, ModelRun) else [run.layer]
     fp, tables = run.fixed_point, (run.table,)
-    worst, layer = min(
-        ((reach, i) for i in layers for reach in layer_reaches(model, i, fp, tables)), key=lambda at: at[0].headroom
-    )
+    found = [(reach, i) for i in layers for reach in layer_reaches(model, i, fp, tables)]
+    if isinstance(run, ModelRun):
+        blocks = fold(model, fp).blocks
+        found += [(reach, i) for i in layers for reach in attention_reaches(blocks[i], run.heads, fp)]
+    worst, layer = min(found, key=lambda at: at[0].headroom)
     _require(worst, f"--model {run.model}, layer {layer}", run)
 
 

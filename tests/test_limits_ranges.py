@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from proofs.limits import PROVED, REFUTED
 from proofs.limits.ledger import NARROW, WIDE
+from proofs.limits.normed import ONE_MORE, Norm, NotBinary, words_of
+from proofs.limits.pairs import Pairs
 from proofs.limits.ranges import (
-    NotBinary,
     Reach,
     declared_ranges,
     declared_reaches,
@@ -140,17 +141,43 @@ def test_shipped_models_are_in_range(name: str, layer: int, fp: FixedPoint) -> N
 def test_the_quadratic_form_is_what_puts_the_narrow_ring_in_range(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it the hidden units are all at their largest at once, which no input does."""
     model = load_model("digits")
-    fine = reaches(model, 1, NARROW)["W2 g"]
-    monkeypatch.setattr("proofs.limits.ranges._quadratic", lambda *_: 1 << 60)
+    fine = reaches(model, 1, NARROW)
+    monkeypatch.setattr(Pairs, "outputs", lambda *_: 1 << 60)
     plain = reaches(model, 1, NARROW)["W2 g"]
-    assert fine.inside and not plain.inside and plain.largest > 3 * fine.largest
+    assert fine["W2 g"].inside and not plain.inside and plain.largest > 2 * fine["W2 g"].largest
+    monkeypatch.setattr(Pairs, "gates", lambda pairs: pairs.h * pairs.v)
+    gate = reaches(model, 1, NARROW)["gate"]
+    assert fine["gate"].inside and not gate.inside
+
+
+@pytest.mark.parametrize(("name", "layer"), [("digits", 1), ("sms", 0), ("topic", 1)])
+def test_the_bound_of_a_gate_is_nearly_reached(name: str, layer: int) -> None:
+    """For each unit by the state half way between its two rows, with either sign."""
+    model, s = load_model(name), NARROW.s
+    w, d = model.moe_weights(layer), model.config.d
+    gamma, beta = (model.parameters[f"layers.{layer}.norm2.{part}"] for part in ("weight", "bias"))
+    assert w.v is not None
+    norm = Norm.of(model, f"layers.{layer}.norm2")
+    words = [words_of(m, s) for m in (w.w1, w.v)]
+    most = [(norm.products(m, s) >> s) + ONE_MORE for m in words]
+    bound = Pairs.of(norm, *words, *most, 0, s).gates().astype(float) / 4.0**s
+    a, b = ((m * gamma).reshape(-1, d) for m in (w.w1, w.v))
+    unit = [m / np.linalg.norm(m, axis=1, keepdims=True) for m in (a, b)]
+    reached = np.zeros(len(a))
+    for sign in (1, -1):
+        z = unit[0] + sign * unit[1]
+        z *= np.sqrt(d) / np.linalg.norm(z, axis=1, keepdims=True)
+        for x in (z * gamma + beta, -z * gamma + beta):
+            h, v = ((m.reshape(-1, d) * x).sum(1) for m in (w.w1, w.v))
+            reached = np.maximum(reached, np.abs(h * v))
+    assert (reached <= bound.ravel()).all() and (reached >= 0.7 * bound.ravel()).mean() > 0.9
 
 
 def test_weights_too_big_are_refuted_and_really_wrap() -> None:
     """Four times W1 and V: one hidden unit's gate leaves 32 bits for a state that a layer norm could give."""
     model = scaled(load_model("digits"), 4.0, "w1", "v")
     row = layer_ranges("digits", 1, NARROW, model)
-    assert row.verdict == REFUTED and "gate may reach 2^3" in row.statement and "limit 2^31.0" in row.statement
+    assert row.verdict == REFUTED and "gate may reach 2^3" in row.statement and "limit 2^30.0" in row.statement
     assert layer_ranges("digits", 1, WIDE, model).verdict == PROVED
     w = model.moe_weights(1)
     gamma, beta = (model.parameters[f"layers.1.norm2.{part}"] for part in ("weight", "bias"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols import functionalities as F
-from protocols.truncate import FAITHFUL, ONE_ULP, TruncationMode, truncate, truncate_known_sign
+from protocols.truncate import FAITHFUL, MODES, ONE_ULP, TruncationMode, truncate, truncate_bounded, truncate_known_sign
 from sim.concrete import from_words
 from sim.ring import Ring, Spec
 from sim.shapes import blank
@@ -83,27 +85,50 @@ def test_known_sign_over_every_sharing(f: int, negative: bool, mode: str) -> Non
     assert np.array_equal(got, (value >> f) - low)
 
 
-@pytest.mark.parametrize("mode", [FAITHFUL, ONE_ULP])
+INTO = [(0, 7), (0, 64), (1, 7), (4, 9), (4, 64), (3, 6), (1, 5), (2, 4), (2, 3), (3, 1), (4, 5)]
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("negative", [False, True])
-@pytest.mark.parametrize("f, wide", [(0, 6), (0, 7), (0, 64), (1, 7), (4, 9), (4, 64), (3, 6)])
-def test_known_sign_into_a_wider_ring(f: int, wide: int, negative: bool, mode: str) -> None:
-    """Every sharing of 6 bits; f = 0 only widens."""
-    ring, result_ring = Ring(6), Ring(wide)
-    if f == 0 and wide == 6:
-        with pytest.raises(ValueError, match="expected 1 <= f < 5, got 0"):
-            truncate_into(ring, result_ring, f, negative, mode)
-        return
-    value, low, got = truncate_into(ring, result_ring, f, negative, mode)
-    assert np.array_equal(got, (value >> f) - low)
+@pytest.mark.parametrize("f, into", INTO)
+def test_known_sign_into_another_ring(f: int, into: int, negative: bool, mode: str) -> None:
+    """Every sharing of 6 bits: f = 0 only widens; at the floor's own bits and below no wrap is left."""
+    values = np.arange(-32, 0) if negative else np.arange(32)
+    expect_floor(truncate_known_sign, values, f, into, mode, negative=negative)
 
 
-def truncate_into(ring: Ring, into: Ring, f: int, negative: bool, mode: str) -> tuple[Ints, Ints, Ints]:
-    """Values of one sign in all sharings, what the mode leaves out, and the result in the other ring."""
-    half = ring.modulus // 2
-    value, shares = every_sharing(ring, np.arange(-half, 0) if negative else np.arange(half))
-    got = signed(truncate_known_sign, shares, f=f, negative=negative, mode=mode, into=into)
-    client = np.repeat(np.arange(ring.modulus), half)
-    return value, carry(client, value - client, f) if mode == ONE_ULP else np.zeros_like(value), got
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("f, into", INTO)
+def test_bounded_into_another_ring(f: int, into: int, mode: str) -> None:
+    """Every sharing of every word below a quarter of 6 bits."""
+    expect_floor(truncate_bounded, np.arange(-16, 16), f, into, mode)
+
+
+def expect_floor(proto: Any, values: Ints, f: int, into: int, mode: str, **public: Any) -> None:
+    """Of the values of a 6-bit ring in all sharings, in another ring: the floor, less what the mode leaves out."""
+    ring = Ring(6)
+    value, shares = every_sharing(ring, values)
+    client = np.repeat(np.arange(ring.modulus), len(values))
+    low = carry(client, value - client, f) if mode == ONE_ULP else 0
+    got = np.asarray(result(proto, shares, f=f, mode=mode, into=Ring(into), **public)).astype(np.uint64)
+    assert np.array_equal(got, ((value >> f) - low).astype(np.uint64) & np.uint64(Ring(into).mask))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("f", [1, 3, 6])
+def test_bounded_over_every_sharing(f: int, mode: str) -> None:
+    value, shares = every_sharing(Ring(8), np.arange(-64, 64))
+    client = np.repeat(np.arange(256), 128)
+    low = carry(client, value - client, f) if mode == ONE_ULP else 0
+    assert np.array_equal(signed(truncate_bounded, shares, f=f, mode=mode), (value >> f) - low)
+
+
+def test_beyond_a_quarter_the_bounded_floor_is_wrong() -> None:
+    """The domain is no formality: 2^(l-2) itself floors to a word of the other sign."""
+    value, shares = every_sharing(Ring(6), np.array([-17, -16, 15, 16]))
+    right = signed(truncate_bounded, shares, f=2) == value >> 2
+    assert right[(value >= -16) & (value < 16)].all() and not right[(value < -16) | (value >= 16)].all()
 
 
 @settings(max_examples=12)
@@ -127,7 +152,23 @@ def test_edge_shares_in_every_ring(l: int, data: st.DataObject) -> None:
             assert got.tolist() == [(values[i] >> f) % ring.modulus for i in kept]
 
 
-@pytest.mark.parametrize("proto", [truncate, truncate_known_sign], ids=lambda p: p.name)
+@settings(max_examples=12)
+@given(l=st.integers(8, 64), data=st.data())
+def test_edges_of_the_quarter_in_every_ring(l: int, data: st.DataObject) -> None:
+    """Against Python integers: the ends of the domain, zero, multiples of 2^f and their neighbours, any share."""
+    ring, quarter = Ring(l), 1 << (l - 2)
+    f = data.draw(st.integers(1, l - 2))
+    step = data.draw(st.integers(-quarter >> f, (quarter - 1) >> f)) << f
+    edges = [-quarter, 1 - quarter, -1, 0, 1, quarter - 2, quarter - 1, *(step + i for i in (-1, 0, 1))]
+    values = [min(max(v, -quarter), quarter - 1) for v in edges]
+    shares = data.draw(st.lists(st.integers(0, ring.mask), min_size=len(values), max_size=len(values)))
+    client = np.array(shares, dtype=np.uint64)
+    server = np.array([(v - r) % ring.modulus for v, r in zip(values, shares, strict=True)], dtype=np.uint64)
+    got = result(truncate_bounded, pair(ring, client, server), f=f)
+    assert got.tolist() == [(v >> f) % ring.modulus for v in values]
+
+
+@pytest.mark.parametrize("proto", [truncate, truncate_known_sign, truncate_bounded], ids=lambda p: p.name)
 def test_what_is_no_truncation_is_refused(proto: object) -> None:
     x = from_words(Ring(8), [1])
     for f in (0, -1, 7, 8):
@@ -137,12 +178,6 @@ def test_what_is_no_truncation_is_refused(proto: object) -> None:
         result(proto, (x, x), f=3, mode="local")  # type: ignore[arg-type]
 
 
-def test_a_narrower_result_is_refused() -> None:
-    x = from_words(Ring(8), [1])
-    with pytest.raises(ValueError, match=r"expected a result in this ring or a wider one, got Z_2\^7"):
-        result(truncate_known_sign, (x, x), f=3, into=Ring(7))
-
-
 def test_prices() -> None:
     """One-ulp with a known sign: f + 1 bits and 2 flights. Faithful: one comparison of l bits, not of l + f."""
     x = blank(Spec(Ring(64), (800,)))
@@ -150,3 +185,5 @@ def test_prices() -> None:
     assert (8 * cheap.nbytes, cheap.rounds) == (800 * 19, 2)
     exact, rough = (truncate.declared(x, f=18, mode=mode) for mode in (FAITHFUL, ONE_ULP))
     assert rough.nbytes < exact.nbytes < 1.25 * rough.nbytes
+    bounded, known = (proto.declared(x, f=18) for proto in (truncate_bounded, truncate_known_sign))
+    assert bounded == known and 2.5 * bounded.nbytes < exact.nbytes and bounded.rounds < exact.rounds

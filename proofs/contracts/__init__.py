@@ -10,20 +10,21 @@ from __future__ import annotations
 from proofs.contracts import blocks, norms, rivals
 from proofs.contracts.attention import (
     attention,
+    attention_range,
     cross_attention,
-    crossed_scores_range,
+    cross_attention_range,
     embed,
     encoder,
     flat,
     matmul,
-    scores_range,
 )
-from proofs.contracts.capacity import balanced_moe
+from proofs.contracts.capacity import balanced_moe, balanced_range
 from proofs.contracts.functions import exp, exp_range, piecewise, piecewise_range, reciprocal, reciprocal_range
 from proofs.contracts.hidden import look_up, look_up_range, rectified, table_at
-from proofs.contracts.layers import choose, linear, moe, select_product, select_then_compute, selected_range
+from proofs.contracts.layers import choose, linear, moe, moe_range, select_product, select_then_compute, selected_range
 from proofs.contracts.routing import one_hot, probabilities, rankable, ranked, top_k
 from proofs.contracts.words import (
+    below_quarter,
     comparable,
     conjoin,
     greater_than,
@@ -52,6 +53,7 @@ CONTRACTS: dict[str, Contract] = {
     "locate": Contract(greater_than, located_range),
     "truncate": Contract(truncate),
     "truncate_known_sign": Contract(truncate, sign_known),
+    "truncate_bounded": Contract(truncate, below_quarter),
     "cross": Contract(lambda x, y, **_: x * y),
     "mul": Contract(lambda x, y: x * y),
     "cross_matmul": Contract(lambda x, y, **_: matmul(x, y)),
@@ -78,26 +80,27 @@ CONTRACTS: dict[str, Contract] = {
     "select_product": Contract(select_product),
     "select_then_compute": Contract(select_then_compute, selected_range),
     "moe_layer": Contract(
-        lambda x, residual, *weights, plan: moe(x, residual, *flat(weights, plan.up.stacked), plan=plan)
+        lambda x, residual, *weights, plan: moe(x, residual, *flat(weights, plan.up.stacked), plan=plan),
+        lambda x, residual, *weights, plan: moe_range(x, residual, *flat(weights, plan.up.stacked), plan=plan),
     ),
     "embed": Contract(embed),
     "crossing": Contract(lambda x, y, **_: matmul(x, y)),
     "row_squares": Contract(lambda x, **_: (x * x).sum(1)),
-    "attention": Contract(attention, scores_range),
-    "cross_attention": Contract(cross_attention, crossed_scores_range),
+    "attention": Contract(attention, attention_range),
+    "cross_attention": Contract(cross_attention, cross_attention_range),
     "encoder": Contract(encoder),
     "block": Contract(blocks.block, blocks.block_range),
     "decoder_block": Contract(blocks.decoder_block, blocks.decoder_block_range),
     "next_token": Contract(blocks.next_token, blocks.next_token_range),
-    "plaintext_routing": Contract(moe),
+    "plaintext_routing": Contract(moe, moe_range),
     "rectify": Contract(rectified),
     "bits_at": Contract(lambda x, *, f, ring, **_: x.field(f, ring.l)),
     "table_at": Contract(table_at),
     "look_up": Contract(look_up, look_up_range),
     "feed_forward": Contract(rivals.feed_forward),
-    "evaluate_all": Contract(rivals.evaluate_all),
-    "evaluate_concatenated": Contract(rivals.evaluate_concatenated),
-    "scatter": Contract(rivals.scatter),
-    "cryptomoe": Contract(balanced_moe),
+    "evaluate_all": rivals.layer(rivals.evaluate_all),
+    "evaluate_concatenated": rivals.layer(rivals.evaluate_concatenated),
+    "scatter": rivals.layer(rivals.scatter),
+    "cryptomoe": Contract(balanced_moe, balanced_range),
 }
 ONE_ULP_CONTRACT = Contract(one_ulp)

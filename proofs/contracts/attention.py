@@ -8,7 +8,7 @@ from typing import Any
 
 from proofs.contracts.layers import linear, matrices, moe
 from proofs.contracts.norms import argmax, layer_norm, softmax, softmax_range
-from proofs.contracts.words import floor_shift
+from proofs.contracts.words import below_quarter, floor_shift
 from proofs.hybrid import Demand
 from protocols.cleartext.attention import rotation
 from protocols.select import ExpertWeights
@@ -57,29 +57,18 @@ def _turned(v: RingArray, plan: Any) -> RingArray:
 
 
 def _parts(x: RingArray, weights: RingArray, plan: Any) -> list[RingArray]:
-    """Queries, keys and values of a stream that attends to itself, head by head."""
+    """Queries, keys and values of a stream that attends to itself, head by head, not floored."""
     products, end = linear(x, weights), plan.d + plan.key_heads * plan.width
     query, key = _heads(products[:, : plan.d], plan.heads), _heads(products[:, plan.d : end], plan.key_heads)
     value = _heads(products[:, end:], plan.key_heads)
-    if plan.turn:
-        query, key, value = _turned(query, plan), _turned(key, plan), value << plan.turn
-    return [floor_shift(v, plan.params.frac_bits + plan.turn) for v in (query, key, value)]
+    return [_turned(query, plan), _turned(key, plan), value << plan.turn] if plan.turn else [query, key, value]
 
 
 def _crossed_parts(x: RingArray, memory: RingArray, weights: Sequence[RingArray], plan: Any) -> list[RingArray]:
-    """Queries of one stream, keys and values of another."""
-    s, end = plan.params.frac_bits, plan.key_heads * plan.width
-    query, rest = floor_shift(linear(x, weights[0]), s), floor_shift(linear(memory, weights[-1]), s)
+    """Queries of one stream, keys and values of another, not floored."""
+    end, query, rest = plan.key_heads * plan.width, linear(x, weights[0]), linear(memory, weights[-1])
     keys, values = rest[:, :end], rest[:, end:]
     return [_heads(query, plan.heads), _heads(keys, plan.key_heads), _heads(values, plan.key_heads)]
-
-
-def _scores(query: RingArray, key: RingArray, mask: RingArray, bias: Sequence[RingArray], plan: Any) -> RingArray:
-    scores = floor_shift(matmul(query, _each(key, plan).transpose(0, 2, 1)), plan.params.frac_bits)
-    scores = scores + mask.reshape(1, 1, -1).broadcast(*scores.shape)
-    for table in bias:
-        scores = scores + table
-    return scores
 
 
 def _each(v: RingArray, plan: Any) -> RingArray:
@@ -88,42 +77,55 @@ def _each(v: RingArray, plan: Any) -> RingArray:
     return v if group == 1 else stack(*(v[i // group] for i in range(plan.heads)))
 
 
-def _merged(scores: RingArray, value: RingArray, merging: RingArray, plan: Any) -> RingArray:
+def _steps(
+    parts: Sequence[RingArray], mask: RingArray, merging: RingArray, bias: Sequence[RingArray], plan: Any
+) -> tuple[list[RingArray], RingArray]:
+    """All products in their order, none of them floored: the parts, scores, weighted sums, outputs; and the scores."""
     s, l = plan.params.frac_bits, plan.params.ring_bits
-    mixed = floor_shift(matmul(softmax(scores, s=s, l=l, allowed=plan.allowed), _each(value, plan)), s)
-    return floor_shift(linear(mixed.transpose(1, 0, 2).reshape(plan.n, plan.d), merging), s)
+    query, key, value = (floor_shift(v, s + plan.turn) for v in parts)
+    products = matmul(query, _each(key, plan).transpose(0, 2, 1))
+    scores = floor_shift(products, s) + mask.reshape(1, 1, -1).broadcast(*products.shape)
+    for table in bias:
+        scores = scores + table
+    sums = matmul(softmax(scores, s=s, l=l, allowed=plan.allowed), _each(value, plan))
+    mixed = floor_shift(sums, s).transpose(1, 0, 2).reshape(plan.n, plan.d)
+    return [*parts, products, sums, linear(mixed, merging)], scores
+
+
+def _demands(products: Sequence[RingArray], scores: RingArray, plan: Any) -> list[Demand]:
+    """What softmax demands of the scores, and that every product stays below a quarter of the ring."""
+    small = softmax_range(scores, s=plan.params.frac_bits, l=plan.params.ring_bits, allowed=plan.allowed)
+    return [*small, *(demand for product in products for demand in below_quarter(product))]
+
+
+def _attended(x: RingArray, mask: RingArray, weights: Sequence[Any], plan: Any) -> tuple[list[RingArray], RingArray]:
+    """weights: queries, keys and values stacked, the output projection, and the bias of a biased block."""
+    stacked, merging, *bias = flat(weights)
+    return _steps(_parts(x, stacked, plan), mask, merging, bias, plan)
 
 
 def attention(x: RingArray, mask: RingArray, *weights: Any, plan: Any) -> RingArray:
-    """weights: queries, keys and values stacked, the output projection, and the bias of a biased block."""
-    stacked, merging, *bias = flat(weights)
-    query, key, value = _parts(x, stacked, plan)
-    return _merged(_scores(query, key, mask, bias, plan), value, merging, plan)
+    return floor_shift(_attended(x, mask, weights, plan)[0][-1], plan.params.frac_bits)
+
+
+def attention_range(x: RingArray, mask: RingArray, *weights: Any, plan: Any) -> list[Demand]:
+    return _demands(*_attended(x, mask, weights, plan), plan)
+
+
+def _cross_attended(
+    x: RingArray, memory: RingArray, mask: RingArray, weights: Sequence[Any], plan: Any
+) -> tuple[list[RingArray], RingArray]:
+    """weights: queries, the output projection, the bias of a biased block, and keys and values."""
+    arrays = list(flat(weights))
+    return _steps(_crossed_parts(x, memory, arrays, plan), mask, arrays[1], arrays[2:-1], plan)
 
 
 def cross_attention(x: RingArray, memory: RingArray, mask: RingArray, *weights: Any, plan: Any) -> RingArray:
-    """weights: queries, the output projection, the bias of a biased block, and keys and values."""
-    arrays = list(flat(weights))
-    query, key, value = _crossed_parts(x, memory, arrays, plan)
-    return _merged(_scores(query, key, mask, arrays[2:-1], plan), value, arrays[1], plan)
+    return floor_shift(_cross_attended(x, memory, mask, weights, plan)[0][-1], plan.params.frac_bits)
 
 
-def _small(scores: RingArray, plan: Any) -> list[Demand]:
-    return softmax_range(scores, s=plan.params.frac_bits, l=plan.params.ring_bits, allowed=plan.allowed)
-
-
-def scores_range(x: RingArray, mask: RingArray, *weights: Any, plan: Any) -> list[Demand]:
-    """What softmax demands of the scores."""
-    stacked, _, *bias = flat(weights)
-    query, key, _ = _parts(x, stacked, plan)
-    return _small(_scores(query, key, mask, bias, plan), plan)
-
-
-def crossed_scores_range(x: RingArray, memory: RingArray, mask: RingArray, *weights: Any, plan: Any) -> list[Demand]:
-    """What softmax demands of the scores."""
-    arrays = list(flat(weights))
-    query, key, _ = _crossed_parts(x, memory, arrays, plan)
-    return _small(_scores(query, key, mask, arrays[2:-1], plan), plan)
+def cross_attention_range(x: RingArray, memory: RingArray, mask: RingArray, *weights: Any, plan: Any) -> list[Demand]:
+    return _demands(*_cross_attended(x, memory, mask, weights, plan), plan)
 
 
 def encoder(features: RingArray, mask: RingArray, pooling: RingArray, *weights: Any, plan: Any) -> RingArray:

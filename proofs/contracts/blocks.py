@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from proofs.contracts.attention import attention, cross_attention, crossed_scores_range, flat, scores_range
-from proofs.contracts.layers import linear, moe
+from proofs.contracts.attention import attention, attention_range, cross_attention, cross_attention_range, flat
+from proofs.contracts.layers import linear, moe, moe_range
 from proofs.contracts.norms import argmax, comparable, rms_norm, rms_norm_range
-from proofs.contracts.words import floor_shift
+from proofs.contracts.words import below_quarter, floor_shift
 from proofs.hybrid import Demand
 from sim.ring import RingArray
 
@@ -24,7 +24,7 @@ def _in_range(x: RingArray, plan: Any) -> list[Demand]:
 def _first(x: RingArray, mask: RingArray, own: list[RingArray], plan: Any) -> tuple[RingArray, list[Demand]]:
     """The stream after attention, and the demands up to there."""
     normed = _normed(x, plan)
-    demands = _in_range(x, plan) + scores_range(normed, mask, *own, plan=plan.attention)
+    demands = _in_range(x, plan) + attention_range(normed, mask, *own, plan=plan.attention)
     return x + attention(normed, mask, *own, plan=plan.attention), demands
 
 
@@ -42,10 +42,10 @@ def block(x: RingArray, mask: RingArray, *weights: Any, plan: Any) -> RingArray:
 
 
 def block_range(x: RingArray, mask: RingArray, *weights: Any, plan: Any) -> list[Demand]:
-    """What norms and softmax demand of the stream and of the scores."""
-    own, _ = _parts(weights, plan)
+    """What norms demand of the stream, softmax of the scores, and floors of the products."""
+    own, rest = _parts(weights, plan)
     x, demands = _first(x, mask, own, plan)
-    return demands + _in_range(x, plan)
+    return demands + _in_range(x, plan) + moe_range(_normed(x, plan), x, *rest, plan=plan.layer)
 
 
 def decoder_block(
@@ -65,24 +65,26 @@ def decoder_block_range(
     x, demands = _first(x, mask, own, plan)
     demands = demands + _in_range(x, plan)
     normed = _normed(x, plan)
-    demands += crossed_scores_range(normed, memory, memory_mask, *rest[:3], plan=plan.cross)
-    return demands + _in_range(x + cross_attention(normed, memory, memory_mask, *rest[:3], plan=plan.cross), plan)
+    demands += cross_attention_range(normed, memory, memory_mask, *rest[:3], plan=plan.cross)
+    x = x + cross_attention(normed, memory, memory_mask, *rest[:3], plan=plan.cross)
+    return demands + _in_range(x, plan) + moe_range(_normed(x, plan), x, *rest[3:], plan=plan.layer)
 
 
 def _row(x: RingArray, last: RingArray) -> RingArray:
     return last.cast(x.ring).reshape(1, -1) @ x
 
 
-def _logits(row: RingArray, head: RingArray, plan: Any) -> RingArray:
-    return floor_shift(linear(_normed(row, plan), head), plan.params.frac_bits)
+def _products(row: RingArray, head: RingArray, plan: Any) -> RingArray:
+    return linear(_normed(row, plan), head)
 
 
 def next_token(x: RingArray, last: RingArray, head: RingArray, *, plan: Any) -> RingArray:
     """last: one-hot bits."""
-    return argmax(_logits(_row(x, last), head, plan))
+    return argmax(floor_shift(_products(_row(x, last), head, plan), plan.params.frac_bits))
 
 
 def next_token_range(x: RingArray, last: RingArray, head: RingArray, *, plan: Any) -> list[Demand]:
-    """What the norm demands of the row, and the tournament of the logits."""
+    """What the norm demands of the row, the floor of the products, and the tournament of the logits."""
     row = _row(x, last)
-    return _in_range(row, plan) + comparable(_logits(row, head, plan))
+    products = _products(row, head, plan)
+    return _in_range(row, plan) + below_quarter(products) + comparable(floor_shift(products, plan.params.frac_bits))

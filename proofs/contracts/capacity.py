@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from proofs.contracts.hidden import hidden
 from proofs.contracts.layers import linear
 from proofs.contracts.routing import probabilities, top_k
-from proofs.contracts.words import floor_shift, times, times_row
+from proofs.contracts.words import below_quarter, floor_shift, times, times_row
+from proofs.hybrid import Demand
 from sim.ring import RingArray, stack
 
 
@@ -32,6 +34,17 @@ def _experts(rows: RingArray, *matrices: RingArray, plan: Any) -> RingArray:
 
 
 def balanced_moe(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:
+    return residual + floor_shift(_mixed(x, router, experts, plan), plan.arithmetic.s)
+
+
+def balanced_range(
+    x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any
+) -> list[Demand]:
+    """That the router's products and the weighted sum stay below a quarter of the ring."""
+    return below_quarter(linear(x, router)) + below_quarter(_mixed(x, router, experts, plan))
+
+
+def _mixed(x: RingArray, router: RingArray, experts: Sequence[RingArray], plan: Any) -> RingArray:
     a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
     logits = floor_shift(linear(x, router), a.s)
     winners, hot = top_k(logits, k=shape.k, l=l)
@@ -43,5 +56,4 @@ def balanced_moe(x: RingArray, residual: RingArray, router: RingArray, *experts:
     y = _experts(rows, *experts, plan=plan)
     of_rows = times(places, scale.transpose().reshape(E, 1, n).broadcast(E, t, n)).sum(2)
     scaled = of_rows.reshape(E, t, 1).broadcast(E, t, d) * y
-    mixed = times_row(places, scaled.reshape(E, t, 1, d).broadcast(E, t, n, d)).sum(0).sum(0)
-    return residual + floor_shift(mixed, a.s)
+    return times_row(places, scaled.reshape(E, t, 1, d).broadcast(E, t, n, d)).sum(0).sum(0)

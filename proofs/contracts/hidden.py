@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from proofs.contracts.functions import piecewise, piecewise_range
-from proofs.contracts.words import floor_shift, greater_than, non_negative, spread, times
+from proofs.contracts.words import below_quarter, floor_shift, greater_than, non_negative, spread, times
 from proofs.hybrid import Demand
 from protocols.hidden import RELU, Arithmetic
 from protocols.model.tables import LookUp, Table
@@ -58,10 +58,18 @@ def hidden(products: Sequence[RingArray], activation: Any, a: Arithmetic) -> Rin
     return g
 
 
-def hidden_range(h: RingArray, activation: Any, a: Arithmetic) -> list[Demand]:
-    if activation == RELU:
-        return []
-    floor = _floored(h, activation, a)
-    if isinstance(activation, LookUp):
-        return look_up_range(floor)
-    return piecewise_range(floor, table=activation, s=a.s, form=a.form)
+def hidden_range(products: Sequence[RingArray], activation: Any, a: Arithmetic) -> list[Demand]:
+    """What the activation demands of W1 x, and the floors of W1 x, V x and the gate."""
+    h, *gate = products
+    demands: list[Demand] = []
+    if activation != RELU:
+        floor = _floored(h, activation, a)
+        demands += below_quarter(h) if floor.ring.l == h.ring.l else []
+        demands += (
+            look_up_range(floor)
+            if isinstance(activation, LookUp)
+            else piecewise_range(floor, table=activation, s=a.s, form=a.form)
+        )
+    for v in gate:
+        demands += below_quarter(v) + below_quarter(hidden([h], activation, a) * floor_shift(v, a.s))
+    return demands

@@ -8,10 +8,9 @@ from typing import Any
 
 from proofs.contracts.hidden import hidden, hidden_range
 from proofs.contracts.routing import probabilities, top_k
-from proofs.contracts.words import (
-    floor_shift,
-)
+from proofs.contracts.words import below_quarter, floor_shift
 from proofs.hybrid import Demand
+from protocols.hidden import Arithmetic
 from protocols.select import ExpertWeights
 from sim.ring import RingArray, stack
 
@@ -44,42 +43,77 @@ def matrices(weights: Sequence[Any], stacked: int) -> list[RingArray]:
 
 def select_then_compute(t: RingArray, x: RingArray, *weights: Any, **public: Any) -> RingArray:
     """weights: W1, W2, or W1, V, W2; or the protocol's record of them."""
-    w1, *gate, w2 = matrices(weights, public["up"].stacked)
-    a, activation = public["arithmetic"], public["activation"]
+    n, k, _ = t.shape
+    a, stacked = public["arithmetic"], public["up"].stacked
+    return floor_shift(_selected(t, x, weights, stacked, public["activation"], a)[1], a.s).reshape(n, k, -1)
+
+
+def _selected(
+    t: RingArray, x: RingArray, weights: Sequence[Any], stacked: int, activation: Any, a: Arithmetic
+) -> tuple[list[RingArray], RingArray]:
+    """The first products, and the second ones, none of them floored."""
+    *first, w2 = matrices(weights, stacked)
     n, k, E = t.shape
-    rows = t.reshape(n * k, E)
-    states = stack(*(x[i // k] for i in range(n * k)))
-    g = hidden([selected(rows, states, w) for w in (w1, *gate)], activation, a)
-    return floor_shift(selected(rows, g, w2), a.s).reshape(n, k, -1)
+    rows, states = t.reshape(n * k, E), stack(*(x[i // k] for i in range(n * k)))
+    products = [selected(rows, states, w) for w in first]
+    return products, selected(rows, hidden(products, activation, a), w2)
 
 
 def selected_range(t: RingArray, x: RingArray, *weights: Any, **public: Any) -> list[Demand]:
-    w1 = matrices(weights, public["up"].stacked)[0]
-    n, k, E = t.shape
-    states = stack(*(x[i // k] for i in range(n * k)))
-    return hidden_range(selected(t.reshape(n * k, E), states, w1), public["activation"], public["arithmetic"])
+    """What the activation demands, and that every product stays below a quarter of the ring."""
+    activation, a = public["activation"], public["arithmetic"]
+    products, y = _selected(t, x, weights, public["up"].stacked, activation, a)
+    return hidden_range(products, activation, a) + below_quarter(y)
 
 
 def mixture(
     x: RingArray, residual: RingArray, router: RingArray, plan: Any, experts: Callable[[RingArray], RingArray]
 ) -> RingArray:
     """residual + sum_j p_j y_j, with y (n, k, d) what `experts` makes of the one-hot rows (n, k, E)."""
+    return residual + floor_shift(_mixed(x, router, plan, experts)[1], plan.arithmetic.s)
+
+
+def mixture_range(
+    x: RingArray, router: RingArray, plan: Any, experts: Callable[[RingArray], RingArray]
+) -> list[Demand]:
+    """That the router's products and the weighted sum stay below a quarter of the ring."""
+    return below_quarter(linear(x, router)) + below_quarter(_mixed(x, router, plan, experts)[1])
+
+
+def _mixed(
+    x: RingArray, router: RingArray, plan: Any, experts: Callable[[RingArray], RingArray]
+) -> tuple[RingArray, RingArray]:
+    """The one-hot rows, and the weighted sum of the experts' outputs, not floored."""
     a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
     logits = floor_shift(linear(x, router), a.s)
     winners, hot = top_k(logits, k=shape.k, l=l)
     p = probabilities(logits, winners, s=a.s, l=l, renormalise=shape.renormalise)
     y = experts(hot)
-    mixed = (p.reshape(*p.shape, 1).broadcast(*y.shape) * y).sum(1)
-    return residual + floor_shift(mixed, a.s)
+    return hot, (p.reshape(*p.shape, 1).broadcast(*y.shape) * y).sum(1)
 
 
 def moe(x: RingArray, residual: RingArray, router: RingArray, *weights: RingArray, plan: Any) -> RingArray:
-    def experts(hot: RingArray) -> RingArray:
-        return select_then_compute(
-            hot.cast(x.ring), x, *weights, up=plan.up, arithmetic=plan.arithmetic, activation=plan.activation
-        )
+    return mixture(x, residual, router, plan, _experts(x, weights, plan))
 
-    return mixture(x, residual, router, plan, experts)
+
+def _experts(x: RingArray, weights: Sequence[RingArray], plan: Any) -> Callable[[RingArray], RingArray]:
+    public = _public(plan)
+    return lambda hot: select_then_compute(hot.cast(x.ring), x, *weights, **public)
+
+
+def _public(plan: Any) -> dict[str, Any]:
+    """What `select_then_compute` is told of a layer's plan."""
+    return {"up": plan.up, "arithmetic": plan.arithmetic, "activation": plan.activation}
+
+
+def moe_range(
+    x: RingArray, residual: RingArray, router: RingArray, *weights: RingArray, plan: Any
+) -> list[Demand]:
+    """What the activation demands, and that every product stays below a quarter of the ring."""
+    experts = _experts(x, weights, plan)
+    hot = _mixed(x, router, plan, experts)[0]
+    inner = selected_range(hot.cast(x.ring), x, *weights, **_public(plan))
+    return inner + mixture_range(x, router, plan, experts)
 
 
 def choose(index: RingArray, table: RingArray, *, n_choices: int, **_: Any) -> RingArray:

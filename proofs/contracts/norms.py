@@ -55,15 +55,9 @@ def comparable(x: RingArray, **_: Any) -> list[Demand]:
     return [Demand("differences do not wrap", x, -quarter, quarter - 1)]
 
 
-def moved(x: RingArray, f: int, ring: Ring, centre: bool = False) -> RingArray:
-    """floor(x / 2^f) in another ring; centred: of a value of either sign below a quarter of its ring."""
-    l = x.ring.l
-    widest = ring if ring.l >= l else x.ring
-    if f == 0 and widest.l == l:
-        return x.cast(ring)
-    if not centre:
-        return floor_shift(x, f, widest).cast(ring)
-    return floor_shift(x + (1 << (l - 2)), f, widest).cast(ring) - (1 << (l - 2 - f))
+def moved(x: RingArray, f: int, ring: Ring) -> RingArray:
+    """floor(x / 2^f) in another ring."""
+    return x.cast(ring) if f == 0 and ring.l <= x.ring.l else floor_shift(x, f, ring)
 
 
 # -- softmax ----------------------------------------------------------------------------------------------------------
@@ -129,7 +123,7 @@ def rsqrt(x: RingArray, *, unit: int, low: int, high: int, bits: int, scale: int
     c2 = floor_shift(c * c, bits)
     inner = floor_shift(c2 * k4 + c * k3 + (k2 << bits), bits)
     y = moved(inner * c2 + c * k1 + ((k0 + (2 << bits)) << bits), bits, result) - (2 << bits)
-    return moved(under([y * m for m in F.rsqrt_multiples(unit, low, high, scale)]), bits, result, centre=True)
+    return moved(under([y * m for m in F.rsqrt_multiples(unit, low, high, scale)]), bits, result)
 
 
 def rsqrt_range(x: RingArray, *, low: int, high: int, **_: Any) -> list[Demand]:
@@ -137,14 +131,14 @@ def rsqrt_range(x: RingArray, *, low: int, high: int, **_: Any) -> list[Demand]:
 
 
 def _centred(x: RingArray, r: NormRange) -> RingArray:
-    wide = moved(x.sum(1), 0, Ring(max(r.average, x.ring.l)), centre=True).cast(Ring(r.average))
-    mean = moved(wide * F.inverse_word(r) + (1 << (r.mean - 1)), r.mean, x.ring, centre=True)
+    wide = moved(x.sum(1), 0, Ring(max(r.average, x.ring.l))).cast(Ring(r.average))
+    mean = moved(wide * F.inverse_word(r) + (1 << (r.mean - 1)), r.mean, x.ring)
     return x - mean.reshape(-1, 1).broadcast(*x.shape)
 
 
 def _factored(v: RingArray, r: NormRange) -> tuple[RingArray, RingArray]:
     """T of each row, and the row times its factor."""
-    wide = moved(v, 0, Ring(max(r.square, r.product, v.ring.l)), centre=True)
+    wide = moved(v, 0, Ring(max(r.square, r.product, v.ring.l)))
     short = wide.cast(Ring(r.square))
     T = (short * short).sum(1) + r.offset
     factor = rsqrt(T, unit=r.unit, low=r.low, high=r.high, bits=r.mantissa, scale=r.factor).cast(Ring(r.product))
@@ -152,7 +146,7 @@ def _factored(v: RingArray, r: NormRange) -> tuple[RingArray, RingArray]:
 
 
 def _norm(v: RingArray, r: NormRange) -> RingArray:
-    return moved(_factored(v, r)[1], r.factor, v.ring, centre=True)
+    return moved(_factored(v, r)[1], r.factor, v.ring)
 
 
 def _range(x: RingArray, v: RingArray, r: NormRange, reach: int) -> list[Demand]:

@@ -6,11 +6,13 @@ lanes hold the two forms together by.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from proofs.contracts.hidden import hidden
-from proofs.contracts.layers import linear, mixture, selected
+from proofs.contracts.layers import linear, mixture, mixture_range, selected
 from proofs.contracts.words import floor_shift, spread, times
+from proofs.hybrid import Contract
 from sim.ring import RingArray, stack
 
 
@@ -21,8 +23,19 @@ def feed_forward(x: RingArray, *weights: RingArray, plan: Any) -> RingArray:
     return floor_shift(linear(hidden([linear(x, w) for w in first], plan.activation, a), w2), a.s)
 
 
-def evaluate_all(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:
-    """experts: W1, W2, or W1, V, W2, each (E, rows, columns)."""
+Every = Callable[[RingArray], RingArray]  # one-hot rows (n, k, E) -> the selected experts' outputs (n, k, d)
+
+
+def layer(every: Callable[[RingArray, Sequence[RingArray], Any], Every]) -> Contract:
+    """A sparse layer around `every(states, experts, plan)`; experts: W1, W2, or W1, V, W2, each (E, rows, columns)."""
+
+    def compute(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:
+        return mixture(x, residual, router, plan, every(x, experts, plan))
+
+    return Contract(compute, lambda x, _, router, *own, plan: mixture_range(x, router, plan, every(x, own, plan)))
+
+
+def evaluate_all(x: RingArray, experts: Sequence[RingArray], plan: Any) -> Every:
     *first, w2 = experts
     s, E = plan.arithmetic.s, w2.shape[0]
 
@@ -34,13 +47,11 @@ def evaluate_all(x: RingArray, residual: RingArray, router: RingArray, *experts:
         picked = times(hot.reshape(n, k, E, 1).broadcast(*wide), y.reshape(n, 1, E, d).broadcast(*wide))
         return floor_shift(picked.sum(2), s)
 
-    return mixture(x, residual, router, plan, every)
+    return every
 
 
-def evaluate_concatenated(
-    x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any
-) -> RingArray:
-    """As `evaluate_all`; the one-hot masks the hidden words instead of the outputs."""
+def evaluate_concatenated(x: RingArray, experts: Sequence[RingArray], plan: Any) -> Every:
+    """The one-hot masks the hidden words instead of the outputs."""
     *first, w2 = experts
     s, (E, d, f) = plan.arithmetic.s, w2.shape
 
@@ -52,10 +63,10 @@ def evaluate_concatenated(
         y = linear(masked.reshape(k * n, E * f), w2.transpose(1, 0, 2).reshape(d, E * f)).reshape(k, n, d)
         return floor_shift(y, s).transpose(1, 0, 2)
 
-    return mixture(x, residual, router, plan, every)
+    return every
 
 
-def scatter(x: RingArray, residual: RingArray, router: RingArray, *experts: RingArray, plan: Any) -> RingArray:
+def scatter(x: RingArray, experts: Sequence[RingArray], plan: Any) -> Every:
     """The layer itself, its hidden words as `hidden` has them."""
     *first, w2 = experts
     s = plan.arithmetic.s
@@ -66,4 +77,4 @@ def scatter(x: RingArray, residual: RingArray, router: RingArray, *experts: Ring
         g = hidden([selected(rows, states, w) for w in first], plan.activation, plan.arithmetic)
         return floor_shift(selected(rows, g, w2), s).reshape(n, k, -1)
 
-    return mixture(x, residual, router, plan, every)
+    return every

@@ -91,3 +91,9 @@ def one_ulp(client: RingArray, server: RingArray, *, f: int, **_: Any) -> RingAr
 def sign_known(x: RingArray, *, negative: bool = False, **_: Any) -> list[Demand]:
     half = 1 << (x.ring.l - 1)
     return [Demand("the sign is the declared one", x, *((-half, -1) if negative else (0, half - 1)))]
+
+
+def below_quarter(x: RingArray, **_: Any) -> list[Demand]:
+    """What `truncate_bounded` demands of a product."""
+    quarter = 1 << (x.ring.l - 2)
+    return [Demand("below a quarter of the ring", x, -quarter, quarter - 1)]

@@ -13,7 +13,8 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from proofs.limits.ranges import ONE_MORE, Reach, declared_reaches
+from proofs.limits.normed import ONE_MORE
+from proofs.limits.ranges import Reach, declared_reaches
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.tables import Approximation

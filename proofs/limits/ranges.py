@@ -4,6 +4,8 @@ The hidden states of a model are outputs of its own layer norm, x = gamma z + be
 |w x| <= sqrt(d) |w gamma| + |w beta|: no check of the input is needed. What enters the layer is round(2^s x), off by
 half an ulp and the float arithmetic. Truncations may be one ulp low (one-ulp mode). Everything is in integers: weights
 and norms are binary fractions.
+
+Products are floored by `truncate_bounded`: each has to stay below a quarter of the ring.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from functools import cache
 from math import isqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
+from proofs.limits.normed import GRAIN, ONE_MORE, Norm, exact, up, words_of
+from proofs.limits.pairs import Pairs
 from proofs.limits.row import Bound, bits, decided
-from proofs.limits.spectral import spectral_norms
 from protocols import functionalities as F
 from protocols.locate import window_bits
 from protocols.model.architecture import Model
@@ -29,21 +31,10 @@ from protocols.model.store import load_model
 from protocols.model.tables import TABLES, Approximation, LookUp
 from protocols.routing import spread_of
 
-Objects = NDArray[np.object_]
-
-GRAIN = 24  # float16 weights are multiples of 2^-24
-FINE = 14  # of the quadratic form
-COARSE = 12  # of the outer weights in it
-OFF = Fraction(1, 2) + Fraction(1, 1 << 10)  # ulp: rounding, and float64 in the layer norm
 GRID = 256
 TOLD = 5  # intermediates in a statement
-ONE_MORE = 2  # a floor and the ulp of the one-ulp mode
 PROBABILITY = Fraction(33, 32)  # above 1, with the errors of exponential and reciprocal in either mode
 METHOD = "integer interval analysis from the weights; hidden states bounded by the layer norm that makes them"
-
-
-class NotBinary(ValueError):
-    """Weights that are no multiples of 2^-24."""
 
 
 @dataclass(frozen=True)
@@ -63,51 +54,6 @@ class Reach:
     def headroom(self) -> Fraction:
         """limit / largest."""
         return Fraction(self.limit, max(1, self.largest))
-
-
-def _exact(values: NDArray[np.float64]) -> Objects:
-    """The integers 2^24 v."""
-    scaled = values * float(1 << GRAIN)
-    if not (scaled == np.rint(scaled)).all():
-        raise NotBinary("weights: expected multiples of 2^-24, as float16 has them: round the weights first")
-    return np.asarray(np.vectorize(int, otypes=[object])(scaled))
-
-
-def _words(values: NDArray[np.float64], s: int) -> Objects:
-    """round(2^s v), ties to even, as Python integers."""
-    return np.asarray(np.vectorize(int, otypes=[object])(np.rint(values * float(1 << s))))
-
-
-def _up(value: Fraction) -> int:
-    return -(-value.numerator // value.denominator)
-
-
-@dataclass(frozen=True)
-class Norm:
-    """x = gamma z + beta with |z|^2 <= d; gamma, beta as multiples of 2^-24."""
-
-    gamma: Objects
-    beta: Objects
-
-    @classmethod
-    def of(cls, model: Model, name: str) -> Norm:
-        return cls(_exact(model.parameters[name + ".weight"]), _exact(model.parameters[name + ".bias"]))
-
-    def products(self, weights: Objects, s: int) -> Objects:
-        """Bounds on |w X| for each row of integer words `weights`, X the words of x: at 2 s fractional bits."""
-        d = weights.shape[-1]
-        squares = ((weights * self.gamma) ** 2).sum(-1) * d
-        roots = np.vectorize(lambda v: isqrt(v) + 1, otypes=[object])(squares)
-        centre = np.abs((weights * self.beta).sum(-1))
-        off = np.abs(weights).sum(-1)
-        total = ((roots + centre) * (1 << s)) // (1 << GRAIN) + 1 + (off * OFF.numerator) // OFF.denominator + 1
-        return np.asarray(total, dtype=object)
-
-    def largest(self, s: int) -> int:
-        """A bound on the words of x."""
-        d = len(self.gamma)
-        return max(_up(Fraction((isqrt(d * g * g) + 1 + abs(b)) << s, 1 << GRAIN)) + 1
-                   for g, b in zip(self.gamma, self.beta, strict=True))
 
 
 @cache
@@ -160,91 +106,59 @@ def layer_reaches(
     model: Model, layer: int, fp: FixedPoint, tables: tuple[Approximation | None, ...]
 ) -> Iterator[Reach]:
     """Every intermediate of one layer of a model, for any input of the model and each of the activation's tables."""
-    s, half = fp.s, 1 << (fp.l - 1)
+    s, half, quarter = fp.s, 1 << (fp.l - 1), 1 << (fp.l - 2)
     config, weights = model.config, model.moe_weights(layer)
     norm = Norm.of(model, f"layers.{layer}.norm2")
     yield Reach("hidden state", norm.largest(s), half)
-    routed = int(max(norm.products(_words(weights.router, s), s)))
-    yield Reach("router product", routed, half)
+    routed = int(max(norm.products(words_of(weights.router, s), s)))
+    yield Reach("router product", routed, quarter)
     yield from softmax_reaches(fp, config.E, (routed >> s) + ONE_MORE)
-    w1, w2 = _words(weights.w1, s), np.abs(_words(weights.w2, s))
+    w1, w2 = words_of(weights.w1, s), np.abs(words_of(weights.w2, s))
     first = norm.products(w1, s)
-    yield Reach("W1 x", int(first.max()), half)
+    yield Reach("W1 x", int(first.max()), quarter)
     h = (first >> s) + ONE_MORE
     for table in tables:
         yield from activation_reaches(fp, table, int(h.max()))
     more = max(excess(table, s)[0] for table in tables)
-    g, v = h + more, None
+    g, pairs = h + more, None
     if weights.v is not None:
-        v_words = _words(weights.v, s)
+        v_words = words_of(weights.v, s)
         second = norm.products(v_words, s)
-        yield Reach("V x", int(second.max()), half)
+        yield Reach("V x", int(second.max()), quarter)
         v = (second >> s) + ONE_MORE
-        yield Reach("gate", int((g * v).max()), half)
-        g = ((g * v) >> s) + ONE_MORE
+        gate = g * v
+        if gate.max() >= quarter:
+            pairs = Pairs.of(norm, w1, v_words, h, v, more, s)
+            gate = np.minimum(gate, pairs.gates())
+        yield Reach("gate", int(gate.max()), quarter)
+        g = (gate >> s) + ONE_MORE
     y = int((w2 * g[:, None, :]).sum(-1).max())
-    if y >= half and v is not None and weights.v is not None:
-        y = min(y, _quadratic(norm, w1, v_words, w2, h, v, more, s))
-    yield Reach("W2 g", y, half)
+    if y >= quarter and weights.v is not None:
+        pairs = pairs or Pairs.of(norm, w1, v_words, h, v, more, s)
+        y = min(y, pairs.outputs(w2))
+    yield Reach("W2 g", y, quarter)
     output = (y >> s) + ONE_MORE
-    mixed = _up(config.k * PROBABILITY * output * (1 << s))
-    yield Reach("probability times expert", mixed, half)
+    mixed = up(config.k * PROBABILITY * output * (1 << s))
+    yield Reach("probability times expert", mixed, quarter)
     yield Reach("residual plus output", stream_bound(model, layer, s) + (mixed >> s) + ONE_MORE, half)
-
-
-def _quadratic(
-    norm: Norm, w1: Objects, v: Objects, w2: Objects, h_most: Objects, v_most: Objects, more: int, s: int
-) -> int:
-    """A bound on sum_j |W2_ij| g_j that uses |h| |v| <= (h^2 + v^2) / 2 as a quadratic form in (z, c), whose norm is
-    known: hidden units cannot all be at their largest for one input."""
-    d = len(norm.gamma)
-    square = d + (c := Fraction(isqrt(256 * d), 64)) ** 2  # c is near sqrt(d) / 4, where beta costs least
-
-    def forms(words: Objects) -> NDArray[np.int64]:
-        """Rows [words gamma, words beta / c] at FINE fractional bits, rounded to nearest."""
-        shift = 1 << (s + GRAIN - FINE)
-        rows = (words * norm.gamma * 2 + shift) // (2 * shift)
-        last = (words * norm.beta).sum(-1) * c.denominator
-        last = (last * 2 + shift * c.numerator) // (2 * shift * c.numerator)
-        return np.concatenate([rows, last[..., None]], axis=-1).astype(np.int64)
-
-    a, b = forms(w1), forms(v)
-    heavy = (-(-w2 * (1 << COARSE) // (1 << s))).astype(np.int64)
-    outer = a[..., :, None] * a[..., None, :] + b[..., :, None] * b[..., None, :]
-    experts, rows, hidden = heavy.shape
-    form = (heavy @ outer.reshape(experts, hidden, -1)).reshape(experts * rows, d + 1, d + 1)
-    top = [Fraction(value, 1 << (COARSE + 2 * FINE)) for value in spectral_norms(form)]
-    # Off the true forms: half a unit per column of a row; and the ulps of inputs, floors and of the activation.
-    turn = Fraction(isqrt(int((d + 1) * square)) + 1, 1 << (FINE + 1))
-    slack = max(int(np.abs(m).sum(-1).max()) for m in (w1, v)) * OFF / (1 << s) + ONE_MORE
-    first, second, worst = turn + (slack + more) / (1 << s), turn + slack / (1 << s), Fraction(0)
-    for i, value in enumerate(top):
-        expert = i // rows
-        weights = w2[expert, i % rows]
-        cross = first * int((weights * v_most[expert]).sum()) + second * int((weights * h_most[expert]).sum())
-        total = int(weights.sum())
-        # In words at 2 s fractional bits: weights and the maxima carry s each.
-        exact = value * square / 2 * (1 << (2 * s)) + cross + first * second * total * (1 << s) + ONE_MORE * total
-        worst = max(worst, exact)
-    return _up(worst)
 
 
 def stream_bound(model: Model, layer: int, s: int) -> int:
     """A bound on the words of the residual stream before the layer's sparse part, for any input of the model."""
     config, parameters = model.config, model.parameters
-    table = np.abs(_exact(parameters["embedding"]))
+    table = np.abs(exact(parameters["embedding"]))
     start = table.max(0) if config.task == "text" else table.sum(0)
-    stream = start + np.abs(_exact(parameters["position"])).max(0)
+    stream = start + np.abs(exact(parameters["position"])).max(0)
     for i in range(layer + 1):
         norm = Norm.of(model, f"layers.{i}.norm1")
-        values = norm.products(_exact(parameters[f"layers.{i}.attention.value"]), GRAIN) >> GRAIN
-        stream = stream + ((np.abs(_exact(parameters[f"layers.{i}.attention.output"])) * values).sum(-1) >> GRAIN) + 2
+        values = norm.products(exact(parameters[f"layers.{i}.attention.value"]), GRAIN) >> GRAIN
+        stream = stream + ((np.abs(exact(parameters[f"layers.{i}.attention.output"])) * values).sum(-1) >> GRAIN) + 2
         if i < layer:
             own, norm = model.moe_weights(i), Norm.of(model, f"layers.{i}.norm2")
-            g = (norm.products(_exact(own.w1), GRAIN) >> GRAIN) + 1  # |GeLU(h)|, |SiLU(h)|, |ReLU(h)| <= |h|
+            g = (norm.products(exact(own.w1), GRAIN) >> GRAIN) + 1  # |GeLU(h)|, |SiLU(h)|, |ReLU(h)| <= |h|
             if own.v is not None:
-                g = (g * ((norm.products(_exact(own.v), GRAIN) >> GRAIN) + 1) >> GRAIN) + 1
-            y = (np.abs(_exact(own.w2)) * g[:, None, :]).sum(-1).max(0) >> GRAIN
+                g = (g * ((norm.products(exact(own.v), GRAIN) >> GRAIN) + 1) >> GRAIN) + 1
+            y = (np.abs(exact(own.w2)) * g[:, None, :]).sum(-1).max(0) >> GRAIN
             stream = stream + config.k * (y + 1)
     return (int(max(stream)) << s >> GRAIN) + ONE_MORE
 
@@ -275,20 +189,20 @@ def _row(subject: str, reaches: list[Reach], method: str, seconds: float, premis
 def declared_reaches(shape: MoeConfig, fp: FixedPoint, table: Approximation | None, row_norm: Fraction) -> list[Reach]:
     """Every intermediate for hidden states with |x|^2 <= d (a layer norm of unit weight) and weights whose rows all
     have Euclidean norm at most `row_norm`."""
-    s, half, d, f = fp.s, 1 << (fp.l - 1), shape.d, shape.f
+    s, quarter, d, f = fp.s, 1 << (fp.l - 2), shape.d, shape.f
     # Rounding moves a row by sqrt(d) / 2 ulp at most, and x likewise.
     row = int(row_norm * (1 << s)) + isqrt(d) + 1
     product = row * (isqrt(d << (2 * s)) + isqrt(d) + 2)
     h = (product >> s) + ONE_MORE
-    found = [Reach("router product, W1 x, V x", product, half), *softmax_reaches(fp, shape.E, h),
+    found = [Reach("router product, W1 x, V x", product, quarter), *softmax_reaches(fp, shape.E, h),
              *activation_reaches(fp, table, h)]
     g = h + excess(table, s)[0]
     if shape.gated:
-        found.append(Reach("gate", g * h, half))
+        found.append(Reach("gate", g * h, quarter))
         g = (g * h >> s) + ONE_MORE
     y = (int(row_norm * (1 << s)) + isqrt(f) + 1) * (isqrt(f * g * g) + 1)
-    mixed = _up(shape.k * PROBABILITY * ((y >> s) + ONE_MORE) * (1 << s))
-    return [*found, Reach("W2 g", y, half), Reach("probability times expert", mixed, half)]
+    mixed = up(shape.k * PROBABILITY * ((y >> s) + ONE_MORE) * (1 << s))
+    return [*found, Reach("W2 g", y, quarter), Reach("probability times expert", mixed, quarter)]
 
 
 def declared_ranges(

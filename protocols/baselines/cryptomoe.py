@@ -26,7 +26,7 @@ from protocols.crossing import CrossingPlan, product, product_cost
 from protocols.model.config import balanced_capacity
 from protocols.moe import route, route_cost
 from protocols.routing import probabilities, top_k
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec, stack
@@ -92,14 +92,14 @@ def _balanced_cost(x: RingArray, residual: RingArray, weights: object, *, plan: 
     experts = b2a.declared(bits(E, n), ring=plan.keys)
     experts += top_k.declared(blank(Spec(plan.keys, (E, n))), k=t, l=plan.keys.l, w=a.w)
     experts += conjoin.declared(bits(E, n), bits(E, n, t)) + mux_rows.declared(bits(E, t, n), words(E, t, n, d))
-    experts += every_expert_cost(plan) + truncate.declared(words(E, t, d), f=a.s, mode=a.mode, w=a.w)
+    experts += every_expert_cost(plan) + truncate_bounded.declared(words(E, t, d), f=a.s, mode=a.mode, w=a.w)
     probability = probabilities.declared(
         logits, words(n, k), s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w
     )
     probability += mux_rows.declared(bits(n, k, E), words(n, k, E))
     cost = route_cost(plan) + (probability | experts) + mux_rows.declared(bits(E, t, n), words(E, t, n))
     cost += product_cost(words(E * t, 1, 1), words(E * t, 1, d), plan.combination)
-    return cost + mux_rows.declared(bits(E, t, n), words(E, t, n, d)) + truncate.declared(x, f=a.s, w=a.w)
+    return cost + mux_rows.declared(bits(E, t, n), words(E, t, n, d)) + truncate_bounded.declared(x, f=a.s, w=a.w)
 
 
 @protocol(realises=BALANCED_MOE, cites="[CryptoMoE]", cost=_balanced_cost)
@@ -122,7 +122,7 @@ async def cryptomoe(
     scaled = await product(p, of_rows.reshape(E * t, 1, 1), y.reshape(E * t, 1, -1), plan.combination)
     spread = scaled.reshape(E, t, 1, -1).broadcast(E, t, n, y.shape[2])
     mixed = (await mux_rows(p, places, spread)).sum(0).sum(0)
-    return residual + await truncate(p, mixed, f=a.s, w=a.w)
+    return residual + await truncate_bounded(p, mixed, f=a.s, w=a.w)
 
 
 async def _scales(p: Party, logits: RingArray, winners: RingArray, hot: RingArray, plan: BalancedPlan) -> RingArray:
@@ -154,4 +154,4 @@ async def _experts(
     E, t, _ = places.shape
     rows = (await mux_rows(p, places, x.reshape(1, 1, n, d).broadcast(E, t, n, d))).sum(2)
     y = await every_expert(p, rows, weights, plan)
-    return places, await truncate(p, y, f=a.s, mode=a.mode, w=a.w)
+    return places, await truncate_bounded(p, y, f=a.s, mode=a.mode, w=a.w)

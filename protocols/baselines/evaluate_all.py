@@ -13,7 +13,7 @@ from protocols import functionalities as F
 from protocols.baselines.every_expert import EveryExpert, EveryExpertPlan, every_expert, every_expert_cost
 from protocols.convert import mux
 from protocols.moe import mixture, mixture_cost
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
@@ -29,7 +29,7 @@ def _evaluate_all_cost(x: RingArray, residual: RingArray, weights: object, *, pl
     shape, a, n, ring = plan.shape, plan.arithmetic, plan.tokens, plan.ring
     wide = blank(Spec(ring, (n, shape.k, shape.E, shape.d)))
     cost = every_expert_cost(plan) + mux.declared(blank(Spec(Ring(1), wide.shape)), wide)
-    cost += truncate.declared(blank(Spec(ring, (n, shape.k, shape.d))), f=a.s, mode=a.mode, w=a.w)
+    cost += truncate_bounded.declared(blank(Spec(ring, (n, shape.k, shape.d))), f=a.s, mode=a.mode, w=a.w)
     return mixture_cost(plan, cost)
 
 
@@ -53,4 +53,4 @@ async def _experts(
     y = (await every_expert(p, x.reshape(1, *x.shape), weights, plan)).transpose(1, 0, 2)  # (n, E, d)
     wide = (n, k, E, y.shape[2])
     picked = await mux(p, hot.reshape(n, k, E, 1).broadcast(*wide), y.reshape(n, 1, E, -1).broadcast(*wide))
-    return await truncate(p, picked.sum(2), f=a.s, mode=a.mode, w=a.w)
+    return await truncate_bounded(p, picked.sum(2), f=a.s, mode=a.mode, w=a.w)

@@ -20,7 +20,7 @@ from protocols.hidden import each_matrix, hidden_cost, hidden_units
 from protocols.model.config import MoeWeights
 from protocols.moe import LayerPlan, Prepare, mixture, mixture_cost
 from protocols.sharing import reveal
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.concrete import to_words
 from sim.cost import Cost, computed
 from sim.functionality import Functionality
@@ -150,7 +150,7 @@ def _routed_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Ro
     expert += h2a.declared(None, plan=up, count=rows) + computed(apart(up, rows) + apart(down, rows))
     expert += hidden_cost(products, None, activation=plan.activation, a=a)
     expert += a2h.declared(hidden, layout=down.operand("x")) + h2a.declared(None, plan=down, count=rows)
-    expert += truncate.declared(wide, f=a.s, mode=a.mode, w=a.w)
+    expert += truncate_bounded.declared(wide, f=a.s, mode=a.mode, w=a.w)
     return mixture_cost(plan, expert)
 
 
@@ -185,7 +185,7 @@ async def _experts(
     if ct_g is not None and weights is not None:
         ct_y = p.local(_products, he, down, weights.w2, route, ct_g)
     y = await h2a(p, ct_y, plan=down, count=rows)
-    return await truncate(p, y.reshape(n, k, -1), f=a.s, mode=a.mode, w=a.w)
+    return await truncate_bounded(p, y.reshape(n, k, -1), f=a.s, mode=a.mode, w=a.w)
 
 
 def _products(he: Engine, plan: LinearPlan, matrices: Matrices, route: RingArray, operands: Sequence[Any]) -> list[Any]:

@@ -29,7 +29,7 @@ from protocols.linear import linear
 from protocols.model.config import MoeWeights
 from protocols.moe import Prepare, mixture, mixture_cost
 from protocols.select import ExpertWeights
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
@@ -108,7 +108,7 @@ def _scatter_cost(x: RingArray, residual: RingArray, weights: object, *, plan: S
     cost += hidden_cost(products, None, activation=plan.activation, a=a) + _slots_cost(plan, shape.f)
     cost += linear.declared(blank(Spec(plan.ring, (down.n, down.d))), None, plan=down)
     y = blank(Spec(plan.ring, (plan.scattered, shape.d)))
-    return mixture_cost(plan, cost + truncate.declared(y, f=a.s, mode=a.mode, w=a.w))
+    return mixture_cost(plan, cost + truncate_bounded.declared(y, f=a.s, mode=a.mode, w=a.w))
 
 
 @protocol(realises=F.SPARSE_MOE, cites="[SecMoE] Protocol 1, the inputs scattered", cost=_scatter_cost)
@@ -134,7 +134,7 @@ async def _experts(
     g = await hidden_units(p, products, None, activation=plan.activation, a=a)
     slots = await _slots(p, bits, g)
     y = await linear(p, slots, None if experts is None else experts.w2, plan=plan.expert_down)
-    return await truncate(p, y.reshape(n, k, d), f=a.s, mode=a.mode, w=a.w)
+    return await truncate_bounded(p, y.reshape(n, k, d), f=a.s, mode=a.mode, w=a.w)
 
 
 async def _slots(p: Party, bits: RingArray, x: RingArray) -> RingArray:

@@ -17,7 +17,7 @@ from protocols.moe import LayerPlan, LayerWeights
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
 from protocols.select import ExpertWeights, select_then_compute
-from protocols.truncate import truncate
+from protocols.truncate import truncate_bounded
 from sim.party import Party
 from sim.ring import RingArray
 from sim.role import CLIENT, SERVER
@@ -53,7 +53,7 @@ async def moe_layer_route_told(
     share of x up twice."""
     a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
     products = await linear(p, x, None if weights is None else weights.router, plan=plan.router)
-    logits = await truncate(p, products, f=a.s, mode=a.mode, w=a.w)
+    logits = await truncate_bounded(p, products, f=a.s, mode=a.mode, w=a.w)
     winners, hot = await top_k(p, logits, k=shape.k, l=l, w=a.w)
     await p.scoped("log", _logged, hot)
     prob = await probabilities(p, logits, winners, s=a.s, l=l, renormalise=shape.renormalise, mode=a.mode, w=a.w)
@@ -68,7 +68,7 @@ async def moe_layer_route_told(
         arithmetic=a,
     )
     mixed = (await mul(p, prob.reshape(*prob.shape, 1).broadcast(*y.shape), y)).sum(1)
-    return residual + await truncate(p, mixed, f=a.s, w=a.w)
+    return residual + await truncate_bounded(p, mixed, f=a.s, w=a.w)
 
 
 async def _logged(p: Party, hot: RingArray) -> RingArray:

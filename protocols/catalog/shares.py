@@ -9,7 +9,7 @@ from protocols.boolean import conjoin
 from protocols.catalog.examples import EXP64, R8, R32, R64, bit, owned, word
 from protocols.compare import drelu, greater_than, less_than
 from protocols.convert import b2a, mux, mux_public, mux_rows
-from protocols.entry import DECLARED, Case, Entry, Values
+from protocols.entry import DECLARED, Case, Entry, Secret, Values
 from protocols.locate import locate
 from protocols.matmul import cross_matmul, matmul
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED, SIGMOID_MINIMAX, SILU_MINIMAX
@@ -18,7 +18,7 @@ from protocols.polynomial import piecewise
 from protocols.products import cross, mul, square
 from protocols.routing import one_hot, probabilities, top_k
 from protocols.sharing import reveal, reveal_to
-from protocols.truncate import ONE_ULP, truncate, truncate_known_sign
+from protocols.truncate import ONE_ULP, truncate, truncate_bounded, truncate_known_sign
 from sim.ring import Ring, Spec
 from sim.role import CLIENT, SERVER
 
@@ -33,6 +33,12 @@ def _winners(values: Values) -> Values:
     """The second secret becomes the k largest of the first."""
     logits, k = values[0], values[1].shape[1]
     return logits, -np.sort(-logits, axis=1)[:, :k]
+
+
+def _quarter(ring: Ring) -> Secret:
+    """Words on which `truncate_bounded` is right."""
+    quarter = 1 << (ring.l - 2)
+    return word(4, ring=ring, low=-quarter, high=quarter - 1)
 
 
 SHARES: tuple[Entry, ...] = (
@@ -103,6 +109,17 @@ SHARES: tuple[Entry, ...] = (
             Case("8 by 3", (word(4, ring=R8, low=0),), {"f": 3}),
             Case("52 by 24 into 64", (word(4, ring=Ring(52), low=0),), {"f": 24, "into": R64}),
             Case("8 by 0 into 64, negative", (word(4, ring=R8, high=-1),), {"f": 0, "negative": True, "into": R64}),
+            Case("52 by 6 into 50", (word(4, ring=Ring(52), low=0),), {"f": 6, "into": Ring(50)}),
+        ),
+    ),
+    Entry(
+        truncate_bounded,
+        (
+            Case("64 by 18", (_quarter(R64),), {"f": 18}),
+            Case("8 by 3", (_quarter(R8),), {"f": 3}),
+            Case("52 by 24 into 64", (_quarter(Ring(52)),), {"f": 24, "into": R64}),
+            Case("64 by 24 into 50", (_quarter(R64),), {"f": 24, "into": Ring(50), "w": 2}),
+            Case("8 by 0 into 64", (_quarter(R8),), {"f": 0, "into": R64}),
         ),
     ),
     Entry(
