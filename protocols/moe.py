@@ -229,7 +229,8 @@ async def moe_layer(
     """residual + sum over the k selected experts of p_j expert_j(x). Neither party learns which experts they are.
 
     x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
-    Returns (n, d). Faithful mode: bit for bit the fixed-point oracle. One-ulp mode: inner truncations lose their share
+    Returns (n, d). Range: every product floored stays below 2^(l-2) in size; the command refuses weights for which one
+    may not. Faithful mode: bit for bit the fixed-point oracle. One-ulp mode: inner truncations lose their share
     carries (see truncate); the last one is faithful in both modes, because its output may be opened.
     """
     return await mixture(p, x, residual, weights, plan=plan, experts=_experts)
