@@ -56,8 +56,9 @@ async def attention(
 
     x: shared (n, d) at s fractional bits over Z_{2^l}; mask: the client's (n,), what is added to all scores of a token
     as a key, at s bits (None at the server); weights: the server's, prepared (None at the client). Returns (n, d). All
-    products are floored to s bits once, exactly: bit for bit ATTENTION, for scores below 2^(l-3). Scores stay shared:
-    neither party learns which token attends to which, nor any maximum or sum of a row.
+    products are floored to s bits once, exactly: bit for bit ATTENTION, for products below 2^(l-2) and scores below
+    2^(l-3) in size. Scores stay shared: neither party learns which token attends to which, nor any maximum or sum of a
+    row.
 
     Rotary positions cost no message: shares of queries and keys are turned by public cosines and sines between their
     product and its floor, and values are shifted to the same scale.

@@ -135,7 +135,7 @@ async def feed_forward(p: Party, x: RingArray, weights: ExpertWeights | None, *,
     """W2(act(W1 x) * (V x)), or W2(act(W1 x)) when not gated: the dense unit with the server's weights.
 
     x: shared (n, d) at s fractional bits over Z_{2^l}; weights: the server's, see `prepare_unit` (None at the client).
-    Returns (n, d). Faithful mode: bit for bit F.FEED_FORWARD.
+    Returns (n, d). Range: products below 2^(l-2) in size. Faithful mode: bit for bit F.FEED_FORWARD.
     """
     if weights is not None:
         p.local(_admit, p.service("he"), weights)

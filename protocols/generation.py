@@ -79,9 +79,9 @@ async def next_token(p: Party, x: RingArray, last: RingArray | None, weights: An
 
     x: shared (n, d) at s fractional bits over Z_{2^l}, below 2^reach; last: the client's one-hot bits (n,) over Z_2 of
     the last real token (None at the server): where it stands among n, and so how many tokens are real, stays hidden.
-    weights: the server's head (vocabulary, d), prepared for plan.head (None at the client). Returns the Boolean digits
-    (1, ceil(log2 vocabulary)), lowest first, bit for bit NEXT_TOKEN. A bit takes its row of the server's share by one
-    correlated OT.
+    weights: the server's head (vocabulary, d), prepared for plan.head (None at the client), its products with a normed
+    row below 2^(l-2) in size. Returns the Boolean digits (1, ceil(log2 vocabulary)), lowest first, bit for bit
+    NEXT_TOKEN. A bit takes its row of the server's share by one correlated OT.
     """
     client = p.role is CLIENT
     (crossed,) = await correlate_ragged(

@@ -154,7 +154,8 @@ async def hidden_units(
 ) -> RingArray:
     """act(W1 x) * (V x), or act(W1 x), at s fractional bits. products: (2 or 1, *S), W1 x and V x not yet floored.
 
-    keep: Boolean (k, *S): k copies, zero where the bit is zero. Returns S, or (k, *S).
+    V x and the gate's product, and W1 x under an activation of wide words, are below 2^(l-2) in size: see
+    `truncate_bounded`. keep: Boolean (k, *S): k copies, zero where the bit is zero. Returns S, or (k, *S).
     """
     gated = products.shape[0] == 2
     if activation == RELU and not gated:

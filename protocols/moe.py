@@ -269,6 +269,7 @@ async def moe_layer(
 
     x, residual: shared (n, d) at s fractional bits over Z_{2^l}. weights: the server's, prepared (None at the client).
     [[x]] goes up once, before routing, for the router and for the experts, where that sends less. Returns (n, d).
+    Range: every product floored stays below 2^(l-2) in size; the command refuses weights for which one may not.
     Faithful mode: bit for bit the fixed-point oracle. One-ulp mode: inner truncations lose their share
     carries (see truncate); the last one is faithful in both modes, because its output may be opened.
     """

@@ -62,7 +62,8 @@ async def truncate(
 
     Faithful comes at one l-bit comparison: the carry of the low f bits is a node of the same digit tree. into: the ring
     of the result, of m bits (default: x's). Where m <= l - f the wrap of the shares falls out of it: what is left is
-    the f-bit comparison, and nothing at all in one-ulp mode; m = l - f still holds every floor with its sign.
+    the f-bit comparison, and nothing at all in one-ulp mode; m = l - f still holds every floor with its sign. For words
+    without a known bound, as products with values of the client's; others take `truncate_bounded`.
     """
     _check(x.ring, f, mode)
     l, result = x.ring.l, into or x.ring

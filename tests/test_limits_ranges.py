@@ -201,6 +201,11 @@ def test_each_matrix_is_looked_at(words: tuple[str, ...]) -> None:
     assert layer_ranges("sms", 0, NARROW, model).verdict == REFUTED
 
 
+@pytest.mark.parametrize("words", [("w1", "v"), ("w2",)])
+def test_weights_that_no_form_of_64_bits_holds_are_refuted(words: tuple[str, ...]) -> None:
+    assert layer_ranges("sms", 0, WIDE, scaled(load_model("sms"), 2.0**48, *words)).verdict == REFUTED
+
+
 def test_weights_that_are_not_binary_fractions_are_refused() -> None:
     with pytest.raises(NotBinary, match="multiples of 2"):
         layer_ranges("sms", 0, NARROW, scaled(load_model("sms"), 1 / 3, "value", "weight"))

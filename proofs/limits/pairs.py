@@ -7,7 +7,6 @@ from fractions import Fraction
 from math import isqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from proofs.limits.normed import GRAIN, OFF, ONE_MORE, Norm, Objects, up
 from proofs.limits.spectral import spectral_norms
@@ -24,8 +23,8 @@ class Pairs:
     |(z, c)|^2. first, second: what h and v may be off these forms. h, v: their largest words.
     """
 
-    a: NDArray[np.int64]
-    b: NDArray[np.int64]
+    a: Objects
+    b: Objects
     square: Fraction
     first: Fraction
     second: Fraction
@@ -38,12 +37,12 @@ class Pairs:
         d = len(norm.gamma)
         square = d + (c := Fraction(isqrt(256 * d), 128)) ** 2  # c is near sqrt(d) / 8, where beta costs least
 
-        def forms(words: Objects) -> NDArray[np.int64]:
+        def forms(words: Objects) -> Objects:
             shift = 1 << (s + GRAIN - FINE)
             rows = (words * norm.gamma * 2 + shift) // (2 * shift)
             last = (words * norm.beta).sum(-1) * c.denominator
             last = (last * 2 + shift * c.numerator) // (2 * shift * c.numerator)
-            return np.concatenate([rows, last[..., None]], axis=-1).astype(np.int64)
+            return np.concatenate([rows, last[..., None]], axis=-1)
 
         # Off the true forms: half a unit per column of a row; and the ulps of inputs, floors and of the activation.
         turn = Fraction(isqrt(int((d + 1) * square)) + 1, 1 << (FINE + 1))
@@ -63,11 +62,13 @@ class Pairs:
             found[at] = up(most * (1 << (2 * self.s)) + cross * (1 << self.s))
         return found
 
-    def outputs(self, w2: Objects) -> int:
+    def outputs(self, w2: Objects) -> int | None:
         """A bound on sum_j |W2_ij| g_j by |h| |v| <= (h^2 + v^2) / 2: hidden units cannot all be at their largest for
-        one input. w2: sizes, in words."""
-        heavy = (-(-w2 * (1 << COARSE) // (1 << self.s))).astype(np.int64)
-        a, b = self.a, self.b
+        one input. w2: sizes, in words. None where 64 bits do not hold the form."""
+        heaviest = -(-w2 * (1 << COARSE) // (1 << self.s))
+        if int(heaviest.sum(-1).max()) * 2 * max(int(np.abs(m).max()) for m in (self.a, self.b)) ** 2 >= 1 << 62:
+            return None
+        heavy, a, b = (m.astype(np.int64) for m in (heaviest, self.a, self.b))
         outer = a[..., :, None] * a[..., None, :] + b[..., :, None] * b[..., None, :]
         experts, rows, hidden = heavy.shape
         form = (heavy @ outer.reshape(experts, hidden, -1)).reshape(experts * rows, *outer.shape[-2:])

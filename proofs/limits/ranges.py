@@ -135,7 +135,8 @@ def layer_reaches(
     y = int((w2 * g[:, None, :]).sum(-1).max())
     if y >= quarter and weights.v is not None:
         pairs = pairs or Pairs.of(norm, w1, v_words, h, v, more, s)
-        y = min(y, pairs.outputs(w2))
+        together = pairs.outputs(w2)
+        y = y if together is None else min(y, together)
     yield Reach("W2 g", y, quarter)
     output = (y >> s) + ONE_MORE
     mixed = up(config.k * PROBABILITY * output * (1 << s))
