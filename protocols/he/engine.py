@@ -52,6 +52,23 @@ class DivisionTables:
         self.scale = np.array([pow(math.prod(away), -1, p) for p in target], dtype=np.float64)
 
 
+class SwitchTables:
+    """Constants of key switches at ring degree n, of digits that are ranges of `limbs`, over the primes of `key_limbs`:
+    these limbs first, then the special ones (see `pointwise.switch_products`).
+
+    unit is what the residues are multiplied by, scale the same over n: the inverse transform takes it along.
+    """
+
+    def __init__(self, n: int, primes: tuple[int, ...], limbs: Ints, key_limbs: Ints, digits: Sequence[range]) -> None:
+        self.limbs, self.key_limbs, self.digits = limbs, key_limbs, digits
+        own = [[primes[limbs[k]] for k in digit] for digit in digits]
+        pairs = [(math.prod(group) // a, a) for group in own for a in group]
+        self.unit = np.array([pow(rest, -1, a) for rest, a in pairs], dtype=np.float64)
+        self.scale = np.array([pow(n * rest, -1, a) for rest, a in pairs], dtype=np.float64)
+        self.matrix = np.array([[rest % primes[k] for rest, _ in pairs] for k in key_limbs], dtype=np.float64)
+        self.quotients = self.matrix / np.array([primes[k] for k in key_limbs], dtype=np.float64)[:, None]
+
+
 class Engine(Protocol):
     """The operations an engine offers; see `pointwise` for their meaning."""
 
@@ -71,7 +88,7 @@ class Engine(Protocol):
     def permute(self, x: Floats, order: Ints) -> Floats: ...
     def convert(self, x: Floats, constants: ConversionTables, out: Floats | None = None) -> Floats: ...
     def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats: ...
-    def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats: ...
+    def switch_products(self, x: Floats, key: Floats, constants: SwitchTables) -> Floats: ...
     def place_weights(self, out: Floats, weights: Weights, width: int, stride: int, spacing: int) -> None: ...
     def weight_products(self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints) -> None: ...
 
@@ -159,10 +176,11 @@ class FmaEngine:
                          t.inverse_roots, t.modulus, empty(d.dropped.size, x.shape[-1]), empty(8 * d.dropped.size))
         return out
 
-    def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
-        t, out = self.tables, empty(2, key_limbs.size, x.shape[-1])
-        pointwise.switch_products(out, x, key, digit_limbs, key_limbs, t.roots, t.inverse_roots, t.modulus,
-                                  empty(*x.shape), empty(*x.shape))
+    def switch_products(self, x: Floats, key: Floats, constants: SwitchTables) -> Floats:
+        t, c, n = self.tables, constants, x.shape[-1]
+        out = empty(2, c.key_limbs.size, n)
+        pointwise.switch_products(out, x, key, len(c.digits[0]), c.limbs, c.key_limbs, c.scale, c.matrix, c.quotients,
+                                  t.roots, t.inverse_roots, t.modulus, empty(*x.shape), empty(len(c.digits), n))
         return out
 
     def place_weights(self, out: Floats, weights: Weights, width: int, stride: int, spacing: int) -> None:
@@ -285,17 +303,21 @@ class NumpyEngine:
         self.forward(lifted, target)
         return self.subtract_scale(x[..., division.kept, :], lifted, division.scale, target)
 
-    def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
-        out, digits, p = np.zeros((2, key_limbs.size, x.shape[-1])), x.copy(), self._primes(key_limbs)
-        self.inverse(digits, digit_limbs)
-        for i, source in enumerate(digit_limbs):
-            modulus = self.tables.primes[source]
-            centred = np.where(digits[i] > modulus // 2, digits[i] - modulus, digits[i]).astype(np.int64)
-            lifted = (centred % p).astype(np.float64)
-            self.forward(lifted, key_limbs)
+    def switch_products(self, x: Floats, key: Floats, constants: SwitchTables) -> Floats:
+        c, parts = constants, x.copy()
+        out, p = np.zeros((2, c.key_limbs.size, x.shape[-1])), self._primes(c.key_limbs)
+        self.inverse(parts, c.limbs)
+        parts, modulus = self.scaled(parts, c.unit, c.limbs), self._primes(c.limbs)
+        parts = np.where(parts > modulus // 2, parts - modulus, parts)
+        for i, digit in enumerate(c.digits):
+            lifted = np.zeros(out.shape[1:])
+            for k in digit:
+                residues = (parts[k].astype(np.int64) % p).astype(np.float64)
+                lifted = self.add(lifted, self.scaled(residues, c.matrix[:, k], c.key_limbs), c.key_limbs)
+            self.forward(lifted, c.key_limbs)
             for component in range(2):
-                product = self.multiply(lifted, key[component, i], key_limbs)
-                out[component] = self.add(out[component], product, key_limbs)
+                product = self.multiply(lifted, key[component, i], c.key_limbs)
+                out[component] = self.add(out[component], product, c.key_limbs)
         return out
 
     def place_weights(self, out: Floats, weights: Weights, width: int, stride: int, spacing: int) -> None:
@@ -332,6 +354,8 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
     rescaling = ConversionTables(left.tables.primes[:2], left.tables.primes[2:], rescale=True)
     division = DivisionTables(left.tables.primes, left.tables.primes[:2])
     key = np.stack([np.stack([x, y]), np.stack([y, x])])
+    switches = [SwitchTables(left.tables.n, left.tables.primes, limbs[:2], limbs, digits)
+                for digits in ([range(2)], [range(1), range(1, 2)])]
     results: list[list[Floats]] = []
     for engine in (left, right):
         forth, back, total, merged = x.copy(), y.copy(), np.stack([x, y]), x.copy()
@@ -354,7 +378,7 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
             engine.scaled(np.stack([x, y]), y[:, 0], limbs), engine.convert(x[:2], rescaling),
             engine.subtract_scale(x, y, x[:, 0], limbs), engine.scale_add(x, y, y[:, 0], limbs),
             engine.tensor(np.stack([x, y]), np.stack([y, y]), limbs), engine.convert(x[:2], constants),
-            engine.divide(x, limbs, division), engine.switch_products(x[:2], key, limbs[:2], limbs)])
+            engine.divide(x, limbs, division), *(engine.switch_products(x[:2], key, switch) for switch in switches)])
     return all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 

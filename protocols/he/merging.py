@@ -3,9 +3,9 @@
 A level doubles the outputs, the levels together multiply by 2^b; every block is multiplied by 2^-b modulo q1 first, so
 that neither messages nor their noise grow. What sits beside the outputs becomes any residue: it never leaves.
 
-Inside the tree the first component stays multiplied by the special prime P: only the second one is decomposed at each
-level, so the first is divided by P once at the end. Such a raised ciphertext is one array [2 L + 1, N] over q1 P and
-then q1, transformed.
+Inside the tree the first component stays multiplied by the special modulus P: only the second one is decomposed at each
+level, so the first is divided by P once at the end. Such a raised ciphertext is one array [limbs, N] over q1 P and then
+q1, transformed.
 """
 
 from collections.abc import Callable
@@ -33,28 +33,29 @@ class Packer:
 
     def raised(self, ciphertext: Floats) -> Floats:
         """2^-b times the ciphertext: P times the first component over q1 P, and the second component."""
-        ring, size, out = self.ring, self.ring.q1.size, empty(self.rows.size, self.ring.n)
+        ring, split, out = self.ring, self.ring.q1p.size, empty(self.rows.size, self.ring.n)
+        size = ring.q1.size
         out[:size] = ring.engine.scaled(ciphertext[0], self.factor, ring.q1.limbs)
-        out[size] = 0.0
-        out[size + 1:] = ring.engine.scaled(ciphertext[1], self.share, ring.q1.limbs)
+        out[size:split] = 0.0
+        out[split:] = ring.engine.scaled(ciphertext[1], self.share, ring.q1.limbs)
         return out
 
     def lowered(self, raised: Floats) -> Floats:
         """The ciphertext at q1 again."""
-        size, out = self.ring.q1.size, empty(2, self.ring.q1.size, self.ring.n)
-        out[0] = self.ring.drop(raised[: size + 1], self.ring.q1p, self.ring.q1)
-        out[1] = raised[size + 1:]
+        split, out = self.ring.q1p.size, empty(2, self.ring.q1.size, self.ring.n)
+        out[0] = self.ring.drop(raised[:split], self.ring.q1p, self.ring.q1)
+        out[1] = raised[split:]
         return out
 
     def merge(self, level: int, even: Floats, odd: Floats | None) -> Floats:
         """(even + X^shift odd) + sigma(even - X^shift odd): sigma maps X^shift to -X^shift and fixes even's outputs."""
-        ring, engine, split = self.ring, self.ring.engine, self.ring.q1.size + 1
+        ring, engine, split = self.ring, self.ring.engine, self.ring.q1p.size
         element = self.plan.packing_elements[level]
         gap, order = even, ring.permutation(element)
         if odd is not None:
             gap = engine.twist_difference(even, odd, ring.monomial(self.plan.h << level, self.rows), self.rows.limbs)
         moved = engine.permute(gap[split:], order)
-        switched = engine.switch_products(moved, self.keys[element], ring.q1.limbs, ring.q1p.limbs)
+        switched = ring.switch(moved, self.keys[element], ring.q1, ring.q1p)
         # even + X^shift odd = 2 even - gap; the second component of sigma(gap) is already in the switched sum.
         engine.merge_rows(even[:split], gap[:split], switched[0], order, ring.q1p.limbs)
         lowered = ring.drop(switched[1], ring.q1p, ring.q1)

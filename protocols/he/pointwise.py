@@ -8,7 +8,17 @@ import numpy as np
 
 from protocols.he import simd as v
 from protocols.he.jit import kernel
-from protocols.he.kernels import Floats, Ints, canonical, forward_row, inverse_row, mulmod, product, reduce
+from protocols.he.kernels import (
+    Floats,
+    Ints,
+    canonical,
+    forward_row,
+    inverse_centred,
+    inverse_row,
+    mulmod,
+    product,
+    reduce,
+)
 
 TERMS = 6  # products that `multiply_sum` adds up before one reduction: they stay below 0.75 p each
 
@@ -161,41 +171,48 @@ def convert(out: Floats, x: Floats, source: Floats, unit: Floats, target: Floats
 
 
 @kernel
-def _centred(out: Floats, x: Floats, modulus: float, target: float) -> None:
-    """Residues of the centred representatives of x mod modulus, modulo target, within half a target of zero."""
-    p, half, t, t_inverse = v.splat(modulus), v.splat(0.5 * modulus), v.splat(target), v.splat(1.0 / target)
-    for j in range(0, x.size, 8):
-        low = v.lift(v.sub(v.load(x, j), half), p)
-        v.store(out, j, reduce(v.sub(low, half), t, t_inverse))
+def _digit(out: Floats, parts: Floats, factors: Floats, quotients: Floats, modulus: float) -> None:
+    """out = sum_i parts[i] factors[i] modulo one prime, within half a prime of zero; quotients = factors / modulus."""
+    p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
+    for j in range(0, out.size, 8):
+        total = v.splat(0.0)
+        for i in range(factors.size):
+            total = v.add(total, mulmod(v.load(parts[i], j), v.splat(factors[i]), v.splat(quotients[i]), p))
+        v.store(out, j, reduce(total, p, p_inverse))
 
 
 @kernel
-def switch_products(out: Floats, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints, roots: Floats,
-                    inverse_roots: Floats, primes: Floats, digits: Floats, rows: Floats) -> None:
-    """out[c, k] = sum_i NTT(centred x_i mod p_k) * key[c, i, k], where x_i is row i of x, taken to coefficient form
-    first.
+def switch_products(out: Floats, x: Floats, key: Floats, step: int, digit_limbs: Ints, key_limbs: Ints, scale: Floats,
+                    matrix: Floats, quotients: Floats, roots: Floats, inverse_roots: Floats, primes: Floats,
+                    parts: Floats, rows: Floats) -> None:
+    """out[c, k] = sum_d NTT(digit d of x mod p_k) * key[c, d, k]; a digit takes `step` limbs of x, the last one the
+    rest.
 
-    On the digit's own prime the transform is x_i itself. At most eight digits: their products are summed before one
-    reduction.
+    With A the product of the digit's primes a_i, y_i = [x_i (A / a_i)^-1]_(a_i) is centred and the digit is
+    sum y_i A / a_i: a representative of x mod A of at most A / 2 for each of its primes, without the rounding that
+    would find the smallest. [HanKi20] On the digit's own primes the transform is x_i itself. scale[i] =
+    (A / a_i)^-1 / N mod a_i, matrix[k, i] = A / a_i mod p_k, quotients = matrix / p_k. At most eight digits: their
+    products are summed before one reduction.
     """
     for i in range(digit_limbs.size):
-        digits[i, :] = x[i]
-        inverse_row(digits[i], inverse_roots[digit_limbs[i]], primes[digit_limbs[i]])
+        parts[i, :] = x[i]
+        inverse_centred(parts[i], inverse_roots[digit_limbs[i]], primes[digit_limbs[i]], scale[i])
     for k in range(key_limbs.size):
         modulus = primes[key_limbs[k]]
-        for i in range(digit_limbs.size):
-            if digit_limbs[i] == key_limbs[k]:
-                rows[i, :] = x[i]
+        for d in range(rows.shape[0]):
+            first, last = d * step, min(d * step + step, digit_limbs.size)
+            if first <= k < last:
+                rows[d, :] = x[k]
             else:
-                _centred(rows[i], digits[i], primes[digit_limbs[i]], modulus)
-                forward_row(rows[i], roots[key_limbs[k]], modulus)
+                _digit(rows[d], parts[first:last], matrix[k, first:last], quotients[k, first:last], modulus)
+                forward_row(rows[d], roots[key_limbs[k]], modulus)
         p, p_inverse, out0, out1 = v.splat(modulus), v.splat(1.0 / modulus), out[0, k], out[1, k]
         for j in range(0, out0.size, 8):
             total0, total1 = v.splat(0.0), v.splat(0.0)
-            for i in range(digit_limbs.size):
-                a = v.load(rows[i], j)
-                total0 = v.add(total0, product(a, v.load(key[0, i, k], j), p, p_inverse))
-                total1 = v.add(total1, product(a, v.load(key[1, i, k], j), p, p_inverse))
+            for d in range(rows.shape[0]):
+                a = v.load(rows[d], j)
+                total0 = v.add(total0, product(a, v.load(key[0, d, k], j), p, p_inverse))
+                total1 = v.add(total1, product(a, v.load(key[1, d, k], j), p, p_inverse))
             v.store(out0, j, canonical(total0, p, p_inverse))
             v.store(out1, j, canonical(total1, p, p_inverse))
 

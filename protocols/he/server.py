@@ -111,16 +111,17 @@ class ServerKeys:
             uniform_residues(seed, basis, ring.n, out[1])
             return out
 
-        def switching(digits: int, basis: Basis) -> Floats:
-            out = empty(2, digits, basis.size, ring.n)
+        def switching(basis: Basis, special: Basis) -> Floats:
+            digits = len(keys.params.digits(basis.size))
+            out = empty(2, digits, special.size, ring.n)
             for digit in range(digits):
-                out[:, digit] = row(basis)
+                out[:, digit] = row(special)
             return out
 
         encryption = row(ring.q1)
-        relinearisation = switching(ring.q0.size, ring.q0p) if keys.relinearise else None
-        expansion = {element: switching(ring.q0.size, ring.q0p) for element in keys.expansion}
-        packing = {element: switching(ring.q1.size, ring.q1p) for element in keys.packing}
+        relinearisation = switching(ring.q0, ring.q0p) if keys.relinearise else None
+        expansion = {element: switching(ring.q0, ring.q0p) for element in keys.expansion}
+        packing = {element: switching(ring.q1, ring.q1p) for element in keys.packing}
         return cls(keys, encryption, relinearisation, expansion, packing)
 
     def absorb(self, layout: Layout, data: bytes, own_share: Shares) -> Operand:
