@@ -109,7 +109,7 @@ def automorphism(ring: Ring, ciphertext: Floats, element: int, key: Floats, basi
     """X -> X^element on a transformed ciphertext, with the key from sigma(s) back to s; transformed result."""
     moved = ring.engine.permute(ciphertext, ring.permutation(element))
     switched = ring.drop(ring.switch(moved[1], key, basis, special), special, basis)
-    switched[0] = ring.engine.add(moved[0], switched[0], basis.limbs)
+    ring.engine.add_to(switched[0], moved[0], basis.limbs)
     return switched
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from protocols.he.buffers import empty
 from protocols.he.ntt import Floats
 from protocols.he.packing import Plan
-from protocols.he.ring_q import Basis, Ring
+from protocols.he.ring_q import Ring
 
 Leaf = Callable[[int], list[Floats]]  # block number -> its ciphertexts at q1, one for each unit
 
@@ -25,7 +25,6 @@ class Packer:
 
     def __init__(self, ring: Ring, plan: Plan, keys: dict[int, Floats]) -> None:
         self.ring, self.plan, self.keys = ring, plan, keys
-        self.rows = Basis(ring.params.primes, tuple(int(k) for k in (*ring.q1p.limbs, *ring.q1.limbs)))
         share = [pow(1 << plan.b, -1, p) for p in ring.q1.primes]
         self.share = np.array(share, dtype=np.float64)
         factor = [ring.special * part % p for part, p in zip(share, ring.q1.primes, strict=True)]
@@ -33,8 +32,8 @@ class Packer:
 
     def raised(self, ciphertext: Floats) -> Floats:
         """2^-b times the ciphertext: P times the first component over q1 P, and the second component."""
-        ring, split, out = self.ring, self.ring.q1p.size, empty(self.rows.size, self.ring.n)
-        size = ring.q1.size
+        ring, split, size = self.ring, self.ring.q1p.size, self.ring.q1.size
+        out = empty(split + size, ring.n)
         out[:size] = ring.engine.scaled(ciphertext[0], self.factor, ring.q1.limbs)
         out[size:split] = 0.0
         out[split:] = ring.engine.scaled(ciphertext[1], self.share, ring.q1.limbs)
@@ -49,17 +48,16 @@ class Packer:
 
     def merge(self, level: int, even: Floats, odd: Floats | None) -> Floats:
         """(even + X^shift odd) + sigma(even - X^shift odd): sigma maps X^shift to -X^shift and fixes even's outputs."""
-        ring, engine, split = self.ring, self.ring.engine, self.ring.q1p.size
-        element = self.plan.packing_elements[level]
-        gap, order = even, ring.permutation(element)
-        if odd is not None:
-            gap = engine.twist_difference(even, odd, ring.monomial(self.plan.h << level, self.rows), self.rows.limbs)
-        moved = engine.permute(gap[split:], order)
+        ring, engine, split, size = self.ring, self.ring.engine, self.ring.q1p.size, self.ring.q1.size
+        element, twist = self.plan.packing_elements[level], ring.monomial(self.plan.h << level, ring.q1p)
+        order = ring.permutation(element)
+        if odd is None:
+            odd, moved = even[:0], engine.permute(even[split:], order)
+        else:
+            moved = engine.fold(even[split:], odd[split:], twist[:size], order, ring.q1.limbs)
         switched = ring.switch(moved, self.keys[element], ring.q1, ring.q1p)
-        # even + X^shift odd = 2 even - gap; the second component of sigma(gap) is already in the switched sum.
-        engine.merge_rows(even[:split], gap[:split], switched[0], order, ring.q1p.limbs)
-        lowered = ring.drop(switched[1], ring.q1p, ring.q1)
-        engine.merge_rows(even[split:], gap[split:], lowered, order[:0], ring.q1.limbs)
+        engine.merge_rows(even[:split], odd[:split], twist, switched[0], order, ring.q1p.limbs)
+        engine.add_to(even[split:], ring.drop(switched[1], ring.q1p, ring.q1), ring.q1.limbs)
         return even
 
     def subtree(self, level: int, leaf: int, count: int, blocks: Leaf) -> list[Floats]:

@@ -10,7 +10,7 @@ import numpy as np
 from protocols.he.buffers import copied, empty
 from protocols.he.engine import ConversionTables, DivisionTables, Engine, SwitchTables, engine_for
 from protocols.he.layouts import Layout
-from protocols.he.ntt import Floats, Ints, Tables
+from protocols.he.ntt import Floats, Ints, Slots, Tables
 from protocols.he.params import ParamSet
 from protocols.he.pointwise import small_residues
 
@@ -85,7 +85,7 @@ class Ring:
         return x
 
     @functools.lru_cache(maxsize=64)  # noqa: B019
-    def permutation(self, element: int) -> Ints:
+    def permutation(self, element: int) -> Slots:
         """Slot permutation of the automorphism X -> X^element."""
         return self.engine.tables.automorphism(element)
 

@@ -179,11 +179,9 @@ class ServerKeys:
         ring, engine, basis = self.ring, self.ring.engine, self.ring.q0
         element = ring.n // step + 1
         moved = automorphism(ring, ciphertext, element, self.expansion[element], basis, ring.q0p)
-        even = engine.add(ciphertext, moved, basis.limbs)
         if not both:
-            return even, None
-        odd = engine.subtract_scale(ciphertext, moved, np.ones(basis.size), basis.limbs)
-        return even, engine.multiply(odd, ring.monomial(-step, basis), basis.limbs)
+            return engine.add(ciphertext, moved, basis.limbs), None
+        return engine.halves(ciphertext, moved, ring.monomial(-step, basis), basis.limbs)
 
     def _expand(self, plan: SelectPlan, ciphertext: Floats, tokens: int = 1, level: int = 0,
                 index: int = 0) -> Iterator[tuple[int, Floats]]:
