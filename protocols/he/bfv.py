@@ -151,6 +151,5 @@ class Multiplier:
         switched = ring.switch(scaled[2], self.key, ring.q0, ring.q0p)
         factor = np.array([ring.special % p for p in ring.q0.primes], dtype=np.float64)
         for component in range(2):
-            kept = switched[component, : ring.q0.size]
-            kept[:] = engine.scale_add(scaled[component], kept, factor, ring.q0.limbs)
+            engine.add_scaled(switched[component, : ring.q0.size], scaled[component], factor, ring.q0.limbs)
         return ring.drop(switched, ring.q0p, ring.q1)

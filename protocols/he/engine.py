@@ -84,7 +84,7 @@ class Engine(Protocol):
     def hidden(self, message: Floats, noise: Ints, mask: Floats, limbs: Ints) -> Floats: ...
     def scaled(self, a: Floats, scale: Floats, limbs: Ints) -> Floats: ...
     def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
-    def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
+    def add_scaled(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> None: ...
     def halves(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]: ...
     def fold(self, even: Floats, odd: Floats, twist: Floats, order: Slots, limbs: Ints) -> Floats: ...
     def merge_rows(
@@ -147,10 +147,8 @@ class FmaEngine:
         pointwise.subtract_scale(_rows(out), _rows(a), _rows(b), scale, limbs, self.tables.modulus)
         return out
 
-    def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
-        out = empty(*a.shape)
-        pointwise.scale_add(_rows(out), _rows(a), _rows(b), scale, limbs, self.tables.modulus)
-        return out
+    def add_scaled(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> None:
+        pointwise.add_scaled(a, b, scale, limbs, self.tables.modulus)
 
     def halves(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]:
         even, odd = empty(*a.shape), empty(*a.shape)
@@ -279,8 +277,8 @@ class NumpyEngine:
         gap = (a.astype(np.int64) - b.astype(np.int64)) % self._primes(limbs)
         return self._product(gap.astype(np.float64), scale[:, None], limbs).astype(np.float64)
 
-    def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
-        return ((self._product(a, scale[:, None], limbs) + b.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
+    def add_scaled(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> None:
+        a[:] = self.add(a, self.scaled(b, scale, limbs), limbs)
 
     def halves(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]:
         gap = (a - b) % self._primes(limbs)
@@ -391,8 +389,9 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
         order = engine.tables.automorphism(5)
         engine.merge_rows(merged, y, y, back, order, limbs)
         engine.merge_rows(alone, y[:0], y, back, order, limbs)
-        added = x.copy()
+        added, raised = x.copy(), y.copy()
         engine.add_to(added, y, limbs)
+        engine.add_scaled(raised, x, y[:, 0], limbs)
         polynomials, pieces = np.stack([x[:2] - y[:2]] * 3), [np.stack([total, total])] * 2
         short, small = np.zeros((3, 2, 2, 1, x.shape[-1])), [np.stack([total, total])[:, :, 2:3]] * 2
         sums = np.stack([np.stack([total] * 2)] * 3)
@@ -408,7 +407,7 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
             engine.hidden(x, np.arange(x.shape[-1]) - 64, y, limbs),
             engine.hidden(y, np.full(x.shape[-1], -1), x, limbs),
             engine.scaled(np.stack([x, y]), y[:, 0], limbs), engine.convert(x[:2], rescaling),
-            engine.subtract_scale(x, y, x[:, 0], limbs), engine.scale_add(x, y, y[:, 0], limbs),
+            engine.subtract_scale(x, y, x[:, 0], limbs), raised,
             engine.tensor(np.stack([x, y]), np.stack([y, y]), limbs), engine.convert(x[:2], constants),
             engine.divide(x, limbs, division), *(engine.switch_products(x[:2], key, switch) for switch in switches)])
     return all(np.array_equal(a, b) for a, b in zip(*results, strict=True))

@@ -127,8 +127,8 @@ class ParamSet:
 
     @property
     def auxiliary_bits(self) -> tuple[int, ...]:
-        """Enough 50-bit primes to exceed q0 by 12 bits, so that the rescaled operand loses no precision."""
-        return (MAX_PRIME_BITS,) * -(-(sum(self.q_bits) + 12) // MAX_PRIME_BITS)
+        """Enough 50-bit primes to exceed q0 by 10 bits: rounding the rescaled operand adds less than its own error."""
+        return (MAX_PRIME_BITS,) * -(-(sum(self.q_bits) + 10) // MAX_PRIME_BITS)
 
     @property
     def quiet(self) -> bool:

@@ -108,14 +108,14 @@ def subtract_scale(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints
 
 
 @kernel
-def scale_add(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints, primes: Floats) -> None:
-    """out = a * scale[row] + b."""
-    for row in range(out.shape[0]):
-        modulus, factor = primes[limbs[row % limbs.size]], scale[row % scale.size]
-        p, p_inverse, x, y, z = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row], out[row]
-        s, s_q = v.splat(factor), v.splat(factor / modulus)
-        for j in range(0, z.size, 8):
-            v.store(z, j, canonical(v.add(mulmod(v.load(x, j), s, s_q, p), v.load(y, j)), p, p_inverse))
+def add_scaled(a: Floats, b: Floats, scale: Floats, limbs: Ints, primes: Floats) -> None:
+    """a = a + b * scale[row], in place."""
+    for row in range(a.shape[0]):
+        modulus = primes[limbs[row]]
+        p, p_inverse, x, y = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row]
+        s, s_q = v.splat(scale[row]), v.splat(scale[row] / modulus)
+        for j in range(0, x.size, 8):
+            v.store(x, j, canonical(v.add(v.load(x, j), mulmod(v.load(y, j), s, s_q, p)), p, p_inverse))
 
 
 @kernel
