@@ -219,11 +219,12 @@ def params_from_fields(fields: Any) -> ParamSet:
         raise ParameterFields(
             f"name: expected up to 64 letters, digits and _.-, got {quoted(name)}; choose another name"
         )
-    for field in ("q_bits", "response_bits"):
+    for field in ("q_bits", "special_bits", "response_bits"):
         bits = fields[field]
-        if not (isinstance(bits, list | tuple) and bits and all(type(b) is int and 0 < b <= LARGEST for b in bits)):
+        some = bits or field == "special_bits"
+        if not (isinstance(bits, list | tuple) and some and all(type(b) is int and 0 < b <= LARGEST for b in bits)):
             raise ParameterFields(f"{field}: expected a list of whole numbers above 0, got {quoted(bits)}; correct it")
-    for field in ("n", "ring_bits", "frac_bits", "kept", "special_bits", "kappa"):
+    for field in ("n", "ring_bits", "frac_bits", "kept", "kappa"):
         if type(fields[field]) is not int or not 0 <= fields[field] <= LARGEST:
             raise ParameterFields(
                 f"{field}: expected a whole number from 0 to {LARGEST}, got {quoted(fields[field])}; correct it"
@@ -233,7 +234,7 @@ def params_from_fields(fields: Any) -> ParamSet:
     if fields["n"] not in SECURITY_CAP_BITS:
         allowed = ", ".join(map(str, SECURITY_CAP_BITS))
         raise ParameterFields(f"n: expected a ring degree of {allowed}, got {quoted(fields['n'])}; choose one of them")
-    lists = {field: tuple(fields[field]) for field in ("q_bits", "response_bits")}
+    lists = {field: tuple(fields[field]) for field in ("q_bits", "special_bits", "response_bits")}
     params = ParamSet(**{**fields, **lists})
     if PARAM_SETS.get(name, params) != params:
         raise ParameterFields(f"name: {name} is a shipped parameter set with other values; choose another name")

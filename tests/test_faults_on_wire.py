@@ -31,7 +31,7 @@ from tests.remote_support import FAULTS, SEED, DealtBaseOts, End, Meddler, Plain
 
 RING = Ring(32)
 # Far below 128 bits: the matrix is about the wire, and runs six hundred sessions.
-TINY = ParamSet("WIRE_TEST", 64, 32, 12, (37,) * 4, 4, 0, (22, 22), 40, False, insecure_test=True)
+TINY = ParamSet("WIRE_TEST", 64, 32, 12, (37,) * 4, 4, (), (22, 22), 40, False, insecure_test=True)
 QUIET = {"drop", "reorder", "truncate", "delay"}  # nothing comes any more: only the time limit ends these
 SESSIONS_AT_ONCE = 8
 

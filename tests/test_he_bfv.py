@@ -225,7 +225,7 @@ def test_key_generation_uses_fresh_labels_and_seeds() -> None:
         return fresh_draw()(label, nbytes)
 
     data = ClientKeys.generate(keys, draw).public_bytes
-    rows = 1 + 6 * (1 + len(keys.expansion)) + 4 * len(keys.packing)
+    rows = 1 + 3 * (1 + len(keys.expansion)) + 2 * len(keys.packing)
     assert len(drawn) == len(set(drawn)) == 1 + 2 * rows
     assert len({data[k : k + 32] for k in range(0, len(data) - 32, 8)}) > rows
 

@@ -1,10 +1,13 @@
 """The noise model against noise measured with the secret key, the load-time check, and the epsilon ledger."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from protocols.he.bfv import automorphism
+from protocols.he.client import ClientKeys
 from protocols.he.noise import (
     EpsilonBudget,
     EpsilonExhausted,
@@ -14,14 +17,15 @@ from protocols.he.noise import (
     has_room,
     largest_norm,
     noise_report,
+    switch_variance,
 )
 from protocols.he.ntt import Floats, Ints
-from protocols.he.packing import LinearPlan, Plan, SelectPlan
+from protocols.he.packing import KeySet, LinearPlan, Plan, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
 from protocols.he.reading import ReadPlan
-from protocols.he.ring_q import Basis
+from protocols.he.ring_q import Basis, ring_for
 from protocols.he.sampling import flooding_bound
-from protocols.he.server import Operand
+from protocols.he.server import Operand, ServerKeys
 from protocols.he.weights import prepare
 from tests.he_support import Session, errors, fresh_draw, largest_noise, words
 
@@ -166,6 +170,38 @@ def test_the_mean_noise_of_selectors_taken_apart_is_the_models(plan: SelectPlan)
             found += errors(s, s.server.ring.forward(part, basis), basis, places, message, 64)
     deviation = dict(noise_report(plan, 0.0).stages)["selectors"]
     assert abs(math.log2(sum(error * error for error in found) / len(found)) / 2 - deviation) < 0.5
+
+
+SWITCHES = [
+    ((40,) * 6, 4, special) for special in ((), (38,), (50,), (38, 38), (40, 40), (38, 38, 38), (40,) * 4, (41,) * 6)
+] + [((50, 45, 40), 2, (45, 45)), ((50, 50, 50), 1, (50,))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("q_bits", "kept", "special_bits"), SWITCHES, ids=str)
+def test_key_switches_add_the_noise_of_the_model(
+    q_bits: tuple[int, ...], kept: int, special_bits: tuple[int, ...]
+) -> None:
+    """Digits of one to six primes, the last one shorter: at q0 and at q1, where digits dominate and where rounding."""
+    params = replace(INSECURE_TEST, name="own", q_bits=q_bits, kept=kept, special_bits=special_bits)
+    ring, rng, element = ring_for(params), np.random.default_rng(3), params.n // 2 + 1
+    keys = KeySet(params, True, (element,), (element,))
+    client = ClientKeys.generate(keys, fresh_draw())
+    server = ServerKeys.from_bytes(keys, client.public_bytes)
+    switched = ((ring.q0, ring.q0p, server.expansion[element]), (ring.q1, ring.q1p, server.packing[element]))
+    for basis, special, key in switched:
+        units = [basis.modulus // p * pow(basis.modulus // p, -1, p) for p in basis.primes]
+        order, squares = ring.permutation(element), list[int]()
+        primes = np.array(basis.primes, dtype=np.float64)[:, None]
+        for _ in range(8):
+            x = np.floor(rng.random((2, basis.size, ring.n)) * primes)
+            moved = automorphism(ring, x, element, key, basis, special)
+            phase, theirs = (client.secret.phase(ring.inverse(y, basis), basis) for y in (x, moved))
+            own = ring.inverse(ring.engine.permute(ring.forward(phase, basis), order), basis)
+            gaps = ((theirs - own) % primes).astype(np.int64).T.tolist()
+            values = (sum(v * unit for v, unit in zip(gap, units, strict=True)) % basis.modulus for gap in gaps)
+            squares += [min(v, basis.modulus - v) ** 2 for v in values]
+        deviation = math.log2(switch_variance(params, basis.size)) / 2
+        assert abs(math.log2(sum(squares) / len(squares)) / 2 - deviation) < 0.25
 
 
 @pytest.mark.nightly

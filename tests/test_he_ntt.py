@@ -21,6 +21,7 @@ from protocols.he.engine import (
     FmaEngine,
     IntegerEngine,
     NumpyEngine,
+    SwitchTables,
     engine_for,
 )
 from protocols.he.integers import PRIME_BITS, TERMS
@@ -242,6 +243,37 @@ def test_base_conversion_is_exact(engine: type[FmaEngine] | type[NumpyEngine], s
         out = engine(tables).convert(x[:count], ConversionTables(source, target))
         want = integers(x[:count], source)
         assert [[v % p for v in want] for p in target] == out.astype(np.int64).tolist()
+
+
+@both
+@given(seed=seeds, kind=kinds, count=st.integers(1, 4), step=st.integers(1, 4))
+@settings(max_examples=20)
+def test_digits_are_small_and_congruent(
+    engine: type[FmaEngine] | type[NumpyEngine], seed: int, kind: str, count: int, step: int
+) -> None:
+    """A key of one row of ones and zeros elsewhere leaves one digit; both components of the key are met."""
+    tables = TABLES[128]
+    unit: Engine = engine(tables)
+    x = rows(tables, seed, kind)[:count]
+    transformed = copied(x)
+    unit.forward(transformed, LIMBS[:count])
+    digits = [range(first, min(first + step, count)) for first in range(0, count, step)]
+    constants = SwitchTables(tables.n, tables.primes, LIMBS[:count], LIMBS, digits)
+    for row, digit in enumerate(digits):
+        key = np.zeros((2, len(digits), len(LIMBS), tables.n))
+        key[seed % 2, row] = 1.0
+        out = unit.switch_products(transformed, key, constants)
+        unit.inverse(out, LIMBS)
+        own = tables.primes[digit.start : digit.stop]
+        product = math.prod(own)
+        units = [pow(product // p, -1, p) for p in own]
+        parts = [integers(x[k : k + 1], (p,)) for k, p in zip(digit, own, strict=True)]
+        centred = [[(v * u + p // 2) % p - p // 2 for v in part] for part, u, p in zip(parts, units, own, strict=True)]
+        columns = zip(*centred, strict=True)
+        want = [sum(v * (product // p) for v, p in zip(column, own, strict=True)) for column in columns]
+        assert integers(out[seed % 2], tables.primes) == want and not out[1 - seed % 2].any()
+        assert all(2 * abs(v) <= len(own) * product for v in want)
+        assert [[v % p for v in want] for p in own] == x[digit.start : digit.stop].astype(np.int64).tolist()
 
 
 @both

@@ -86,12 +86,13 @@ def test_the_bounds_are_above_the_float_model_and_not_far(plan: Plan) -> None:
 
 @pytest.mark.parametrize("order", ["R", "L"])
 def test_worst_case_stages_by_hand(order: str) -> None:
-    """Every stage holds at least the terms that it must: N digits of half a prime against errors of 21, N / 2 from a
-    division, N^2 / 2 2^T from a product, a factor 2 for each level of expansion and for key switches of packing; of
-    selectors 7 levels, and a sum over 8 words."""
+    """Every stage holds at least the terms that it must: N digits of two halves of two primes against errors of 21,
+    N / 2 from a division, N^2 / 2 2^T from a product, a factor 2 for each level of expansion and for key switches of
+    packing; of selectors 7 levels, and a sum over 8 words."""
     plan, l1 = SelectPlan(P64S, order, 8, 768, 3072), Fraction(1 << 30)
     stages, n, primes = dict(worst_case(plan, l1)), P64S.n, P64S.primes
-    switches = [sum(Fraction(21 * n * p, 2 * primes[6]) for p in primes[:k]) + Fraction(n + 1, 2) for k in (6, 4)]
+    digits = [Fraction(primes[k] * primes[k + 1], primes[6] * primes[7]) for k in (0, 2, 4)]  # of twice half as many
+    switches = [sum(21 * n * digit for digit in digits[:count]) + Fraction(n + 1, 2) for count in (3, 2)]
     first, last = stages["switch" if order == "L" else "weights"], stages["packing"]
     expanded = 2**plan.a * 22 + (2**plan.a - 1) * switches[0]
     before = expanded * l1 + 22 if order == "L" else expanded + 8 * (128 * 22 + 127 * switches[0])

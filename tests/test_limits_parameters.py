@@ -37,9 +37,9 @@ from tests.limit_sets import P32TINY, P64S, P64TINY, log2, planted
     ("params", "told"),
     [
         (planted(P64TINY, q_bits=(44,) * 5), "220 bits, the table's 218"),
-        (planted(P64TINY, special_bits=43), "258 bits, the table's 218"),
+        (planted(P64TINY, special_bits=(43,)), "258 bits, the table's 218"),
         (planted(P32TINY, n=4096), "148 bits, the table's 109"),
-        (planted(P64S, q_bits=(50,) * 8), "450 bits, the table's 438"),
+        (planted(P64S, q_bits=(50,) * 8), "490 bits, the table's 438"),
         (INSECURE_TEST, "no entry in the table"),
     ],
 )

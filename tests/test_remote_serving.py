@@ -59,7 +59,7 @@ from transcripts.replay import replay
 from transcripts.store import Transcript
 
 # Far below 128 bits, for speed; what is replayed is checked, so that has the shipped set P64tiny.
-FAST = ParamSet("SERVE_TEST", 256, 32, 12, (37,) * 4, 4, 0, (22, 22), 40, False, insecure_test=True)
+FAST = ParamSet("SERVE_TEST", 256, 32, 12, (37,) * 4, 4, (), (22, 22), 40, False, insecure_test=True)
 SHIPPED_SET = PARAM_SETS["P64tiny"]
 CONFIG = ModelConfig(d=6, f=4, E=3, gated=True, layers=2, heads=3, max_tokens=4, vocabulary=9, classes=("a", "b"))
 TIMEOUT = 30.0

@@ -53,7 +53,7 @@ class Homomorphic:
     @property
     def _special(self) -> Primes:
         count = len(self.params.q_bits)
-        return self.params.primes[count : count + 1] if self.params.special_bits else ()
+        return self.params.primes[count : count + len(self.params.special_bits)]
 
     @property
     def _response(self) -> Primes:
@@ -116,10 +116,11 @@ class Homomorphic:
             return
         start = 0
         wide, narrow = [*self._q0, *self._special], [*self._q1, *self._special]
+        digits0, digits1 = (len(self.params.digits(len(primes))) for primes in (self._q0, self._q1))
         rows: list[tuple[str, Primes, int]] = [("encryption key", self._q1, 1)]
-        rows += [("relinearisation key", wide, len(self._q0))] if keys.relinearise else []
-        rows += [(f"expansion key, X -> X^{g}", wide, len(self._q0)) for g in keys.expansion]
-        rows += [(f"packing key, X -> X^{g}", narrow, self.params.kept) for g in keys.packing]
+        rows += [("relinearisation key", wide, digits0)] if keys.relinearise else []
+        rows += [(f"expansion key, X -> X^{g}", wide, digits0) for g in keys.expansion]
+        rows += [(f"packing key, X -> X^{g}", narrow, digits1) for g in keys.packing]
         for what, primes, digits in rows:
             for digit in range(digits):
                 name = what if digits == 1 else f"{what}, digit {digit}"

@@ -1,10 +1,10 @@
 """The noise of a product in exact rationals: its largest value for every key and tape, and its second moment.
 
-Largest value: ternary secret |s| <= 1, errors |e| <= 21, digits at most half their prime, remainders at most a half;
-a product with s or with an error costs a factor N. Nothing probabilistic is used, so decryption can only fail through
-the last rounding, to the response modulus, whose second component has N remainders. Those are uniform and independent
-of the secret, because the server's fresh encryption of zero makes that component uniform (RLWE); their sum against s is
-sub-Gaussian and has an explicit tail.
+Largest value: ternary secret |s| <= 1, errors |e| <= 21, a digit of k primes at most k halves of their product,
+remainders at most a half; a product with s or with an error costs a factor N. Nothing probabilistic is used, so
+decryption can only fail through the last rounding, to the response modulus, whose second component has N remainders.
+Those are uniform and independent of the secret, because the server's fresh encryption of zero makes that component
+uniform (RLWE); their sum against s is sub-Gaussian and has an explicit tail.
 
 Along the packing tree an output meets no sum of two blocks: where the automorphism fixes its exponent, one operand is
 doubled and the other cancels. All levels together undo the factor 2^-b that every block is given before, so that only
@@ -43,16 +43,20 @@ class Moduli:
     @classmethod
     def of(cls, params: ParamSet) -> Moduli:
         primes, count = params.primes, len(params.q_bits)
-        first = count + (1 if params.special_bits else 0)
+        first = count + len(params.special_bits)
         last = first + len(params.response_bits)
-        special = primes[count] if params.special_bits else 1
-        return cls(prod(primes[:count]), prod(primes[: params.kept]), special, prod(primes[last:]),
+        return cls(prod(primes[:count]), prod(primes[: params.kept]), prod(primes[count:first]), prod(primes[last:]),
                    prod(primes[first:last]))
 
 
 def flood(params: ParamSet) -> int:
     """F: the flooding of a response is uniform on [-F, F)."""
     return flooding_bound(flood_target(params))[0]
+
+
+def largest_digits(params: ParamSet, count: int) -> list[int]:
+    """Twice the largest absolute value of each digit of a key switch modulo the first `count` primes."""
+    return [len(digit) * prod(params.primes[k] for k in digit) for digit in params.digits(count)]
 
 
 def weights_l1(plan: Plan, norm: Fraction) -> Fraction:
@@ -67,8 +71,8 @@ def worst_case(plan: Plan, l1: Fraction) -> list[tuple[str, Fraction]]:
     remainder = (HALF + EDGE) * (1 + n)  # of c0 and of c1 s
     divided = remainder if params.special_bits else Fraction(0)
     dropped = remainder if params.kept < len(params.q_bits) else Fraction(0)
-    digits = [Fraction(n * ERROR_ETA * p, 2 * m.special) for p in params.primes[: len(params.q_bits)]]
-    switch0, switch1 = sum(digits, divided), sum(digits[: params.kept], divided)
+    switch0, switch1 = (divided + Fraction(n * ERROR_ETA * sum(largest_digits(params, count)), 2 * m.special)
+                        for count in (len(params.q_bits), params.kept))
     fresh = Fraction(ERROR_ETA + 1)  # two roundings of a half
     stages = [("fresh", fresh)]
     expanded = fresh
@@ -121,8 +125,9 @@ def second_moment(plan: Plan, norm: Fraction) -> Fraction:
     remainder = Fraction(n, 6) + 1
     divided = remainder if params.special_bits else Fraction(0)
     dropped = remainder if params.kept < len(params.q_bits) else Fraction(0)
-    digits = [Fraction(p * p * n, 4 * m.special**2) * error for p in params.primes[: len(params.q_bits)]]
-    switch0, switch1 = sum(digits, divided), sum(digits[: params.kept], divided)
+    switch0, switch1 = (
+        divided + Fraction(n * sum(x * x for x in largest_digits(params, count)), 4 * m.special**2) * error
+        for count in (len(params.q_bits), params.kept))
     fresh = error + 1
     expanded = fresh
     for _ in range(plan.expansion_levels):

@@ -184,12 +184,12 @@ def plaintext_modulus(subject: str, used: list[Use]) -> tuple[Bound, Fraction]:
             upload = plan.operand(word)
             modulus, name = (m.q1, "q1") if upload.switched else (m.q0, "q0")
             finest.append((Fraction(modulus, 1 << (upload.scale + 1)), f"{name} / 2^{upload.scale + 1}"))
-        good = good and scales_agree(plan) and aligned(plan) and m.aux >> 12 >= m.q0
+        good = good and scales_agree(plan) and aligned(plan) and m.aux >> 9 >= m.q0
     least, name = min(finest)
     statement = (
         f"scales: upload, expansion, weights and packing multiply to q1 / 2^l for every plan; carries of the two "
         f"shares are multiples of 2^l and vanish; half a step of the finest upload is {name} >= {bits(least)} > 1; "
-        f"the second basis exceeds q0 by 12 bits"
+        f"the second basis exceeds q0 by 9 bits"
     )
     verdict = decided(good and least > 1)
     return Bound("plaintext modulus", subject, verdict, statement, "exact integers, every plan"), 1 / least

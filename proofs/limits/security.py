@@ -21,9 +21,9 @@ ASSUMPTION = "RLWE at the standard's parameters; circular security of the switch
 
 
 def security(params: ParamSet) -> Bound:
-    """Whether the largest modulus under which anything is encrypted, special prime included, is below the table's."""
+    """Whether the largest modulus under which anything is encrypted, special primes included, is below the table's."""
     start = time.perf_counter()
-    count = len(params.q_bits) + (1 if params.special_bits else 0)
+    count = len(params.q_bits) + len(params.special_bits)
     largest = prod(params.primes[:count])
     cap = CLASSICAL_128.get(params.n)
     wide = Fraction(ERROR_VARIANCE) >= ERROR_VARIANCE_AT_LEAST

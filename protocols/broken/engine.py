@@ -18,7 +18,7 @@ from protocols.broken.fault import REAL, Fault, Services
 from protocols.entry import Case, Entry
 from protocols.he.bfv import SecretKey, Shares, encode
 from protocols.he.bits import pack
-from protocols.he.client import ClientKeys, Draw, encoded
+from protocols.he.client import ClientKeys, Draw, encoded, key_rows
 from protocols.he.interface import Plan
 from protocols.he.noise import EpsilonBudget, flood_target
 from protocols.he.ntt import Floats
@@ -130,24 +130,9 @@ class Uploading(ClientKeys):
         ring = ring_for(keys.params)
         secret = cls.secret_of(ring, draw)
         pieces: list[bytes] = []
-
-        def row(word: str, payload: Floats, basis: Basis) -> None:
+        for word, payload, basis in key_rows(secret, keys):
             seed, residues = cls.row(secret, word, payload, basis, draw)
             pieces.append(seed + pack(list(residues), basis.bits))
-
-        def switching(word: str, source: Floats, digits: int, basis: Basis) -> None:
-            for digit in range(digits):
-                row(f"{word}_{digit}", secret.gadget(source, digit, basis), basis)
-
-        row("public", np.zeros((ring.q1.size, ring.n)), ring.q1)
-        own = secret.transformed(ring.q0p)
-        if keys.relinearise:
-            switching("relinearise", ring.engine.multiply(own, own, ring.q0p.limbs), ring.q0.size, ring.q0p)
-        for element in keys.expansion:
-            switching(f"expand_{element}", np.take(own, ring.permutation(element), axis=-1), ring.q0.size, ring.q0p)
-        own = secret.transformed(ring.q1p)
-        for element in keys.packing:
-            switching(f"pack_{element}", np.take(own, ring.permutation(element), axis=-1), ring.q1.size, ring.q1p)
         return cls(keys, secret, b"".join(pieces))
 
     def seeds(self, k: int, draw: Draw) -> tuple[bytes, bytes]:

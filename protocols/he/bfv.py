@@ -1,8 +1,8 @@
 """BFV with a power-of-two plaintext modulus on one ring: encoding, encryption, key switching and the product.
-[Brakerski12, FV12, KPZ21]
+[Brakerski12, FV12, KPZ21, HanKi20]
 
 A ciphertext is float64 [2, limbs, N]: c0 + c1 s = round(q m / 2^scale) + error mod q. Switching keys are [2, digits,
-limbs, N] in transformed form; digit i is the residue modulo the i-th prime, centred.
+limbs, N] in transformed form; a digit is a small representative modulo some of the primes: see `pointwise`.
 """
 
 import numpy as np
@@ -88,14 +88,13 @@ class SecretKey:
         masked = engine.multiply(a, self.transformed(basis), basis.limbs)
         return engine.subtract_scale(engine.add(payload, noise, basis.limbs), masked, np.ones(basis.size), basis.limbs)
 
-    def gadget(self, source: Floats, digit: int, basis: Basis) -> Floats:
-        """P times the source key (transformed, on `basis`) on the digit's own limb and zero on the others: digit i of
+    def gadget(self, source: Floats, digit: range, basis: Basis) -> Floats:
+        """P times the source key (transformed, on `basis`) on the digit's own limbs and zero on the others: one row of
         a switching key.
         """
-        payload = np.zeros((basis.size, self.ring.n))
-        factor = np.full((1, self.ring.n), float(self.ring.special % basis.primes[digit]))
-        row = np.ascontiguousarray(source[digit: digit + 1])
-        payload[digit] = self.ring.engine.multiply(row, factor, basis.limbs[digit: digit + 1])[0]
+        payload, own = np.zeros((basis.size, self.ring.n)), slice(digit.start, digit.stop)
+        factor = np.array([self.ring.special % p for p in basis.primes[own]], dtype=np.float64)
+        payload[own] = self.ring.engine.scaled(np.ascontiguousarray(source[own]), factor, basis.limbs[own])
         return payload
 
     def phase(self, ciphertext: Floats, basis: Basis) -> Floats:
@@ -109,8 +108,8 @@ class SecretKey:
 def automorphism(ring: Ring, ciphertext: Floats, element: int, key: Floats, basis: Basis, special: Basis) -> Floats:
     """X -> X^element on a transformed ciphertext, with the key from sigma(s) back to s; transformed result."""
     moved = ring.engine.permute(ciphertext, ring.permutation(element))
-    switched = ring.drop(ring.engine.switch_products(moved[1], key, basis.limbs, special.limbs), special, basis)
-    switched[0] = ring.engine.add(moved[0], switched[0], basis.limbs)
+    switched = ring.drop(ring.switch(moved[1], key, basis, special), special, basis)
+    ring.engine.add_to(switched[0], moved[0], basis.limbs)
     return switched
 
 
@@ -149,9 +148,8 @@ class Multiplier:
         """The product at q1, two components, transformed."""
         ring, engine = self.ring, self.ring.engine
         scaled = ring.drop(engine.tensor(lifted, rescaled, self.joint.limbs), self.joint, ring.q0)
-        switched = engine.switch_products(scaled[2], self.key, ring.q0.limbs, ring.q0p.limbs)
+        switched = ring.switch(scaled[2], self.key, ring.q0, ring.q0p)
         factor = np.array([ring.special % p for p in ring.q0.primes], dtype=np.float64)
         for component in range(2):
-            kept = switched[component, : ring.q0.size]
-            kept[:] = engine.scale_add(scaled[component], kept, factor, ring.q0.limbs)
+            engine.add_scaled(switched[component, : ring.q0.size], scaled[component], factor, ring.q0.limbs)
         return ring.drop(switched, ring.q0p, ring.q1)

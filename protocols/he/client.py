@@ -1,7 +1,7 @@
 """The client's side of the homomorphic layer: keys, uploads, decryption."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -43,6 +43,26 @@ def encoded(layout: Layout, ciphertext: int, share: Shares, basis: Basis) -> Flo
     return message
 
 
+def key_rows(secret: SecretKey, keys: KeySet) -> Iterator[tuple[str, Floats, Basis]]:
+    """(word, payload, basis) of every row of the public keys in their order: encryption key at q1, relinearisation key,
+    expansion keys (all at q0 P), packing keys (at q1 P), each element in increasing order."""
+    ring = secret.ring
+
+    def switching(word: str, source: Floats, basis: Basis, special: Basis) -> Iterator[tuple[str, Floats, Basis]]:
+        for i, digit in enumerate(keys.params.digits(basis.size)):
+            yield f"{word}_{i}", secret.gadget(source, digit, special), special
+
+    yield "public", np.zeros((ring.q1.size, ring.n)), ring.q1
+    own = secret.transformed(ring.q0p)
+    if keys.relinearise:
+        yield from switching("relinearise", ring.engine.multiply(own, own, ring.q0p.limbs), ring.q0, ring.q0p)
+    for element in keys.expansion:
+        yield from switching(f"expand_{element}", np.take(own, ring.permutation(element), axis=-1), ring.q0, ring.q0p)
+    own = secret.transformed(ring.q1p)
+    for element in keys.packing:
+        yield from switching(f"pack_{element}", np.take(own, ring.permutation(element), axis=-1), ring.q1, ring.q1p)
+
+
 class ClientKeys:
     """The secret key of one session and the bytes of its public keys."""
 
@@ -51,32 +71,14 @@ class ClientKeys:
 
     @classmethod
     def generate(cls, keys: KeySet, draw: Draw) -> "ClientKeys":
-        """Fresh keys. public_bytes holds keys.nbytes bytes: encryption key at q1, relinearisation key, expansion keys
-        (all at q0 P), packing keys (at q1 P), each element in increasing order; every row is a 32-byte seed and
-        packed residues.
+        """Fresh keys. public_bytes holds keys.nbytes bytes: of every one of the `key_rows` a 32-byte seed and packed
+        residues.
         """
-        ring = ring_for(keys.params)
-        secret = SecretKey(ring, draw("secret", SEED_NBYTES))
-        pieces: list[bytes] = []
-
-        def row(word: str, payload: Floats, basis: Basis) -> None:
+        secret, pieces = SecretKey(ring_for(keys.params), draw("secret", SEED_NBYTES)), list[bytes]()
+        for word, payload, basis in key_rows(secret, keys):
             seed = draw(f"a_{word}", SEED_NBYTES)
             residues = secret.key_row(payload, seed, draw(f"e_{word}", SEED_NBYTES), basis)
             pieces.append(seed + pack(list(residues), basis.bits))
-
-        def switching(word: str, source: Floats, digits: int, basis: Basis) -> None:
-            for digit in range(digits):
-                row(f"{word}_{digit}", secret.gadget(source, digit, basis), basis)
-
-        row("public", np.zeros((ring.q1.size, ring.n)), ring.q1)
-        own = secret.transformed(ring.q0p)
-        if keys.relinearise:
-            switching("relinearise", ring.engine.multiply(own, own, ring.q0p.limbs), ring.q0.size, ring.q0p)
-        for element in keys.expansion:
-            switching(f"expand_{element}", np.take(own, ring.permutation(element), axis=-1), ring.q0.size, ring.q0p)
-        own = secret.transformed(ring.q1p)
-        for element in keys.packing:
-            switching(f"pack_{element}", np.take(own, ring.permutation(element), axis=-1), ring.q1.size, ring.q1p)
         return cls(keys, secret, b"".join(pieces))
 
     def encrypt(self, layout: Layout, share: Shares, draw: Draw) -> bytes:

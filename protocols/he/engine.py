@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from protocols.he import integers, pointwise
 from protocols.he.buffers import empty
-from protocols.he.ntt import Floats, Ints, Tables, mulmod, reference_forward, reference_inverse
+from protocols.he.ntt import Floats, Ints, Slots, Tables, mulmod, reference_forward, reference_inverse
 from protocols.he.params import ntt_primes
 
 Weights = NDArray[np.signedinteger]
@@ -33,12 +33,14 @@ class ConversionTables:
     """
 
     def __init__(self, source: tuple[int, ...], target: tuple[int, ...], rescale: bool = False) -> None:
-        self.source, self.target = np.array(source, dtype=np.float64), np.array(target, dtype=np.float64)
+        self.target = np.array(target, dtype=np.float64)
         modulus, before = math.prod(source), math.prod(target) if rescale else 1
         after = [-pow(modulus, -1, b) if rescale else 1 for b in target]
-        self.unit = np.array([pow(modulus // a, -1, a) * before % a for a in source], dtype=np.float64)
+        columns = [(a, 1 / a, unit := pow(modulus // a, -1, a) * before % a, unit / a) for a in source]
+        self.units = np.array(columns, dtype=np.float64).T.copy()
         rows = [[*(modulus // a * c % b for a in source), -modulus * c % b] for b, c in zip(target, after, strict=True)]
-        self.matrix = np.array(rows, dtype=np.float64)
+        matrix = np.array(rows, dtype=np.float64)
+        self.factors = np.stack([matrix, matrix / self.target[:, None]])
 
 
 class DivisionTables:
@@ -52,6 +54,23 @@ class DivisionTables:
         self.scale = np.array([pow(math.prod(away), -1, p) for p in target], dtype=np.float64)
 
 
+class SwitchTables:
+    """Constants of key switches at ring degree n, of digits that are ranges of `limbs`, over the primes of `key_limbs`:
+    these limbs first, then the special ones (see `pointwise.switch_products`).
+
+    unit is what the residues are multiplied by, scale the same over n: the inverse transform takes it along.
+    """
+
+    def __init__(self, n: int, primes: tuple[int, ...], limbs: Ints, key_limbs: Ints, digits: Sequence[range]) -> None:
+        self.limbs, self.key_limbs, self.digits = limbs, key_limbs, digits
+        own = [[primes[limbs[k]] for k in digit] for digit in digits]
+        pairs = [(math.prod(group) // a, a) for group in own for a in group]
+        self.unit = np.array([pow(rest, -1, a) for rest, a in pairs], dtype=np.float64)
+        self.scale = np.array([pow(n * rest, -1, a) for rest, a in pairs], dtype=np.float64)
+        self.matrix = np.array([[rest % primes[k] for rest, _ in pairs] for k in key_limbs], dtype=np.float64)
+        self.quotients = self.matrix / np.array([primes[k] for k in key_limbs], dtype=np.float64)[:, None]
+
+
 class Engine(Protocol):
     """The operations an engine offers; see `pointwise` for their meaning."""
 
@@ -61,17 +80,21 @@ class Engine(Protocol):
     def inverse(self, x: Floats, limbs: Ints) -> None: ...
     def multiply(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
+    def add_to(self, a: Floats, b: Floats, limbs: Ints) -> None: ...
     def hidden(self, message: Floats, noise: Ints, mask: Floats, limbs: Ints) -> Floats: ...
     def scaled(self, a: Floats, scale: Floats, limbs: Ints) -> Floats: ...
     def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
-    def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
-    def twist_difference(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> Floats: ...
-    def merge_rows(self, out: Floats, gap: Floats, extra: Floats, order: Ints, limbs: Ints) -> None: ...
+    def add_scaled(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> None: ...
+    def halves(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]: ...
+    def fold(self, even: Floats, odd: Floats, twist: Floats, order: Slots, limbs: Ints) -> Floats: ...
+    def merge_rows(
+        self, even: Floats, odd: Floats, twist: Floats, extra: Floats, order: Slots, limbs: Ints
+    ) -> None: ...
     def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
-    def permute(self, x: Floats, order: Ints) -> Floats: ...
+    def permute(self, x: Floats, order: Slots) -> Floats: ...
     def convert(self, x: Floats, constants: ConversionTables, out: Floats | None = None) -> Floats: ...
     def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats: ...
-    def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats: ...
+    def switch_products(self, x: Floats, key: Floats, constants: SwitchTables) -> Floats: ...
     def place_weights(self, out: Floats, weights: Weights, width: int, stride: int, spacing: int) -> None: ...
     def weight_products(self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints) -> None: ...
 
@@ -106,6 +129,9 @@ class FmaEngine:
         pointwise.add(_rows(out), _rows(a), _rows(b), limbs, self.tables.modulus)
         return out
 
+    def add_to(self, a: Floats, b: Floats, limbs: Ints) -> None:
+        pointwise.add(_rows(a), _rows(a), _rows(b), limbs, self.tables.modulus)
+
     def hidden(self, message: Floats, noise: Ints, mask: Floats, limbs: Ints) -> Floats:
         out = empty(*message.shape)
         pointwise.hidden(out, message, noise, mask, limbs, self.tables.modulus)
@@ -121,25 +147,31 @@ class FmaEngine:
         pointwise.subtract_scale(_rows(out), _rows(a), _rows(b), scale, limbs, self.tables.modulus)
         return out
 
-    def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
-        out = empty(*a.shape)
-        pointwise.scale_add(_rows(out), _rows(a), _rows(b), scale, limbs, self.tables.modulus)
-        return out
+    def add_scaled(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> None:
+        pointwise.add_scaled(a, b, scale, limbs, self.tables.modulus)
 
-    def twist_difference(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> Floats:
-        out = empty(*a.shape)
-        pointwise.twist_difference(out, a, b, twist, limbs, self.tables.modulus)
-        return out
+    def halves(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]:
+        even, odd = empty(*a.shape), empty(*a.shape)
+        pointwise.halves(_rows(even), _rows(odd), _rows(a), _rows(b), twist, limbs, self.tables.modulus)
+        return even, odd
 
-    def merge_rows(self, out: Floats, gap: Floats, extra: Floats, order: Ints, limbs: Ints) -> None:
-        pointwise.merge_rows(out, gap, extra, order, limbs, self.tables.modulus, empty(self.tables.n))
+    def fold(self, even: Floats, odd: Floats, twist: Floats, order: Slots, limbs: Ints) -> Floats:
+        moved = empty(*even.shape)
+        pointwise.fold(moved, even, odd, twist, order, limbs, self.tables.modulus, empty(self.tables.n))
+        return moved
+
+    def merge_rows(
+        self, even: Floats, odd: Floats, twist: Floats, extra: Floats, order: Slots, limbs: Ints
+    ) -> None:
+        gap, moved = empty(2, self.tables.n)
+        pointwise.merge_rows(even, odd, twist, extra, order, limbs, self.tables.modulus, gap, moved)
 
     def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         out = empty(3, *a.shape[1:])
         pointwise.tensor(out, a, b, limbs, self.tables.modulus)
         return out
 
-    def permute(self, x: Floats, order: Ints) -> Floats:
+    def permute(self, x: Floats, order: Slots) -> Floats:
         out = empty(*x.shape)
         pointwise.permute(_rows(out), _rows(x), order)
         return out
@@ -147,22 +179,23 @@ class FmaEngine:
     def convert(self, x: Floats, constants: ConversionTables, out: Floats | None = None) -> Floats:
         c = constants
         out = empty(*x.shape[:-2], c.target.size, x.shape[-1]) if out is None else out
-        scratch = empty(8 * c.source.size)
+        scratch = empty(8 * c.units.shape[1])
         for source, target in zip(_pieces(x), _pieces(out), strict=True):
-            pointwise.convert(target, source, c.source, c.unit, c.target, c.matrix, scratch)
+            pointwise.convert(target, source, c.units, c.target, c.factors, scratch)
         return out
 
     def divide(self, x: Floats, limbs: Ints, division: DivisionTables) -> Floats:
         t, d, c = self.tables, division, division.conversion
         out = empty(*x.shape[:-2], d.kept.size, x.shape[-1])
-        pointwise.divide(_pieces(out), _pieces(x), d.kept, d.dropped, limbs, c.unit, c.matrix, d.scale, t.roots,
+        pointwise.divide(_pieces(out), _pieces(x), d.kept, d.dropped, limbs, c.units, c.factors, d.scale, t.roots,
                          t.inverse_roots, t.modulus, empty(d.dropped.size, x.shape[-1]), empty(8 * d.dropped.size))
         return out
 
-    def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
-        t, out = self.tables, empty(2, key_limbs.size, x.shape[-1])
-        pointwise.switch_products(out, x, key, digit_limbs, key_limbs, t.roots, t.inverse_roots, t.modulus,
-                                  empty(*x.shape), empty(*x.shape))
+    def switch_products(self, x: Floats, key: Floats, constants: SwitchTables) -> Floats:
+        t, c, n = self.tables, constants, x.shape[-1]
+        out = empty(2, c.key_limbs.size, n)
+        pointwise.switch_products(out, x, key, len(c.digits[0]), c.limbs, c.key_limbs, c.scale, c.matrix, c.quotients,
+                                  t.roots, t.inverse_roots, t.modulus, empty(*x.shape), empty(len(c.digits), n))
         return out
 
     def place_weights(self, out: Floats, weights: Weights, width: int, stride: int, spacing: int) -> None:
@@ -231,6 +264,9 @@ class NumpyEngine:
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         return ((a.astype(np.int64) + b.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
 
+    def add_to(self, a: Floats, b: Floats, limbs: Ints) -> None:
+        a[:] = self.add(a, b, limbs)
+
     def hidden(self, message: Floats, noise: Ints, mask: Floats, limbs: Ints) -> Floats:
         return ((message.astype(np.int64) + noise - mask.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
 
@@ -241,36 +277,43 @@ class NumpyEngine:
         gap = (a.astype(np.int64) - b.astype(np.int64)) % self._primes(limbs)
         return self._product(gap.astype(np.float64), scale[:, None], limbs).astype(np.float64)
 
-    def scale_add(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
-        return ((self._product(a, scale[:, None], limbs) + b.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
+    def add_scaled(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> None:
+        a[:] = self.add(a, self.scaled(b, scale, limbs), limbs)
 
-    def twist_difference(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> Floats:
-        return ((a.astype(np.int64) - self._product(b, twist, limbs)) % self._primes(limbs)).astype(np.float64)
+    def halves(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]:
+        gap = (a - b) % self._primes(limbs)
+        return self.add(a, b, limbs), self.multiply(gap, twist, limbs)
 
-    def merge_rows(self, out: Floats, gap: Floats, extra: Floats, order: Ints, limbs: Ints) -> None:
-        total = 2 * out.astype(np.int64) - gap.astype(np.int64) + extra.astype(np.int64)
-        if order.size:
-            total += gap[:, order].astype(np.int64)
-        out[:] = total % self._primes(limbs)
+    def fold(self, even: Floats, odd: Floats, twist: Floats, order: Slots, limbs: Ints) -> Floats:
+        turned, p = self.multiply(odd, twist, limbs), self._primes(limbs)
+        gap = (even - turned) % p
+        even[:] = (even + turned) % p
+        return self.permute(gap, order)
+
+    def merge_rows(
+        self, even: Floats, odd: Floats, twist: Floats, extra: Floats, order: Slots, limbs: Ints
+    ) -> None:
+        moved = self.fold(even, odd, twist, order, limbs) if len(odd) else self.permute(even, order)
+        even[:] = (even + extra + moved) % self._primes(limbs)
 
     def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         cross = self.add(self.multiply(a[0], b[1], limbs), self.multiply(a[1], b[0], limbs), limbs)
         return np.stack([self.multiply(a[0], b[0], limbs), cross, self.multiply(a[1], b[1], limbs)])
 
-    def permute(self, x: Floats, order: Ints) -> Floats:
+    def permute(self, x: Floats, order: Slots) -> Floats:
         return np.take(x, order, axis=-1)
 
     def convert(self, x: Floats, constants: ConversionTables, out: Floats | None = None) -> Floats:
-        source = constants.source.astype(np.int64)[:, None]
-        unit = np.broadcast_to(constants.unit.astype(np.int64)[:, None], x.shape)
+        source, unit = constants.units[::2].astype(np.int64)[..., None]
+        unit = np.broadcast_to(unit, x.shape)
         digits = mulmod(x.astype(np.int64), unit, source)
         digits = np.where(digits > source // 2, digits - source, digits)
         turns = np.zeros(digits[..., 0, :].shape)
-        for row, inverse in zip(np.moveaxis(digits, -2, 0), 1.0 / constants.source, strict=True):
+        for row, inverse in zip(np.moveaxis(digits, -2, 0), constants.units[1], strict=True):
             turns = turns + row * inverse
         turns = np.rint(turns).astype(np.int64)
         rows = []
-        for b, factors in zip(constants.target.astype(np.int64), constants.matrix.astype(np.int64), strict=True):
+        for b, factors in zip(constants.target.astype(np.int64), constants.factors[0].astype(np.int64), strict=True):
             total = mulmod(digits % b, np.broadcast_to(factors[:-1, None], x.shape), b).sum(axis=-2)
             rows.append((total + mulmod(turns % b, np.broadcast_to(factors[-1], turns.shape), b)) % b)
         result = np.stack(rows, axis=-2).astype(np.float64)
@@ -285,17 +328,21 @@ class NumpyEngine:
         self.forward(lifted, target)
         return self.subtract_scale(x[..., division.kept, :], lifted, division.scale, target)
 
-    def switch_products(self, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints) -> Floats:
-        out, digits, p = np.zeros((2, key_limbs.size, x.shape[-1])), x.copy(), self._primes(key_limbs)
-        self.inverse(digits, digit_limbs)
-        for i, source in enumerate(digit_limbs):
-            modulus = self.tables.primes[source]
-            centred = np.where(digits[i] > modulus // 2, digits[i] - modulus, digits[i]).astype(np.int64)
-            lifted = (centred % p).astype(np.float64)
-            self.forward(lifted, key_limbs)
+    def switch_products(self, x: Floats, key: Floats, constants: SwitchTables) -> Floats:
+        c, parts = constants, x.copy()
+        out, p = np.zeros((2, c.key_limbs.size, x.shape[-1])), self._primes(c.key_limbs)
+        self.inverse(parts, c.limbs)
+        parts, modulus = self.scaled(parts, c.unit, c.limbs), self._primes(c.limbs)
+        parts = np.where(parts > modulus // 2, parts - modulus, parts)
+        for i, digit in enumerate(c.digits):
+            lifted = np.zeros(out.shape[1:])
+            for k in digit:
+                residues = (parts[k].astype(np.int64) % p).astype(np.float64)
+                lifted = self.add(lifted, self.scaled(residues, c.matrix[:, k], c.key_limbs), c.key_limbs)
+            self.forward(lifted, c.key_limbs)
             for component in range(2):
-                product = self.multiply(lifted, key[component, i], key_limbs)
-                out[component] = self.add(out[component], product, key_limbs)
+                product = self.multiply(lifted, key[component, i], c.key_limbs)
+                out[component] = self.add(out[component], product, c.key_limbs)
         return out
 
     def place_weights(self, out: Floats, weights: Weights, width: int, stride: int, spacing: int) -> None:
@@ -332,12 +379,19 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
     rescaling = ConversionTables(left.tables.primes[:2], left.tables.primes[2:], rescale=True)
     division = DivisionTables(left.tables.primes, left.tables.primes[:2])
     key = np.stack([np.stack([x, y]), np.stack([y, x])])
+    switches = [SwitchTables(left.tables.n, left.tables.primes, limbs[:2], limbs, digits)
+                for digits in ([range(2)], [range(1), range(1, 2)])]
     results: list[list[Floats]] = []
     for engine in (left, right):
-        forth, back, total, merged = x.copy(), y.copy(), np.stack([x, y]), x.copy()
+        forth, back, total, alone, merged, folded = x.copy(), y.copy(), np.stack([x, y]), x.copy(), x.copy(), x.copy()
         engine.forward(forth, limbs)
         engine.inverse(back, limbs)
-        engine.merge_rows(merged, y, back, engine.tables.automorphism(5), limbs)
+        order = engine.tables.automorphism(5)
+        engine.merge_rows(merged, y, y, back, order, limbs)
+        engine.merge_rows(alone, y[:0], y, back, order, limbs)
+        added, raised = x.copy(), y.copy()
+        engine.add_to(added, y, limbs)
+        engine.add_scaled(raised, x, y[:, 0], limbs)
         polynomials, pieces = np.stack([x[:2] - y[:2]] * 3), [np.stack([total, total])] * 2
         short, small = np.zeros((3, 2, 2, 1, x.shape[-1])), [np.stack([total, total])[:, :, 2:3]] * 2
         sums = np.stack([np.stack([total] * 2)] * 3)
@@ -347,14 +401,15 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
         engine.place_weights(placed, np.arange(-30, 30).reshape(3, 5, 4), 2, 4, 16)
         engine.place_weights(eights, np.arange(-640, 640).reshape(16, 5, 16)[:, 1:3], 8, 16, 128)
         results.append([
-            forth, back, sums, short, placed, eights, merged, engine.multiply(x, y, limbs), engine.add(x, y, limbs),
-            engine.twist_difference(x, y, y, limbs),
+            forth, back, sums, short, placed, eights, merged, alone, added, folded, engine.multiply(x, y, limbs),
+            engine.fold(folded, y, y, order, limbs), engine.add(x, y, limbs),
+            *engine.halves(np.stack([x, y]), np.stack([y, y]), x, limbs),
             engine.hidden(x, np.arange(x.shape[-1]) - 64, y, limbs),
             engine.hidden(y, np.full(x.shape[-1], -1), x, limbs),
             engine.scaled(np.stack([x, y]), y[:, 0], limbs), engine.convert(x[:2], rescaling),
-            engine.subtract_scale(x, y, x[:, 0], limbs), engine.scale_add(x, y, y[:, 0], limbs),
+            engine.subtract_scale(x, y, x[:, 0], limbs), raised,
             engine.tensor(np.stack([x, y]), np.stack([y, y]), limbs), engine.convert(x[:2], constants),
-            engine.divide(x, limbs, division), engine.switch_products(x[:2], key, limbs[:2], limbs)])
+            engine.divide(x, limbs, division), *(engine.switch_products(x[:2], key, switch) for switch in switches)])
     return all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 

@@ -193,8 +193,8 @@ def _inverse_tail(x: Floats, w: Floats, p: v.Vector, p_inverse: v.Vector, first:
 
 
 @kernel
-def inverse_row(x: Floats, w: Floats, modulus: float) -> None:
-    """Inverse of `forward_row` in place; w[0] holds 1/N mod p (slot 0 of the root table is free)."""
+def _inverse_levels(x: Floats, w: Floats, modulus: float) -> None:
+    """All levels of the inverse transform, in place: N times the coefficients, near zero."""
     n = x.size
     p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
     levels = -3
@@ -224,7 +224,21 @@ def inverse_row(x: Floats, w: Floats, modulus: float) -> None:
             a, b = v.load(x, j), v.load(x, j + n // 2)
             v.store(x, j, v.add(a, b))
             v.store(x, j + n // 2, mulmod(v.sub(a, b), root, root_q, p))
-    scale = v.splat(w[0])
-    scale_q = v.mul(scale, p_inverse)
-    for j in range(0, n, 8):
+
+
+@kernel
+def inverse_row(x: Floats, w: Floats, modulus: float) -> None:
+    """Inverse of `forward_row` in place; w[0] holds 1/N mod p (slot 0 of the root table is free)."""
+    _inverse_levels(x, w, modulus)
+    p, scale, scale_q = v.splat(modulus), v.splat(w[0]), v.splat(w[0] / modulus)
+    for j in range(0, x.size, 8):
         v.store(x, j, v.lift(mulmod(v.load(x, j), scale, scale_q, p), p))
+
+
+@kernel
+def inverse_centred(x: Floats, w: Floats, modulus: float, scale: float) -> None:
+    """The same with a factor scale in place of 1/N: residues within half a p of zero."""
+    _inverse_levels(x, w, modulus)
+    p, p_inverse, s, s_q = v.splat(modulus), v.splat(1.0 / modulus), v.splat(scale), v.splat(scale / modulus)
+    for j in range(0, x.size, 8):
+        v.store(x, j, reduce(mulmod(v.load(x, j), s, s_q, p), p, p_inverse))

@@ -3,9 +3,9 @@
 A level doubles the outputs, the levels together multiply by 2^b; every block is multiplied by 2^-b modulo q1 first, so
 that neither messages nor their noise grow. What sits beside the outputs becomes any residue: it never leaves.
 
-Inside the tree the first component stays multiplied by the special prime P: only the second one is decomposed at each
-level, so the first is divided by P once at the end. Such a raised ciphertext is one array [2 L + 1, N] over q1 P and
-then q1, transformed.
+Inside the tree the first component stays multiplied by the special modulus P: only the second one is decomposed at each
+level, so the first is divided by P once at the end. Such a raised ciphertext is one array [limbs, N] over q1 P and then
+q1, transformed.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import numpy as np
 from protocols.he.buffers import empty
 from protocols.he.ntt import Floats
 from protocols.he.packing import Plan
-from protocols.he.ring_q import Basis, Ring
+from protocols.he.ring_q import Ring
 
 Leaf = Callable[[int], list[Floats]]  # block number -> its ciphertexts at q1, one for each unit
 
@@ -25,7 +25,6 @@ class Packer:
 
     def __init__(self, ring: Ring, plan: Plan, keys: dict[int, Floats]) -> None:
         self.ring, self.plan, self.keys = ring, plan, keys
-        self.rows = Basis(ring.params.primes, tuple(int(k) for k in (*ring.q1p.limbs, *ring.q1.limbs)))
         share = [pow(1 << plan.b, -1, p) for p in ring.q1.primes]
         self.share = np.array(share, dtype=np.float64)
         factor = [ring.special * part % p for part, p in zip(share, ring.q1.primes, strict=True)]
@@ -33,32 +32,32 @@ class Packer:
 
     def raised(self, ciphertext: Floats) -> Floats:
         """2^-b times the ciphertext: P times the first component over q1 P, and the second component."""
-        ring, size, out = self.ring, self.ring.q1.size, empty(self.rows.size, self.ring.n)
+        ring, split, size = self.ring, self.ring.q1p.size, self.ring.q1.size
+        out = empty(split + size, ring.n)
         out[:size] = ring.engine.scaled(ciphertext[0], self.factor, ring.q1.limbs)
-        out[size] = 0.0
-        out[size + 1:] = ring.engine.scaled(ciphertext[1], self.share, ring.q1.limbs)
+        out[size:split] = 0.0
+        out[split:] = ring.engine.scaled(ciphertext[1], self.share, ring.q1.limbs)
         return out
 
     def lowered(self, raised: Floats) -> Floats:
         """The ciphertext at q1 again."""
-        size, out = self.ring.q1.size, empty(2, self.ring.q1.size, self.ring.n)
-        out[0] = self.ring.drop(raised[: size + 1], self.ring.q1p, self.ring.q1)
-        out[1] = raised[size + 1:]
+        split, out = self.ring.q1p.size, empty(2, self.ring.q1.size, self.ring.n)
+        out[0] = self.ring.drop(raised[:split], self.ring.q1p, self.ring.q1)
+        out[1] = raised[split:]
         return out
 
     def merge(self, level: int, even: Floats, odd: Floats | None) -> Floats:
         """(even + X^shift odd) + sigma(even - X^shift odd): sigma maps X^shift to -X^shift and fixes even's outputs."""
-        ring, engine, split = self.ring, self.ring.engine, self.ring.q1.size + 1
-        element = self.plan.packing_elements[level]
-        gap, order = even, ring.permutation(element)
-        if odd is not None:
-            gap = engine.twist_difference(even, odd, ring.monomial(self.plan.h << level, self.rows), self.rows.limbs)
-        moved = engine.permute(gap[split:], order)
-        switched = engine.switch_products(moved, self.keys[element], ring.q1.limbs, ring.q1p.limbs)
-        # even + X^shift odd = 2 even - gap; the second component of sigma(gap) is already in the switched sum.
-        engine.merge_rows(even[:split], gap[:split], switched[0], order, ring.q1p.limbs)
-        lowered = ring.drop(switched[1], ring.q1p, ring.q1)
-        engine.merge_rows(even[split:], gap[split:], lowered, order[:0], ring.q1.limbs)
+        ring, engine, split, size = self.ring, self.ring.engine, self.ring.q1p.size, self.ring.q1.size
+        element, twist = self.plan.packing_elements[level], ring.monomial(self.plan.h << level, ring.q1p)
+        order = ring.permutation(element)
+        if odd is None:
+            odd, moved = even[:0], engine.permute(even[split:], order)
+        else:
+            moved = engine.fold(even[split:], odd[split:], twist[:size], order, ring.q1.limbs)
+        switched = ring.switch(moved, self.keys[element], ring.q1, ring.q1p)
+        engine.merge_rows(even[:split], odd[:split], twist, switched[0], order, ring.q1p.limbs)
+        engine.add_to(even[split:], ring.drop(switched[1], ring.q1p, ring.q1), ring.q1.limbs)
         return even
 
     def subtree(self, level: int, leaf: int, count: int, blocks: Leaf) -> list[Floats]:

@@ -47,16 +47,24 @@ def flood_target(params: ParamSet) -> int:
     return FLOOD_SHARE[0] * q1 // (FLOOD_SHARE[1] << (params.ring_bits + 1))
 
 
+def switch_variance(params: ParamSet, count: int) -> float:
+    """What a key switch modulo the first `count` primes adds: the division by P rounds, and every digit, a sum of as
+    many uniform numbers as it has primes, meets an error.
+    """
+    first, n = len(params.q_bits), params.n
+    special = math.prod(params.primes[first: first + len(params.special_bits)])
+    divided = n / 18 + 1 / 12 if params.special_bits else 0.0
+    sizes = ((len(digit), math.prod(params.primes[k] for k in digit)) for digit in params.digits(count))
+    return divided + sum(primes * (modulus / special) ** 2 for primes, modulus in sizes) * n * ERROR_VARIANCE / 12
+
+
 def _variances(plan: Plan, norm: float) -> list[tuple[str, float]]:
     """Variance after each stage; norm is the largest squared weight norm of an output block."""
     params, n = plan.params, plan.params.n
     q0, q1 = (float(math.prod(params.primes[:count])) for count in (len(params.q_bits), params.kept))
-    special = float(params.primes[len(params.q_bits)]) if params.special_bits else 1.0
     aux = float(math.prod(params.primes[-len(params.auxiliary_bits):]))
     rounding = n / 18 + 1 / 12
-    digits = [float(p) ** 2 * n * ERROR_VARIANCE / 12 / special**2 for p in params.primes[: len(params.q_bits)]]
-    divided = rounding if params.special_bits else 0.0  # the division by P rounds
-    switch0, switch1 = divided + sum(digits), divided + sum(digits[: params.kept])
+    switch0, switch1 = (switch_variance(params, count) for count in (len(params.q_bits), params.kept))
     dropped = rounding if params.kept < len(params.q_bits) else 0.0
     fresh = ERROR_VARIANCE + 2 / 12
     stages = [("fresh", fresh)]

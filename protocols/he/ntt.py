@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Slots = NDArray[np.uint32]
 
 
 def mulmod(a: Ints, b: Ints, p: int | Ints) -> Ints:
@@ -91,9 +92,9 @@ class Tables:
         """Slot k of a transformed row holds the value at psi^exponents[k]."""
         return np.asarray(transpose_groups(2 * bit_reverse(self.n) + 1), dtype=np.int64)
 
-    def automorphism(self, element: int) -> Ints:
+    def automorphism(self, element: int) -> Slots:
         """Slot permutation of X -> X^element in transformed form: sigma(x)[k] = x[automorphism[k]]."""
-        where = np.empty(2 * self.n, dtype=np.int64)
+        where = np.empty(2 * self.n, dtype=np.uint32)
         where[self.exponents] = np.arange(self.n)
         return where[self.exponents * element % (2 * self.n)]
 

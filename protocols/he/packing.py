@@ -183,8 +183,9 @@ class KeySet:
     def nbytes(self) -> int:
         """Bytes of the public keys: the encryption key at q1, and D (32 + N log2(QP) / 8) for each key of D digits."""
         p, wide_keys = self.params, int(self.relinearise) + len(self.expansion)
-        wide = len(p.q_bits) * (32 + p.n * (p.q0_bits + p.special_bits) // 8)
-        narrow = p.kept * (32 + p.n * (p.q1_bits + p.special_bits) // 8)
+        special = sum(p.special_bits)
+        wide = len(p.digits(len(p.q_bits))) * (32 + p.n * (p.q0_bits + special) // 8)
+        narrow = len(p.digits(p.kept)) * (32 + p.n * (p.q1_bits + special) // 8)
         return 32 + p.n * p.q1_bits // 8 + wide_keys * wide + len(self.packing) * narrow
 
 

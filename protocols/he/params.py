@@ -10,6 +10,7 @@ SECURITY_CAP_BITS = MappingProxyType({1024: 27, 2048: 54, 4096: 109, 8192: 218, 
 MIN_PRIME_BITS = 20  # enough primes = 1 mod 2N of every length
 MIN_KAPPA = 40  # statistical security of the flooding, in bits
 MAX_PRIME_BITS = 50  # the kernels hold residues in float64
+MAX_DIGITS = 8  # and add up the products of so many before they reduce them
 
 
 class InsecureParameters(ValueError):
@@ -59,10 +60,11 @@ class ParamSet:
     """Public parameters of one homomorphic session.
 
     n: ring degree. ring_bits, frac_bits: l and s of the shares. q_bits: prime lengths of the upload modulus q0; the
-    first `kept` of them remain after the modulus switch (q1). special_bits: the key-switching prime P, 0 for none.
-    response_bits: the primes of the response modulus. kappa: statistical security of the flooding, in bits. galois:
-    automorphism keys (expansion and packing) are allowed. insecure_test: skips the security check, for unit tests
-    only.
+    first `kept` of them remain after the modulus switch (q1). special_bits: the primes of the key-switching modulus P,
+    if any; a digit of a key switch is the residue modulo as many primes of q0 or q1 as P has, modulo one where there
+    is none. [HanKi20] response_bits: the primes of the response modulus. kappa: statistical security of the flooding,
+    in bits. galois: automorphism keys (expansion and packing) are allowed. insecure_test: skips the security check, for
+    unit tests only.
     """
 
     name: str
@@ -71,7 +73,7 @@ class ParamSet:
     frac_bits: int
     q_bits: tuple[int, ...]
     kept: int
-    special_bits: int
+    special_bits: tuple[int, ...]
     response_bits: tuple[int, ...]
     kappa: int
     galois: bool
@@ -79,18 +81,22 @@ class ParamSet:
 
     def __post_init__(self) -> None:
         self._check_ranges()
-        total = sum(self.q_bits) + self.special_bits
+        total = sum(self.q_bits + self.special_bits)
         cap = SECURITY_CAP_BITS.get(self.n, 0)
         if not self.insecure_test and total > cap:
             raise InsecureParameters(
                 f"parameter set {self.name}: at most {cap} modulus bits are 128-bit secure at N = {self.n}, "
-                f"came {total} (special prime included): choose a larger N or shorter primes")
+                f"came {total} (special primes included): choose a larger N or shorter primes")
+        digits = len(self.digits(len(self.q_bits)))
+        if digits > MAX_DIGITS:
+            raise ParameterRange(f"parameter set {self.name}: expected at most {MAX_DIGITS} digits to a key switch, "
+                                 f"came {digits}: choose fewer and longer primes, or more special ones")
 
     def _check_ranges(self) -> None:
         """Every field an integer in its range: the modulus that the 128-bit check sees is the one that is used."""
         primes = range(MIN_PRIME_BITS, MAX_PRIME_BITS + 1)
-        lengths = (*self.q_bits, *self.response_bits, *((self.special_bits,) if self.special_bits else ()))
-        numbers = (self.n, self.ring_bits, self.frac_bits, self.kept, self.special_bits, self.kappa, *lengths)
+        lengths = (*self.q_bits, *self.response_bits, *self.special_bits)
+        numbers = (self.n, self.ring_bits, self.frac_bits, self.kept, self.kappa, *lengths)
         if any(type(number) is not int for number in numbers):
             raise ParameterRange(f"parameter set {self.name}: expected whole numbers, came {shortened(numbers)}")
         if not self.insecure_test and self.n not in SECURITY_CAP_BITS:
@@ -98,8 +104,8 @@ class ParamSet:
             raise InsecureParameters(f"parameter set {self.name}: 128-bit caps: expected N of {known}, came {self.n}")
         if not self.q_bits or not self.response_bits or any(length not in primes for length in lengths):
             raise ParameterRange(
-                f"parameter set {self.name}: expected at least one prime in q_bits and response_bits, each of "
-                f"{MIN_PRIME_BITS} to {MAX_PRIME_BITS} bits, came {shortened(lengths)}")
+                f"parameter set {self.name}: expected at least one prime in q_bits and response_bits, each and those "
+                f"of special_bits of {MIN_PRIME_BITS} to {MAX_PRIME_BITS} bits, came {shortened(lengths)}")
         if not 1 <= self.kept <= len(self.q_bits):
             raise ParameterRange(f"parameter set {self.name}: expected 1 <= kept <= {len(self.q_bits)} primes after "
                                  f"the switch, came {self.kept}")
@@ -111,21 +117,24 @@ class ParamSet:
 
     @cached_property
     def primes(self) -> tuple[int, ...]:
-        """q0 primes, special prime (if any), response primes, then the auxiliary primes of the tensor product; all
-        distinct.
-        """
-        special = (self.special_bits,) if self.special_bits else ()
-        return ntt_primes(self.n, self.q_bits + special + self.response_bits + self.auxiliary_bits)
+        """q0 primes, special primes, response primes, then the auxiliary primes of the tensor product; all distinct."""
+        return ntt_primes(self.n, self.q_bits + self.special_bits + self.response_bits + self.auxiliary_bits)
+
+    def digits(self, count: int) -> list[range]:
+        """The digits of a key switch modulo the first `count` primes of q0: the places of each one's primes."""
+        step = max(1, len(self.special_bits))
+        return [range(first, min(first + step, count)) for first in range(0, count, step)]
 
     @property
     def auxiliary_bits(self) -> tuple[int, ...]:
-        """Enough 50-bit primes to exceed q0 by 12 bits, so that the rescaled operand loses no precision."""
-        return (MAX_PRIME_BITS,) * -(-(sum(self.q_bits) + 12) // MAX_PRIME_BITS)
+        """Enough 50-bit primes to exceed q0 by 10 bits: rounding the rescaled operand adds less than its own error."""
+        return (MAX_PRIME_BITS,) * -(-(sum(self.q_bits) + 10) // MAX_PRIME_BITS)
 
     @property
     def quiet(self) -> bool:
-        """Whether the special prime is longer than every digit: then many key switches in a row add little noise."""
-        return self.galois and self.special_bits > max(self.q_bits)
+        """Whether P is longer than every digit: then many key switches in a row add little noise."""
+        digits = self.digits(len(self.q_bits))
+        return self.galois and sum(self.special_bits) > max(sum(self.q_bits[k] for k in digit) for digit in digits)
 
     @property
     def q0_bits(self) -> int:
@@ -153,17 +162,17 @@ class ParamSet:
 
 
 _SETS = (
-    ParamSet("P64s", 16384, 64, 18, (40,) * 6, 4, 50, (38, 38), 48, True),
-    ParamSet("P64", 16384, 64, 18, (50, 50, 50, 45, 45), 3, 50, (38, 38), 40, True),
-    ParamSet("P64tiny", 8192, 64, 18, (43,) * 5, 5, 0, (38, 38), 40, False),
+    ParamSet("P64s", 16384, 64, 18, (40,) * 6, 4, (45, 45), (38, 38), 48, True),
+    ParamSet("P64", 16384, 64, 18, (50, 50, 50, 45, 45), 3, (50, 50), (38, 38), 40, True),
+    ParamSet("P64tiny", 8192, 64, 18, (43,) * 5, 5, (), (38, 38), 40, False),
     # For products without selection, which need no room for those of ciphertexts; packed, or with no Galois keys.
-    ParamSet("P64packed", 8192, 64, 18, (42,) * 4, 4, 50, (39, 39), 48, True),
-    ParamSet("P64unpacked", 8192, 64, 18, (50, 50, 50), 3, 0, (38, 38), 48, False),
-    ParamSet("P32", 8192, 32, 12, (40, 40, 40, 50), 3, 48, (22, 22), 40, True),
-    ParamSet("P32tiny", 8192, 32, 12, (37,) * 4, 4, 0, (22, 22), 40, False),
+    ParamSet("P64packed", 8192, 64, 18, (42,) * 4, 4, (50,), (39, 39), 48, True),
+    ParamSet("P64unpacked", 8192, 64, 18, (50, 50, 50), 3, (), (38, 38), 48, False),
+    ParamSet("P32", 8192, 32, 12, (40, 40, 40, 50), 3, (48,), (22, 22), 40, True),
+    ParamSet("P32tiny", 8192, 32, 12, (37,) * 4, 4, (), (22, 22), 40, False),
 )
 PARAM_SETS = MappingProxyType({params.name: params for params in _SETS})
-INSECURE_TEST = ParamSet("INSECURE_TEST", 256, 64, 18, (40,) * 6, 4, 50, (38, 38), 48, True, insecure_test=True)
+INSECURE_TEST = ParamSet("INSECURE_TEST", 256, 64, 18, (40,) * 6, 4, (45, 45), (38, 38), 48, True, insecure_test=True)
 
 
 def param_set(name: str) -> ParamSet:

@@ -8,7 +8,18 @@ import numpy as np
 
 from protocols.he import simd as v
 from protocols.he.jit import kernel
-from protocols.he.kernels import Floats, Ints, canonical, forward_row, inverse_row, mulmod, product, reduce
+from protocols.he.kernels import (
+    Floats,
+    Ints,
+    canonical,
+    forward_row,
+    inverse_centred,
+    inverse_row,
+    mulmod,
+    product,
+    reduce,
+)
+from protocols.he.ntt import Slots
 
 TERMS = 6  # products that `multiply_sum` adds up before one reduction: they stay below 0.75 p each
 
@@ -41,7 +52,7 @@ def multiply(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> 
 
 @kernel
 def add(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> None:
-    """out = a + b."""
+    """out = a + b; out may be a itself."""
     for row in range(out.shape[0]):
         p, x, y, z = v.splat(primes[limbs[row % limbs.size]]), a[row], b[row], out[row]
         for j in range(0, z.size, 8):
@@ -97,122 +108,159 @@ def subtract_scale(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints
 
 
 @kernel
-def scale_add(out: Floats, a: Floats, b: Floats, scale: Floats, limbs: Ints, primes: Floats) -> None:
-    """out = a * scale[row] + b."""
-    for row in range(out.shape[0]):
-        modulus, factor = primes[limbs[row % limbs.size]], scale[row % scale.size]
-        p, p_inverse, x, y, z = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row], out[row]
-        s, s_q = v.splat(factor), v.splat(factor / modulus)
-        for j in range(0, z.size, 8):
-            v.store(z, j, canonical(v.add(mulmod(v.load(x, j), s, s_q, p), v.load(y, j)), p, p_inverse))
-
-
-@kernel
-def twist_difference(out: Floats, a: Floats, b: Floats, twist: Floats, limbs: Ints, primes: Floats) -> None:
-    """out = a - twist * b."""
+def add_scaled(a: Floats, b: Floats, scale: Floats, limbs: Ints, primes: Floats) -> None:
+    """a = a + b * scale[row], in place."""
     for row in range(a.shape[0]):
         modulus = primes[limbs[row]]
-        p, p_inverse, x, y, t, z = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row], twist[row], out[row]
+        p, p_inverse, x, y = v.splat(modulus), v.splat(1.0 / modulus), a[row], b[row]
+        s, s_q = v.splat(scale[row]), v.splat(scale[row] / modulus)
         for j in range(0, x.size, 8):
-            right = product(v.load(y, j), v.load(t, j), p, p_inverse)
-            v.store(z, j, canonical(v.sub(v.load(x, j), right), p, p_inverse))
+            v.store(x, j, canonical(v.add(v.load(x, j), mulmod(v.load(y, j), s, s_q, p)), p, p_inverse))
 
 
 @kernel
-def merge_rows(out: Floats, gap: Floats, extra: Floats, order: Ints, limbs: Ints, primes: Floats,
-               moved: Floats) -> None:
-    """out = 2 out - gap + extra + (gap permuted by order, when order is not empty); gap may be out itself."""
-    for row in range(out.shape[0]):
-        modulus = primes[limbs[row]]
-        p, p_inverse, x, y, z = v.splat(modulus), v.splat(1.0 / modulus), out[row], gap[row], extra[row]
-        for j in range(order.size):
-            moved[j] = y[order[j]]
+def halves(even: Floats, odd: Floats, a: Floats, b: Floats, twist: Floats, limbs: Ints, primes: Floats) -> None:
+    """even = a + b, odd = (a - b) * twist; the rows of twist repeat."""
+    for row in range(a.shape[0]):
+        modulus = primes[limbs[row % limbs.size]]
+        p, p_inverse, t = v.splat(modulus), v.splat(1.0 / modulus), twist[row % twist.shape[0]]
+        x, y, total, rest = a[row], b[row], even[row], odd[row]
         for j in range(0, x.size, 8):
-            a = v.load(x, j)
-            total = v.add(v.sub(v.add(a, a), v.load(y, j)), v.load(z, j))
-            if order.size > 0:
-                total = v.add(total, v.load(moved, j))
+            left, right = v.load(x, j), v.load(y, j)
+            v.store(total, j, v.lift(v.add(left, v.sub(right, p)), p))
+            v.store(rest, j, v.lift(product(v.sub(left, right), v.load(t, j), p, p_inverse), p))
+
+
+@kernel
+def _permute_row(out: Floats, x: Floats, order: Slots) -> None:
+    for j in range(order.size):
+        out[j] = x[order[j]]
+
+
+@kernel
+def _fold_row(even: Floats, odd: Floats, twist: Floats, modulus: float, gap: Floats) -> None:
+    """even, gap = even + twist * odd, even - twist * odd."""
+    p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
+    for j in range(0, even.size, 8):
+        left, right = v.load(even, j), product(v.load(odd, j), v.load(twist, j), p, p_inverse)
+        v.store(even, j, canonical(v.add(left, right), p, p_inverse))
+        v.store(gap, j, canonical(v.sub(left, right), p, p_inverse))
+
+
+@kernel
+def fold(moved: Floats, even: Floats, odd: Floats, twist: Floats, order: Slots, limbs: Ints, primes: Floats,
+         gap: Floats) -> None:
+    """even, moved = even + twist * odd, (even - twist * odd) permuted by order."""
+    for row in range(even.shape[0]):
+        _fold_row(even[row], odd[row], twist[row], primes[limbs[row]], gap)
+        _permute_row(moved[row], gap, order)
+
+
+@kernel
+def merge_rows(even: Floats, odd: Floats, twist: Floats, extra: Floats, order: Slots, limbs: Ints, primes: Floats,
+               gap: Floats, moved: Floats) -> None:
+    """even + extra + twist * odd + ((even - twist * odd) permuted by order), in place; odd without rows counts as zero.
+    """
+    for row in range(even.shape[0]):
+        modulus = primes[limbs[row]]
+        if odd.shape[0] > 0:
+            _fold_row(even[row], odd[row], twist[row], modulus, gap)
+            _permute_row(moved, gap, order)
+        else:
+            _permute_row(moved, even[row], order)
+        p, p_inverse, x, y = v.splat(modulus), v.splat(1.0 / modulus), even[row], extra[row]
+        for j in range(0, x.size, 8):
+            total = v.add(v.add(v.load(x, j), v.load(y, j)), v.load(moved, j))
             v.store(x, j, canonical(total, p, p_inverse))
 
 
 @kernel
-def convert(out: Floats, x: Floats, source: Floats, unit: Floats, target: Floats, matrix: Floats,
-            scratch: Floats) -> None:
-    """Exact centred base conversion of coefficients: x mod A (A = product of source) to the primes in target.
+def convert(out: Floats, x: Floats, units: Floats, target: Floats, factors: Floats, scratch: Floats) -> None:
+    """Exact centred base conversion of coefficients: x mod A (A = product of a_i) to the primes b_k in target.
 
-    unit[i] = (A / a_i)^-1 mod a_i; matrix[j, i] = A / a_i mod b_j and, in the last column, -A mod b_j. With
-    y_i = [x_i unit_i]_(a_i), x = sum y_i A / a_i - A rint(sum y_i / a_i); only within 2^-48 of +-A/2 may the other
-    representative of the same class come out. scratch holds 8 lanes per source prime.
+    units: rows a_i, 1 / a_i, (A / a_i)^-1 mod a_i and this over a_i; factors[0, k]: A / a_i mod b_k for every i, then
+    -A mod b_k; factors[1]: the same over b_k. With y_i = [x_i (A / a_i)^-1]_(a_i),
+    x = sum y_i A / a_i - A rint(sum y_i / a_i); only within 2^-48 of +-A/2 may the other representative of the same
+    class come out. scratch holds 8 lanes per source prime.
     """
+    count = units.shape[1]
+    inv = 1.0 / target
     for j in range(0, x.shape[1], 8):
         turns = v.splat(0.0)
-        for i in range(source.size):
-            y = mulmod(v.load(x[i], j), v.splat(unit[i]), v.splat(unit[i] / source[i]), v.splat(source[i]))
-            turns = v.add(turns, v.mul(y, v.splat(1.0 / source[i])))
+        for i in range(count):
+            y = mulmod(v.load(x[i], j), v.splat(units[2, i]), v.splat(units[3, i]), v.splat(units[0, i]))
+            turns = v.add(turns, v.mul(y, v.splat(units[1, i])))
             v.store(scratch, 8 * i, y)
         turns = v.quotient(turns, v.splat(1.0))
         for k in range(target.size):
             p = v.splat(target[k])
-            total = mulmod(turns, v.splat(matrix[k, source.size]), v.splat(matrix[k, source.size] / target[k]), p)
-            for i in range(source.size):
-                factor = v.splat(matrix[k, i])
-                total = v.add(total, mulmod(v.load(scratch, 8 * i), factor, v.splat(matrix[k, i] / target[k]), p))
-            v.store(out[k], j, canonical(total, p, v.splat(1.0 / target[k])))
+            total = mulmod(turns, v.splat(factors[0, k, count]), v.splat(factors[1, k, count]), p)
+            for i in range(count):
+                y = v.load(scratch, 8 * i)
+                total = v.add(total, mulmod(y, v.splat(factors[0, k, i]), v.splat(factors[1, k, i]), p))
+            v.store(out[k], j, canonical(total, p, v.splat(inv[k])))
 
 
 @kernel
-def _centred(out: Floats, x: Floats, modulus: float, target: float) -> None:
-    """Residues of the centred representatives of x mod modulus, modulo target, within half a target of zero."""
-    p, half, t, t_inverse = v.splat(modulus), v.splat(0.5 * modulus), v.splat(target), v.splat(1.0 / target)
-    for j in range(0, x.size, 8):
-        low = v.lift(v.sub(v.load(x, j), half), p)
-        v.store(out, j, reduce(v.sub(low, half), t, t_inverse))
+def _digit(out: Floats, parts: Floats, factors: Floats, quotients: Floats, modulus: float) -> None:
+    """out = sum_i parts[i] factors[i] modulo one prime, within half a prime of zero; quotients = factors / modulus."""
+    p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
+    for j in range(0, out.size, 8):
+        total = v.splat(0.0)
+        for i in range(factors.size):
+            total = v.add(total, mulmod(v.load(parts[i], j), v.splat(factors[i]), v.splat(quotients[i]), p))
+        v.store(out, j, reduce(total, p, p_inverse))
 
 
 @kernel
-def switch_products(out: Floats, x: Floats, key: Floats, digit_limbs: Ints, key_limbs: Ints, roots: Floats,
-                    inverse_roots: Floats, primes: Floats, digits: Floats, rows: Floats) -> None:
-    """out[c, k] = sum_i NTT(centred x_i mod p_k) * key[c, i, k], where x_i is row i of x, taken to coefficient form
-    first.
+def switch_products(out: Floats, x: Floats, key: Floats, step: int, digit_limbs: Ints, key_limbs: Ints, scale: Floats,
+                    matrix: Floats, quotients: Floats, roots: Floats, inverse_roots: Floats, primes: Floats,
+                    parts: Floats, rows: Floats) -> None:
+    """out[c, k] = sum_d NTT(digit d of x mod p_k) * key[c, d, k]; a digit takes `step` limbs of x, the last one the
+    rest.
 
-    On the digit's own prime the transform is x_i itself. At most eight digits: their products are summed before one
-    reduction.
+    With A the product of the digit's primes a_i, y_i = [x_i (A / a_i)^-1]_(a_i) is centred and the digit is
+    sum y_i A / a_i: a representative of x mod A of at most A / 2 for each of its primes, without the rounding that
+    would find the smallest. [HanKi20] On the digit's own primes the transform is x_i itself. scale[i] =
+    (A / a_i)^-1 / N mod a_i, matrix[k, i] = A / a_i mod p_k, quotients = matrix / p_k. At most eight digits: their
+    products are summed before one reduction.
     """
     for i in range(digit_limbs.size):
-        digits[i, :] = x[i]
-        inverse_row(digits[i], inverse_roots[digit_limbs[i]], primes[digit_limbs[i]])
+        parts[i, :] = x[i]
+        inverse_centred(parts[i], inverse_roots[digit_limbs[i]], primes[digit_limbs[i]], scale[i])
     for k in range(key_limbs.size):
         modulus = primes[key_limbs[k]]
-        for i in range(digit_limbs.size):
-            if digit_limbs[i] == key_limbs[k]:
-                rows[i, :] = x[i]
+        for d in range(rows.shape[0]):
+            first, last = d * step, min(d * step + step, digit_limbs.size)
+            if first <= k < last:
+                rows[d, :] = x[k]
             else:
-                _centred(rows[i], digits[i], primes[digit_limbs[i]], modulus)
-                forward_row(rows[i], roots[key_limbs[k]], modulus)
+                _digit(rows[d], parts[first:last], matrix[k, first:last], quotients[k, first:last], modulus)
+                forward_row(rows[d], roots[key_limbs[k]], modulus)
         p, p_inverse, out0, out1 = v.splat(modulus), v.splat(1.0 / modulus), out[0, k], out[1, k]
         for j in range(0, out0.size, 8):
             total0, total1 = v.splat(0.0), v.splat(0.0)
-            for i in range(digit_limbs.size):
-                a = v.load(rows[i], j)
-                total0 = v.add(total0, product(a, v.load(key[0, i, k], j), p, p_inverse))
-                total1 = v.add(total1, product(a, v.load(key[1, i, k], j), p, p_inverse))
+            for d in range(rows.shape[0]):
+                a = v.load(rows[d], j)
+                total0 = v.add(total0, product(a, v.load(key[0, d, k], j), p, p_inverse))
+                total1 = v.add(total1, product(a, v.load(key[1, d, k], j), p, p_inverse))
             v.store(out0, j, canonical(total0, p, p_inverse))
             v.store(out1, j, canonical(total1, p, p_inverse))
 
 
 @kernel
-def divide(out: Floats, x: Floats, kept: Ints, dropped: Ints, limbs: Ints, unit: Floats, matrix: Floats, scale: Floats,
-           roots: Floats, inverse_roots: Floats, primes: Floats, rest: Floats, scratch: Floats) -> None:
+def divide(out: Floats, x: Floats, kept: Ints, dropped: Ints, limbs: Ints, units: Floats, factors: Floats,
+           scale: Floats, roots: Floats, inverse_roots: Floats, primes: Floats, rest: Floats, scratch: Floats) -> None:
     """out = round(x / D) on the kept rows, D the product of the dropped primes; transformed in, transformed out.
 
-    unit, matrix: conversion from the dropped to the kept primes (see `convert`); scale = 1 / D modulo the kept primes.
+    units, factors: conversion from the dropped to the kept primes (see `convert`); scale = 1 / D modulo the kept ones.
     """
     source, target = primes[limbs[dropped]], primes[limbs[kept]]
     for piece in range(x.shape[0]):
         for d in range(dropped.size):
             rest[d, :] = x[piece, dropped[d]]
             inverse_row(rest[d], inverse_roots[limbs[dropped[d]]], source[d])
-        convert(out[piece], rest, source, unit, target, matrix, scratch)
+        convert(out[piece], rest, units, target, factors, scratch)
         for k in range(kept.size):
             row, whole, p = out[piece, k], x[piece, kept[k]], v.splat(target[k])
             forward_row(row, roots[limbs[kept[k]]], target[k])
@@ -237,12 +285,10 @@ def tensor(out: Floats, a: Floats, b: Floats, limbs: Ints, primes: Floats) -> No
 
 
 @kernel
-def permute(out: Floats, x: Floats, order: Ints) -> None:
+def permute(out: Floats, x: Floats, order: Slots) -> None:
     """out[row, j] = x[row, order[j]]."""
     for row in range(x.shape[0]):
-        source, target = x[row], out[row]
-        for j in range(order.size):
-            target[j] = source[order[j]]
+        _permute_row(out[row], x[row], order)
 
 
 @kernel

@@ -8,9 +8,9 @@ import math
 import numpy as np
 
 from protocols.he.buffers import copied, empty
-from protocols.he.engine import ConversionTables, DivisionTables, Engine, engine_for
+from protocols.he.engine import ConversionTables, DivisionTables, Engine, SwitchTables, engine_for
 from protocols.he.layouts import Layout
-from protocols.he.ntt import Floats, Ints, Tables
+from protocols.he.ntt import Floats, Ints, Slots, Tables
 from protocols.he.params import ParamSet
 from protocols.he.pointwise import small_residues
 
@@ -29,25 +29,26 @@ class Basis:
 class Ring:
     """Arithmetic of one parameter set. Elements are float64 [..., basis.size, N] with canonical residues.
 
-    q0, q1: upload modulus and the modulus after the switch; q0p, q1p: the same with the special prime last (equal to
-    q0, q1 without one); aux: the second basis of the tensor product; response: fresh primes of the responses.
+    q0, q1: upload modulus and the modulus after the switch; q0p, q1p: the same with the special primes last (equal to
+    q0, q1 without any); aux: the second basis of the tensor product; response: fresh primes of the responses.
     """
 
     def __init__(self, params: ParamSet, engine: Engine | None = None) -> None:
         self.params, self.n = params, params.n
-        count, special = len(params.q_bits), int(params.special_bits > 0)
+        count, special = len(params.q_bits), len(params.special_bits)
         primes = params.primes
         self.engine = engine if engine is not None else engine_for(Tables(params.n, primes))
         first_response, first_aux = count + special, count + special + len(params.response_bits)
         q1 = tuple(range(params.kept))
-        extra = (count,) * special
+        extra = tuple(range(count, count + special))
         self.q0, self.q1 = Basis(primes, tuple(range(count))), Basis(primes, q1)
         self.q0p, self.q1p = Basis(primes, tuple(range(count)) + extra), Basis(primes, q1 + extra)
         self.response = Basis(primes, tuple(range(first_response, first_aux)))
         self.aux = Basis(primes, tuple(range(first_aux, len(primes))))
-        self.special = primes[count] if special else 1
+        self.special = math.prod(primes[k] for k in extra)
         self._conversions: dict[tuple[tuple[int, ...], tuple[int, ...], bool], ConversionTables] = {}
         self._divisions: dict[tuple[tuple[int, ...], tuple[int, ...]], DivisionTables] = {}
+        self._switches: dict[tuple[int, ...], SwitchTables] = {}
 
     def upload(self, layout: Layout) -> Basis:
         """The modulus of an upload."""
@@ -84,7 +85,7 @@ class Ring:
         return x
 
     @functools.lru_cache(maxsize=64)  # noqa: B019
-    def permutation(self, element: int) -> Ints:
+    def permutation(self, element: int) -> Slots:
         """Slot permutation of the automorphism X -> X^element."""
         return self.engine.tables.automorphism(element)
 
@@ -112,6 +113,13 @@ class Ring:
         if key not in self._divisions:
             self._divisions[key] = DivisionTables(*key)
         return self.engine.divide(x, source.limbs, self._divisions[key])
+
+    def switch(self, x: Floats, key: Floats, basis: Basis, special: Basis) -> Floats:
+        """The digits of x (transformed, over q0 or q1) times a switching key: two components over q0 P or q1 P."""
+        if basis.primes not in self._switches:
+            digits = self.params.digits(basis.size)
+            self._switches[basis.primes] = SwitchTables(self.n, self.params.primes, basis.limbs, special.limbs, digits)
+        return self.engine.switch_products(x, key, self._switches[basis.primes])
 
 
 @functools.cache

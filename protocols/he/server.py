@@ -112,16 +112,17 @@ class ServerKeys:
             uniform_residues(seed, basis, ring.n, out[1])
             return out
 
-        def switching(digits: int, basis: Basis) -> Floats:
-            out = empty(2, digits, basis.size, ring.n)
+        def switching(basis: Basis, special: Basis) -> Floats:
+            digits = len(keys.params.digits(basis.size))
+            out = empty(2, digits, special.size, ring.n)
             for digit in range(digits):
-                out[:, digit] = row(basis)
+                out[:, digit] = row(special)
             return out
 
         encryption = row(ring.q1)
-        relinearisation = switching(ring.q0.size, ring.q0p) if keys.relinearise else None
-        expansion = {element: switching(ring.q0.size, ring.q0p) for element in keys.expansion}
-        packing = {element: switching(ring.q1.size, ring.q1p) for element in keys.packing}
+        relinearisation = switching(ring.q0, ring.q0p) if keys.relinearise else None
+        expansion = {element: switching(ring.q0, ring.q0p) for element in keys.expansion}
+        packing = {element: switching(ring.q1, ring.q1p) for element in keys.packing}
         return cls(keys, encryption, relinearisation, expansion, packing)
 
     def absorb(self, layout: Layout, data: bytes, own_share: Shares) -> Operand:
@@ -182,11 +183,9 @@ class ServerKeys:
             raise MissingKey(f"expansion: expected a key for X -> X^{element}, came a key set without: "
                              "make the key set from the select plans too")
         moved = automorphism(ring, ciphertext, element, self.expansion[element], basis, ring.q0p)
-        even = engine.add(ciphertext, moved, basis.limbs)
         if not both:
-            return even, None
-        odd = engine.subtract_scale(ciphertext, moved, np.ones(basis.size), basis.limbs)
-        return even, engine.multiply(odd, ring.monomial(-step, basis), basis.limbs)
+            return engine.add(ciphertext, moved, basis.limbs), None
+        return engine.halves(ciphertext, moved, ring.monomial(-step, basis), basis.limbs)
 
     def _expand(self, plan: SelectPlan, ciphertext: Floats, tokens: int = 1, level: int = 0,
                 index: int = 0) -> Iterator[tuple[int, Floats]]:

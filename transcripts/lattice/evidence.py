@@ -57,13 +57,13 @@ class Response:
 
 @dataclass(frozen=True)
 class KeyRow:
-    """One row of a public key: b in transformed form over `basis`; digit: the limb that carries a payload, or None."""
+    """One row of a public key: b in transformed form over `basis`; digit: the limbs that carry a payload."""
 
     place: str
     seed: bytes
     b: Floats
     basis: Basis
-    digit: int | None
+    digit: range
 
 
 @dataclass(frozen=True)
@@ -161,12 +161,14 @@ class Evidence:
     def key_rows(self) -> list[KeyRow]:
         """The rows of all public keys, in the order of `ClientKeys.generate`."""
         ring, keys, data = self.ring, self.keys, self.key_bytes
-        wide, narrow = (ring.q0.size, ring.q0p), (ring.q1.size, ring.q1p)
+        wide, narrow = (ring.q0, ring.q0p), (ring.q1, ring.q1p)
         kinds = [("relinearisation key", *wide)] if keys.relinearise else []
         kinds += [(f"expansion key {g}", *wide) for g in keys.expansion]
         kinds += [(f"packing key {g}", *narrow) for g in keys.packing]
-        rows: list[tuple[str, Basis, int | None]] = [("encryption key", ring.q1, None)]
-        rows += [(f"{name}, digit {i}", basis, i) for name, digits, basis in kinds for i in range(digits)]
+        rows: list[tuple[str, Basis, range]] = [("encryption key", ring.q1, range(0))]
+        for name, basis, special in kinds:
+            digits = keys.params.digits(basis.size)
+            rows += [(f"{name}, digit {i}", special, digit) for i, digit in enumerate(digits)]
         found, start = [], 0
         for name, basis, digit in rows:
             seed, body = data[start : start + SEED_NBYTES], start + SEED_NBYTES

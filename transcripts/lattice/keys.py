@@ -40,7 +40,7 @@ def key_errors(evidence: Evidence) -> tuple[Floats, ...]:
 
 
 def _free(row: KeyRow) -> int:
-    return 0 if row.digit != 0 else 1
+    return next(limb for limb in range(row.basis.size) if limb not in row.digit)
 
 
 def _one(evidence: Evidence, basis: Basis, limb: int) -> Basis:

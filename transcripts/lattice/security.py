@@ -14,8 +14,8 @@ MIN_KAPPA = 40
 
 
 def parameters(params: ParamSet) -> Finding:
-    """Exact: degree, product of the upload primes and the special prime, distinct NTT primes, kappa."""
-    count = len(params.q_bits) + (1 if params.special_bits else 0)
+    """Exact: degree, product of the upload primes and the special ones, distinct NTT primes, kappa."""
+    count = len(params.q_bits) + len(params.special_bits)
     primes = params.primes[:count]
     bits, cap = math.log2(math.prod(primes)), LARGEST_MODULUS.get(params.n, 0)
     hits = []
