@@ -32,7 +32,7 @@ from protocols.catalog.baselines import dense_case
 from protocols.entry import Case, Entry, Secret
 from protocols.feed_forward import feed_forward
 from protocols.hidden import RELU
-from protocols.model.tables import Table
+from protocols.model.tables import GELU_MINIMAX, Table
 from protocols.polynomial import FORMS, piecewise
 from protocols.routing import probabilities, top_k
 from protocols.truncate import ONE_ULP, truncate_known_sign
@@ -70,7 +70,7 @@ FURTHER: tuple[Entry, ...] = (
             for form in FORMS
         ),
     ),
-    Entry(feed_forward, (dense_case("gated ReLU", True, RELU),)),
+    Entry(feed_forward, (dense_case("gated ReLU", True, RELU), dense_case("plain GeLU", False, GELU_MINIMAX))),
     Entry(
         probabilities,
         (

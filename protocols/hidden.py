@@ -18,9 +18,9 @@ from protocols.ot.chosen import correlate
 from protocols.polynomial import CHEAPEST, narrow_rows, piecewise
 from protocols.products import mul
 from protocols.sharing import invert
-from protocols.truncate import FAITHFUL, truncate, truncate_bounded
+from protocols.truncate import FAITHFUL, truncate_bounded
 from sim.cost import FREE, Cost
-from sim.party import Party, ProtocolDecl, protocol
+from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
 from sim.role import CLIENT
 from sim.shapes import blank
@@ -111,16 +111,11 @@ def _floored(ring: Ring, activation: Approximation, a: Arithmetic) -> Ring:
     return short if narrow else ring
 
 
-def _floor(into: Ring, ring: Ring) -> ProtocolDecl[RingArray]:
-    """In the floor's own bits the exact floor of any word costs no more than that of a bounded one."""
-    return truncate if into.l < ring.l else truncate_bounded
-
-
 def _activated_cost(x: RingArray, activation: Approximation | str, a: Arithmetic) -> Cost:
     if not isinstance(activation, Table | LookUp):
         return rectify.declared(x, f=a.s, w=a.w)
     h = blank(Spec(_floored(x.ring, activation, a), x.shape))
-    cost = _floor(h.ring, x.ring).declared(x, f=a.s, mode=a.mode, w=a.w, into=h.ring)
+    cost = truncate_bounded.declared(x, f=a.s, mode=a.mode, w=a.w, into=h.ring)
     if isinstance(activation, LookUp):
         return cost + look_up.declared(h, table=activation, s=a.s, w=a.w)
     return cost + piecewise.declared(h, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w, into=x.ring)
@@ -130,8 +125,7 @@ async def _activated(p: Party, x: RingArray, activation: Approximation | str, a:
     """The activation of floor(x / 2^s): Protocol 2 for a table of polynomials, a look-up, else ReLU."""
     if not isinstance(activation, Table | LookUp):
         return await rectify(p, x, f=a.s, w=a.w)
-    ring = _floored(x.ring, activation, a)
-    h = await _floor(ring, x.ring)(p, x, f=a.s, mode=a.mode, w=a.w, into=ring)
+    h = await truncate_bounded(p, x, f=a.s, mode=a.mode, w=a.w, into=_floored(x.ring, activation, a))
     if isinstance(activation, LookUp):
         return await look_up(p, h, table=activation, s=a.s, w=a.w)
     return await piecewise(p, h, table=activation, s=a.s, form=a.form, mode=a.mode, w=a.w, into=x.ring)
@@ -154,8 +148,8 @@ async def hidden_units(
 ) -> RingArray:
     """act(W1 x) * (V x), or act(W1 x), at s fractional bits. products: (2 or 1, *S), W1 x and V x not yet floored.
 
-    V x and the gate's product, and W1 x under an activation of wide words, are below 2^(l-2) in size: see
-    `truncate_bounded`. keep: Boolean (k, *S): k copies, zero where the bit is zero. Returns S, or (k, *S).
+    V x, the gate's product, and W1 x but for ReLU are below 2^(l-2) in size: see `truncate_bounded`. keep: Boolean
+    (k, *S): k copies, zero where the bit is zero. Returns S, or (k, *S).
     """
     gated = products.shape[0] == 2
     if activation == RELU and not gated:

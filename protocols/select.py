@@ -117,8 +117,8 @@ async def select_then_compute(
 
     t: shared (n, k, E) over Z_{2^l}; x: shared (n, d) at s fractional bits; weights: the server's, s bits. activation:
     a Table (Protocol 2) or "relu"; n: a multiple of up.n = down.n. Returns (n, k, d). Faithful mode: bit for bit
-    F.SELECTED_EXPERT, for V x, the gate's product and W2 g below 2^(l-2) in size. [[x]] goes up once, and W1 and V are
-    answered together; [[t]] goes up once for all three: the plans place it alike.
+    F.SELECTED_EXPERT, for products below 2^(l-2) in size. [[x]] goes up once, and W1 and V are answered together;
+    [[t]] goes up once for all three: the plans place it alike.
     """
     flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
     if weights is not None:

@@ -45,10 +45,17 @@ LISTED: dict[str, str] = {
     "locate.locate: negate a condition: x if client else x - (first + 1) -> x - (first + 1) if client else x": (
         "which party subtracts a public constant from its share makes no difference"
     ),
-    "hidden.hidden_units: swap two arguments: mul(p, g, v) -> mul(p, v, g)": _COMMUTES,
-    "hidden.hidden_units: swap two arguments: p.gather(rectify(p, products[0], f=a.s, w=a.w), truncate(... -> "
-    "p.gather(truncate(p, products[1], f=a.s, mode=a.mode, w=a...": _COMMUTES,
-    "hidden.hidden_units: turn a sign: -1 -> 1": "the last of two floored products is the second",
+    "hidden.hidden_units: swap two arguments: mul(p, g, v[0]) -> mul(p, v[0], g)": _COMMUTES,
+    **{
+        f"hidden._floored: {change}": "the activation in a wider ring than it needs: exact, and costs more"
+        for change in (
+            "send the operand: ring.l - a.s -> ring.l",
+            "send the operand: ring.l - a.s -> a.s",
+            "negate a comparison: narrow_rows(activation, a.s, a.form, short) is not None -> "
+            "narrow_rows(activation, a.s, a.form, short) is None",
+            "negate a condition: short if narrow else ring -> ring if narrow else short",
+        )
+    },
     "hidden.rectify: send the operand: l - 1 -> l": (
         "the fields that are compared end below the top bit: whether it is dropped before does not matter"
     ),

@@ -63,13 +63,11 @@ def hidden_range(products: Sequence[RingArray], activation: Any, a: Arithmetic) 
     h, *gate = products
     demands: list[Demand] = []
     if activation != RELU:
-        floor = _floored(h, activation, a)
-        demands += below_quarter(h) if floor.ring.l == h.ring.l else []
-        demands += (
-            look_up_range(floor)
-            if isinstance(activation, LookUp)
-            else piecewise_range(floor, table=activation, s=a.s, form=a.form)
-        )
+        demands += below_quarter(h)
+        if isinstance(activation, LookUp):
+            demands += look_up_range(_floored(h, activation, a))
+        else:
+            demands += piecewise_range(_floored(h, activation, a), table=activation, s=a.s, form=a.form)
     for v in gate:
         demands += below_quarter(v) + below_quarter(hidden([h], activation, a) * floor_shift(v, a.s))
     return demands
