@@ -1,9 +1,9 @@
 """Protocol 1 of SecMoE, steps 4 to 9: select the expert's weights under encryption, then compute with them.
 
 With a parameter set that has Galois keys the number of experts adds to the server's work only: for one token one
-ciphertext of the selector, one of the vector, one response per matrix, whatever E is. Several tokens share the upload
-of their selectors and the responses, and where experts are many the uploads of vectors too. A set without such keys
-answers small shapes in several responses instead of one packed one.
+upload of the selector, one of the vector, one response for W1 and V and one for W2, whatever E is. Several tokens share
+the upload of their selectors and the responses, and with compact uploads and many experts those of vectors too. A set
+without such keys answers small shapes in several responses instead of one packed one.
 """
 
 from __future__ import annotations
