@@ -22,7 +22,7 @@ from protocols.linear import linear, multiplied
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import Approximation
 from protocols.routing import probabilities, top_k
-from protocols.select import ExpertWeights, select_then_compute, selected, selected_cost
+from protocols.select import ExpertWeights, select_then_compute, selected, selected_cost, selections
 from protocols.truncate import truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
@@ -252,8 +252,9 @@ def _moe_cost(x: RingArray, residual: RingArray, weights: object, *, plan: Layer
     chosen = b2a.declared(blank(Spec(Ring(1), rows)), ring=plan.ring)
     if not plan.reads:
         return mixture_cost(plan, chosen + select_then_compute.declared(t, x, None, **public))
-    upload = a2h.declared(x.reshape(-1, *layout.shape), layout=layout)
-    return upload + mixture_cost(plan, chosen + selected_cost(t, **public))
+    vectors, flat_t = x.reshape(-1, *layout.shape), selections(t, plan.up.operand("t"))
+    chosen += a2h.declared(flat_t, layout=plan.up.operand("t")) + selected_cost(plan.rows, **public)
+    return a2h.declared(vectors, layout=layout) + mixture_cost(plan, chosen)
 
 
 def _public(plan: LayerPlan) -> dict[str, Any]:
@@ -285,8 +286,17 @@ async def _experts(
 ) -> RingArray:
     t, experts = await b2a(p, hot, ring=plan.ring), None if weights is None else weights.experts
     if plan.reads:
-        return await p.scoped(select_then_compute.name, selected, t, ct_x, experts, **_public(plan))
+        return await p.scoped(select_then_compute.name, _selected, t, ct_x, experts, plan)
     return await select_then_compute(p, t, x, experts, **_public(plan))
+
+
+async def _selected(
+    p: Party, t: RingArray, ct_x: list[Any] | None, weights: ExpertWeights | None, plan: LayerPlan
+) -> RingArray:
+    """`select_then_compute` of vectors that are up already."""
+    layout = plan.up.operand("t")
+    ct_t = await a2h(p, selections(t, layout), layout=layout)
+    return await selected(p, ct_t, ct_x, weights, t.shape, **_public(plan))
 
 
 moe_layer_one_ulp = protocol(realises=F.SPARSE_MOE_ONE_ULP, cites="[SecMoE] Protocol 1", cost=_moe_cost)(moe_layer.run)

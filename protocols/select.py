@@ -1,9 +1,9 @@
 """Protocol 1 of SecMoE, steps 4 to 9: select the expert's weights under encryption, then compute with them.
 
 With a parameter set that has Galois keys the number of experts adds to the server's work only: for one token one
-ciphertext of the selector, one of the vector, one response per matrix, whatever E is. Several tokens share the upload
-of their selectors and the responses, and where experts are many the uploads of vectors too. A set without such keys
-answers small shapes in several responses instead of one packed one.
+upload of the selector, one of the vector, one response for W1 and V and one for W2, whatever E is. Several tokens share
+the upload of their selectors and the responses, and with compact uploads and many experts those of vectors too. A set
+without such keys answers small shapes in several responses instead of one packed one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _rows(x: RingArray, layout: Layout) -> RingArray:
     return x.reshape(x.shape[0] // layout.tokens, *layout.shape)
 
 
-def _selections(t: RingArray, layout: Layout) -> RingArray:
+def selections(t: RingArray, layout: Layout) -> RingArray:
     """k selectors of each token, (n, k, E), as rows: for each row of x its tokens' first ones, their second ones, .."""
     n, k, E = t.shape
     rows = t.reshape(n // layout.tokens, layout.tokens, k, E).transpose(0, 2, 1, 3)
@@ -74,10 +74,10 @@ def _product(he: Engine, plan: SelectPlan, weights: Any, ct_t: list[Any], ct_x: 
     return he.apply(plan, weights, he.tensor(plan, ct_t, ct_x))
 
 
-def _computed_cost(
+def selected_cost(
     rows: int, *, up: SelectPlan, down: SelectPlan, activation: Approximation | str, arithmetic: Arithmetic
 ) -> Cost:
-    """Closed form of `_compute`."""
+    """Closed form of `selected`."""
     a, ring = arithmetic, Ring(up.params.ring_bits)
     hidden = blank(Spec(ring, (rows, *down.operand("x").shape)))
     products = blank(Spec(ring, (up.stacked, *hidden.shape)))
@@ -88,16 +88,10 @@ def _computed_cost(
     return cost + truncate_bounded.declared(out, f=a.s, mode=a.mode, w=a.w)
 
 
-def selected_cost(t: RingArray, *, up: SelectPlan, **public: Any) -> Cost:
-    """Closed form of `selected`."""
-    flat_t = _selections(t, up.operand("t"))
-    return a2h.declared(flat_t, layout=up.operand("t")) + _computed_cost(flat_t.shape[0], up=up, **public)
-
-
 def _expert_cost(t: RingArray, x: RingArray, weights: object, *, up: SelectPlan, **public: Any) -> Cost:
-    flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
+    flat_t, x = selections(t, up.operand("t")), _rows(x, up.operand("x"))
     uploads = a2h.declared(flat_t, layout=up.operand("t")) | a2h.declared(x, layout=up.operand("x"))
-    return uploads + _computed_cost(flat_t.shape[0], up=up, **public)
+    return uploads + selected_cost(flat_t.shape[0], up=up, **public)
 
 
 @protocol(realises=F.SELECTED_EXPERT, cites="[SecMoE] Protocol 1", cost=_expert_cost)
@@ -120,27 +114,16 @@ async def select_then_compute(
     F.SELECTED_EXPERT, for products below 2^(l-2) in size. [[x]] goes up once, and W1 and V are answered together;
     [[t]] goes up once for all three: the plans place it alike.
     """
-    flat_t, x = _selections(t, up.operand("t")), _rows(x, up.operand("x"))
+    flat_t, x = selections(t, up.operand("t")), _rows(x, up.operand("x"))
     if weights is not None:
         p.local(_admit, p.service("he"), weights, flat_t.shape[0])
     ct_t, ct_x = await p.gather(a2h(p, flat_t, layout=up.operand("t")), a2h(p, x, layout=up.operand("x")))
-    return await _compute(
+    return await selected(
         p, ct_t, ct_x, weights, t.shape, up=up, down=down, activation=activation, arithmetic=arithmetic
     )
 
 
 async def selected(
-    p: Party, t: RingArray, ct_x: list[Any] | None, weights: ExpertWeights | None, *, up: SelectPlan, **public: Any
-) -> RingArray:
-    """`select_then_compute` of vectors that are up already. ct_x: the server's operands (None at the client)."""
-    flat_t = _selections(t, up.operand("t"))
-    if weights is not None:
-        p.local(_admit, p.service("he"), weights, flat_t.shape[0])
-    ct_t = await a2h(p, flat_t, layout=up.operand("t"))
-    return await _compute(p, ct_t, ct_x, weights, t.shape, up=up, **public)
-
-
-async def _compute(
     p: Party,
     ct_t: list[Any] | None,
     ct_x: list[Any] | None,

@@ -19,6 +19,7 @@ from protocols.he.params import (
     ntt_primes,
     param_set,
 )
+from protocols.he.reading import ReadPlan
 from protocols.he.selection import selection, spread
 
 ALL = [*PARAM_SETS.values(), INSECURE_TEST]
@@ -134,9 +135,27 @@ def test_selectors_of_several_tokens_share_an_upload_and_compact_ones_are_short(
             SelectPlan(params, order, 2, 4, 4, compact=True)
 
 
+def test_a_plan_that_reads_an_upload_sends_its_responses_alone() -> None:
+    p64s = PARAM_SETS["P64s"]
+    for experts, n, together, b, lift in ((8, 1, 1, 0, 3), (128, 1, 1, 3, 7), (128, 8, 8, 6, 7)):
+        source = selection(p64s, "R", experts, 768, 3072, n)
+        plan = ReadPlan.of(source, experts)
+        assert plan.operand("x") == source.operand("x")
+        assert (plan.together, plan.b, plan.lift, plan.responses) == (together, b, lift, 1)
+        assert plan.nbytes == plan.response_nbytes == (16384 + n * experts) * 76 // 8
+        assert key_set(p64s, [plan]).nbytes == key_set(p64s, [plan, LinearPlan(p64s, n, 768, 8)]).nbytes
+    with pytest.raises(ShapeDoesNotFit, match="expected a vector of its own for every token, came 2"):
+        ReadPlan.of(selection(p64s, "R", 128, 768, 3072, 8, compact=True), 128)
+    with pytest.raises(ShapeDoesNotFit, match="came n=1, d=767, f=8"):
+        ReadPlan(p64s, 1, 767, 8, source=SelectPlan(p64s, "R", 8, 768, 3072))
+
+
 def test_outputs_of_several_tokens_share_a_response() -> None:
     up, down = (selection(PARAM_SETS["P64s"], "R", 128, *sizes, 8) for sizes in ((768, 3072), (3072, 768)))
     assert (up.together, up.b, up.h, up.responses) == (4, 10, 1, 2)
+    both = selection(PARAM_SETS["P64s"], "R", 128, 768, 3072, 8, stacked=2)  # two matrices, half as many tokens
+    assert (both.f, both.together, both.b, both.responses) == (6144, 2, 10, 4)
+    assert both.operand("t") == up.operand("t") and both.operand("x") == up.operand("x")
     assert (down.together, down.b, down.h, down.responses) == (8, 11, 2, 1)
     assert up.response_nbytes == 2 * (16384 + 4 * 3072) * 76 // 8
     assert down.response_nbytes == (16384 + 8 * 768) * 76 // 8

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from protocols.he.matrices import above
 from protocols.he.packing import SelectPlan
 from protocols.he.params import INSECURE_TEST
 from protocols.he.weights import prepare
@@ -42,6 +44,29 @@ def test_products_are_those_of_the_array(tmp_path: Path, order: str, kind: type,
     rng, s = np.random.default_rng(1), session(plan)
     t, x, mask = (words(rng, shape, 64) for shape in ((E,), (D,), (F,)))
     assert np.array_equal(s.request(plan, mapped, t, x, mask, rng), expected(plan, whole, t, x, mask))
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_matrices_stand_above_others_wherever_they_are(tmp_path: Path, mapped: bool) -> None:
+    """Rows on both sides of the edge and across it, expert by expert, and as an engine reads them."""
+    floats = RNG.normal(size=(2, E, F, D))
+    upper, lower = (FP.signed(quantise(half, FP)) for half in floats)
+    whole = np.concatenate((upper, lower), axis=1)
+    parts: Any = (upper, lower)
+    if mapped:
+        folders = [tmp_path / name for name in ("upper", "lower")]
+        for folder in folders:
+            folder.mkdir()
+        pairs = zip(folders, floats, strict=True)
+        parts = [MappedExperts.opened(written(folder, half), ["together"], FP) for folder, half in pairs]
+    found = above(*parts)
+    assert found.shape == whole.shape and np.array_equal(np.stack(list(found)), whole)
+    for low, high in ((0, F), (F - 3, F + 2), (F, 2 * F), (F + 5, 2 * F + 9)):
+        assert np.array_equal(found[1:3, low:high], whole[1:3, low:high])
+    plan = SelectPlan(INSECURE_TEST, "R", E, D, 2 * F, stacked=2)
+    rng, s = np.random.default_rng(1), session(plan)
+    t, x, mask = (words(rng, shape, 64) for shape in ((E,), (D,), (2 * F,)))
+    assert np.array_equal(s.request(plan, found, t, x, mask, rng), expected(plan, whole, t, x, mask))
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

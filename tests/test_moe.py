@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from protocols import functionalities as F
 from protocols.he.ideal import IdealHeService
+from protocols.he.packing import LinearPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
+from protocols.he.reading import ReadPlan
 from protocols.he.service import HeService
 from protocols.model.config import ACTIVATIONS, Activation, MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.oracle import LayerTrace, sparse_moe_layer
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED, SILU_MINIMAX, Approximation, Table
-from protocols.moe import LITERAL, ORDERS, REASSOCIATED, LayerPlan, LayerWeights, UnknownOrder, moe_layer
+from protocols.moe import LITERAL, ORDERS, REASSOCIATED, CompactPlan, LayerPlan, LayerWeights, UnknownOrder, moe_layer
 from protocols.ot.service import OtService
 from protocols.polynomial import FORMS
 from protocols.select import select_then_compute
@@ -284,6 +286,30 @@ def test_one_ulp_mode_stays_within_its_bound(case: Layer) -> None:
     table = plan.activation if isinstance(plan.activation, Table) else None
     bound = one_ulp_bound(case._words(case.x), case._words(case.residual), case.weight_words(), shape, case.fp, table)
     assert bound.admits(rough.output())
+
+
+def test_the_router_reads_the_upload_of_the_selection_where_that_sends_less() -> None:
+    """One upload less; one of its own where many tokens leave room for shorter responses, or vectors interleave."""
+    shape = MoeConfig(d=768, f=3072, E=128)
+    for tokens, order in ((1, REASSOCIATED), (8, REASSOCIATED), (8, LITERAL)):
+        plan = LayerPlan(shape, tokens, REAL, GELU_MINIMAX, order)
+        assert plan.reads and plan.router.operand("x") == plan.up.operand("x")
+        assert plan.router.response_nbytes == (16384 + tokens * 128) * 76 // 8
+    assert not CompactPlan(shape, 8, REAL, GELU_MINIMAX).reads and CompactPlan(shape, 1, REAL, GELU_MINIMAX).reads
+    small = [LayerPlan(MoeConfig(d=32, f=64, E=8), tokens, TINY, GELU_MINIMAX) for tokens in (1, 8)]
+    assert [plan.reads for plan in small] == [True, False]
+    for plan in small:
+        assert plan.router.nbytes == min(
+            LinearPlan.fewest_bytes(TINY, plan.tokens, 32, 8).nbytes, ReadPlan.of(plan.up, 8).response_nbytes
+        )
+
+
+@pytest.mark.parametrize("tokens", [1, 8])
+def test_a_layer_is_the_oracles_whether_its_router_reads_or_not(tokens: int) -> None:
+    case = layer(MoeConfig(d=32, f=64, E=8, activation="relu", gated=False), tokens, "relu", tokens)
+    assert case.plan.reads == (tokens == 1)
+    assert sum("a2h" in message.label for message in case.run().messages) == (3 if tokens == 1 else 4)
+    check(case)
 
 
 def test_an_unknown_order_is_refused() -> None:

@@ -67,10 +67,10 @@ LISTED: dict[str, str] = {
     "mul(p, stack(*powers), stack(*coefficients[1:]))": _COMMUTES,
     "routing._maximum: constant by one: 0 -> 1 #3": _PADDED,
     "softmax.argmax: constant by one: 0 -> 1 #2": _PADDED,
-    "select._compute: swap two arguments: y.transpose(0, 2, 1, 3) -> y.transpose(2, 0, 1, 3)": (
+    "select.selected: swap two arguments: y.transpose(0, 2, 1, 3) -> y.transpose(2, 0, 1, 3)": (
         "one of the two axes has length one: a plan is for all tokens, or for one"
     ),
-    "select._selections: swap two arguments: t.reshape(n // layout.tokens, layout.tokens, k, E).transp... -> "
+    "select.selections: swap two arguments: t.reshape(n // layout.tokens, layout.tokens, k, E).transp... -> "
     "t.reshape(n // layout.tokens, layout.tokens, k, E).transp...": _ONE_SELECTION,
 }
 LISTED_HEAVY: dict[str, str] = {

@@ -35,8 +35,8 @@ class Layout:
     above in each.
     levels: of a full oblivious expansion, after which the server puts the words of each token together again, word j of
     the k-th token of a resulting ciphertext at exponent homes[k] + j; 0: the ciphertexts stay as they are. Words sit at
-    multiples of stride up to 2^levels stride, and only these coefficients of the first component are sent: the levels
-    kill whatever else is there, so the server takes zeros. What is sent is a projection of a fresh encryption.
+    multiples of stride below 2^levels, and only coefficients of the first component at such multiples are sent: the
+    levels kill whatever else is there, so the server takes zeros. What is sent is a projection of a fresh encryption.
     """
 
     params: ParamSet

@@ -38,10 +38,11 @@ class Above:
         """Rows key[1] of the experts key[0]."""
         experts, edge = key[0], self._upper.shape[1]
         low, high, _ = key[1].indices(self.shape[1])
-        parts = [self._upper[experts, min(low, edge) : min(high, edge)],
-                 self._lower[experts, max(low - edge, 0) : max(high - edge, 0)]]
-        filled = [part for part in parts if part.shape[1]]
-        return filled[0] if len(filled) == 1 else np.concatenate(parts, axis=1)
+        if high <= edge:
+            return self._upper[experts, low:high]
+        if low >= edge:
+            return self._lower[experts, low - edge : high - edge]
+        return np.concatenate((self._upper[experts, low:edge], self._lower[experts, : high - edge]), axis=1)
 
     def __iter__(self) -> Iterator[Any]:
         """Expert by expert."""

@@ -94,8 +94,9 @@ class SelectPlan(Plan):
     @cached_property
     def spacing(self) -> int:
         """G: distance of neighbouring outputs of a block. Twice as much of it means half as many chunks, each with a
-        product of ciphertexts, and twice as many blocks, each with a merge: the cheapest. Of equals the least, or
-        with compact uploads the greatest: fewer chunks leave room for the vectors of others, see `shared`.
+        product of ciphertexts, and twice as many blocks, each with a merge: the cheapest. Of equals the least. With
+        compact uploads the greatest of those that are cheapest for one of the stacked matrices: fewer chunks leave room
+        for the vectors of others, see `shared`.
         """
         if self.small:
             return self.stride * next_pow2(self.d)
@@ -103,9 +104,11 @@ class SelectPlan(Plan):
         if self.order == "L" or least > n:
             return least
         sizes = [least << k for k in range((n // least).bit_length())]
+        rows = self.f
         if self.compact:
             sizes.reverse()
-        return min(sizes, key=lambda size: _CHUNK_COST * -(-self.d * self.stride // size) + -(-self.f * size // n))
+            rows //= self.stacked
+        return min(sizes, key=lambda size: _CHUNK_COST * -(-self.d * self.stride // size) + -(-rows * size // n))
 
     @cached_property
     def shared(self) -> int:
