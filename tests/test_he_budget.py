@@ -29,6 +29,7 @@ P64S = PARAM_SETS["P64s"]
         {"special_bits": (50, 51)},
         {"special_bits": (50.0,)},
         {"q_bits": (20,) * 9, "special_bits": (50,)},
+        {"q_bits": (20,) * 9, "special_bits": (20,) * 9},
         {"n": 16384.0},
         {"kappa": 39},
         {"kappa": 48.5},

@@ -24,7 +24,7 @@ from protocols.he.params import ParamSet
 from protocols.he.sampling import ERROR_ETA, flooding_bound
 
 HALF = Fraction(1, 2)
-# Exact base conversion may return the other representative within 2^-48 of a half; 2^-44 leaves room.
+# Exact base conversion may return the other representative within 2^-47 of a half; 2^-44 leaves room.
 EDGE = Fraction(1, 1 << 44)
 FLIPS = 16  # such remainders that the tail allows for
 DECODE_GUARD = Fraction(1, 1 << 40)  # decoding rounds rightly but for this neighbourhood of one half

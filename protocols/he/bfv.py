@@ -117,13 +117,18 @@ class Multiplier:
     """ciphertext x ciphertext with plaintext modulus 2^scale, relinearised and switched to q1.
 
     One operand is lifted from q0 to q0 * aux; the other is first rescaled to aux, so that dividing the product by aux
-    alone restores the scale; the division is exact. [KPZ21]
+    alone restores the scale; the division is exact. [KPZ21] Only the third component is divided at once, for the key
+    switch; the others, as a sum with its result over q0 * aux * P, by all that leaves q1.
     """
 
     def __init__(self, ring: Ring, scale: int, relinearisation: Floats) -> None:
         self.ring, self.scale, self.key = ring, scale, relinearisation
         primes = ring.params.primes
-        self.joint = Basis(primes, tuple(int(k) for k in (*ring.q0.limbs, *ring.aux.limbs)))
+        joint, special = (*ring.q0.limbs, *ring.aux.limbs), ring.q0p.limbs[ring.q0.size:]
+        self.joint = Basis(primes, tuple(int(k) for k in joint))
+        self.whole = Basis(primes, tuple(int(k) for k in (*joint, *special)))
+        self.special = np.array([ring.special % p for p in self.joint.primes], dtype=np.float64)
+        self.aux = np.array([ring.aux.modulus % p for p in ring.q0p.primes], dtype=np.float64)
 
     def lifted(self, ciphertext: Floats) -> Floats:
         """A coefficient-form ciphertext over q0 as transformed operand over q0 * aux."""
@@ -146,10 +151,11 @@ class Multiplier:
 
     def product(self, lifted: Floats, rescaled: Floats) -> Floats:
         """The product at q1, two components, transformed."""
-        ring, engine = self.ring, self.ring.engine
-        scaled = ring.drop(engine.tensor(lifted, rescaled, self.joint.limbs), self.joint, ring.q0)
-        switched = ring.switch(scaled[2], self.key, ring.q0, ring.q0p)
-        factor = np.array([ring.special % p for p in ring.q0.primes], dtype=np.float64)
-        for component in range(2):
-            engine.add_scaled(switched[component, : ring.q0.size], scaled[component], factor, ring.q0.limbs)
-        return ring.drop(switched, ring.q0p, ring.q1)
+        ring, engine, size, joint = self.ring, self.ring.engine, self.ring.q0.size, self.joint
+        tensor, sums = engine.tensor(lifted, rescaled, joint.limbs), empty(2, self.whole.size, self.ring.n)
+        switched = ring.switch(ring.drop(tensor[2], joint, ring.q0), self.key, ring.q0, ring.q0p)
+        for product, extra, out in zip(tensor[:2], switched, sums, strict=True):
+            engine.scaled(product, self.special, joint.limbs, out[: joint.size])
+            engine.add_scaled(out[:size], extra[:size], self.aux[:size], ring.q0.limbs)
+            engine.scaled(extra[size:], self.aux[size:], ring.q0p.limbs[size:], out[joint.size:])
+        return ring.drop(sums, self.whole, ring.q1)

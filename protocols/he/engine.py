@@ -82,7 +82,7 @@ class Engine(Protocol):
     def add(self, a: Floats, b: Floats, limbs: Ints) -> Floats: ...
     def add_to(self, a: Floats, b: Floats, limbs: Ints) -> None: ...
     def hidden(self, message: Floats, noise: Ints, mask: Floats, limbs: Ints) -> Floats: ...
-    def scaled(self, a: Floats, scale: Floats, limbs: Ints) -> Floats: ...
+    def scaled(self, a: Floats, scale: Floats, limbs: Ints, out: Floats | None = None) -> Floats: ...
     def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats: ...
     def add_scaled(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> None: ...
     def halves(self, a: Floats, b: Floats, twist: Floats, limbs: Ints) -> tuple[Floats, Floats]: ...
@@ -137,8 +137,8 @@ class FmaEngine:
         pointwise.hidden(out, message, noise, mask, limbs, self.tables.modulus)
         return out
 
-    def scaled(self, a: Floats, scale: Floats, limbs: Ints) -> Floats:
-        out = empty(*a.shape)
+    def scaled(self, a: Floats, scale: Floats, limbs: Ints, out: Floats | None = None) -> Floats:
+        out = empty(*a.shape) if out is None else out
         pointwise.scaled(_rows(out), _rows(a), scale, limbs, self.tables.modulus)
         return out
 
@@ -270,8 +270,10 @@ class NumpyEngine:
     def hidden(self, message: Floats, noise: Ints, mask: Floats, limbs: Ints) -> Floats:
         return ((message.astype(np.int64) + noise - mask.astype(np.int64)) % self._primes(limbs)).astype(np.float64)
 
-    def scaled(self, a: Floats, scale: Floats, limbs: Ints) -> Floats:
-        return self._product(a, scale[:, None], limbs).astype(np.float64)
+    def scaled(self, a: Floats, scale: Floats, limbs: Ints, out: Floats | None = None) -> Floats:
+        out = np.empty(a.shape) if out is None else out
+        out[:] = self._product(a, scale[:, None], limbs)
+        return out
 
     def subtract_scale(self, a: Floats, b: Floats, scale: Floats, limbs: Ints) -> Floats:
         gap = (a.astype(np.int64) - b.astype(np.int64)) % self._primes(limbs)

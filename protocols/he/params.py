@@ -10,7 +10,7 @@ SECURITY_CAP_BITS = MappingProxyType({1024: 27, 2048: 54, 4096: 109, 8192: 218, 
 MIN_PRIME_BITS = 20  # enough primes = 1 mod 2N of every length
 MIN_KAPPA = 40  # statistical security of the flooding, in bits
 MAX_PRIME_BITS = 50  # the kernels hold residues in float64
-MAX_DIGITS = 8  # and add up the products of so many before they reduce them
+MAX_DIGITS = 8  # and add up the products of so many, and the parts of a digit, before they reduce them
 
 
 class InsecureParameters(ValueError):
@@ -87,10 +87,11 @@ class ParamSet:
             raise InsecureParameters(
                 f"parameter set {self.name}: at most {cap} modulus bits are 128-bit secure at N = {self.n}, "
                 f"came {total} (special primes included): choose a larger N or shorter primes")
-        digits = len(self.digits(len(self.q_bits)))
-        if digits > MAX_DIGITS:
-            raise ParameterRange(f"parameter set {self.name}: expected at most {MAX_DIGITS} digits to a key switch, "
-                                 f"came {digits}: choose fewer and longer primes, or more special ones")
+        digits = self.digits(len(self.q_bits))
+        if max(len(digits), len(digits[0])) > MAX_DIGITS:
+            raise ParameterRange(f"parameter set {self.name}: expected at most {MAX_DIGITS} digits to a key switch, of "
+                                 f"as many primes, came {len(digits)} of {len(digits[0])}: choose longer primes, or "
+                                 "another number of special ones")
 
     def _check_ranges(self) -> None:
         """Every field an integer in its range: the modulus that the 128-bit check sees is the one that is used."""

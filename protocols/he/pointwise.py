@@ -180,11 +180,10 @@ def convert(out: Floats, x: Floats, units: Floats, target: Floats, factors: Floa
 
     units: rows a_i, 1 / a_i, (A / a_i)^-1 mod a_i and this over a_i; factors[0, k]: A / a_i mod b_k for every i, then
     -A mod b_k; factors[1]: the same over b_k. With y_i = [x_i (A / a_i)^-1]_(a_i),
-    x = sum y_i A / a_i - A rint(sum y_i / a_i); only within 2^-48 of +-A/2 may the other representative of the same
+    x = sum y_i A / a_i - A rint(sum y_i / a_i); only within 2^-47 of +-A/2 may the other representative of the same
     class come out. scratch holds 8 lanes per source prime.
     """
-    count = units.shape[1]
-    inv = 1.0 / target
+    count, target_inverse = units.shape[1], 1.0 / target
     for j in range(0, x.shape[1], 8):
         turns = v.splat(0.0)
         for i in range(count):
@@ -198,7 +197,7 @@ def convert(out: Floats, x: Floats, units: Floats, target: Floats, factors: Floa
             for i in range(count):
                 y = v.load(scratch, 8 * i)
                 total = v.add(total, mulmod(y, v.splat(factors[0, k, i]), v.splat(factors[1, k, i]), p))
-            v.store(out[k], j, canonical(total, p, v.splat(inv[k])))
+            v.store(out[k], j, canonical(total, p, v.splat(target_inverse[k])))
 
 
 @kernel
