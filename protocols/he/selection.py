@@ -8,7 +8,7 @@ from protocols.he.params import ParamSet
 from protocols.he.plan import Plan
 
 _GAP = 16  # one coefficient of so many is sent where selectors go up alone: few bytes, and a key switch for each
-_CHUNK_COST = 4  # time to expand and multiply one chunk, in merges of two blocks
+_CHUNK_COST = 5  # time to expand and multiply one chunk, in merges of two blocks
 
 
 def spread(tokens: int) -> tuple[int, ...]:
