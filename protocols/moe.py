@@ -180,8 +180,8 @@ def route_cost(plan: LayerPlan) -> Cost:
 async def route(
     p: Party, x: RingArray, weights: Any, plan: LayerPlan, ct_x: list[Any] | None = None
 ) -> tuple[RingArray, RingArray, RingArray]:
-    """Logits (n, E), the winners' values (n, k) and their Boolean one-hot rows (n, k, E); first of all the server's
-    engine admits the query, all its responses to come included.
+    """Logits (n, E), the winners' values (n, k) and their Boolean one-hot rows (n, k, E); before it answers
+    anything the server's engine admits the query, all its responses included.
 
     weights: a record with a router, prepared, and `responses(plan)` (None at the client). ct_x: the server's operands
     of x where the router reads them (None at the client).

@@ -156,6 +156,8 @@ def test_outputs_of_several_tokens_share_a_response() -> None:
     both = selection(PARAM_SETS["P64s"], "R", 128, 768, 3072, 8, stacked=2)  # two matrices, half as many tokens
     assert (both.f, both.together, both.b, both.responses) == (6144, 2, 10, 4)
     assert both.operand("t") == up.operand("t") and both.operand("x") == up.operand("x")
+    with pytest.raises(ShapeDoesNotFit, match="in each of 2 stacked matrices, came f=7: give a multiple"):
+        SelectPlan(PARAM_SETS["P64s"], "R", 8, 768, 7, stacked=2)
     assert (down.together, down.b, down.h, down.responses) == (8, 11, 2, 1)
     assert up.response_nbytes == 2 * (16384 + 4 * 3072) * 76 // 8
     assert down.response_nbytes == (16384 + 8 * 768) * 76 // 8

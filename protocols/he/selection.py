@@ -49,6 +49,9 @@ class SelectPlan(Plan):
         if min(self.experts, self.d, self.f, self.stacked) < 1 or self.order not in ("R", "L"):
             raise ShapeDoesNotFit(f"select plan: expected order R or L and positive sizes, came {self.order!r}, "
                                   f"E={self.experts}, d={self.d}, f={self.f}")
+        if self.f % self.stacked:
+            raise ShapeDoesNotFit(f"select plan: expected as many rows in each of {self.stacked} stacked matrices, "
+                                  f"came f={self.f}: give a multiple")
         if not 1 <= self.tokens <= self.n or (self.tokens > 1 and not self.window):
             raise ShapeDoesNotFit(f"select plan: expected 1 to {self.n} tokens in a ciphertext, and room for as many "
                                   f"windows of E={self.experts} times {max(self.d, self.f)} words as they take, came "
