@@ -158,7 +158,7 @@ def test_outputs_of_several_tokens_share_a_response() -> None:
     assert both.operand("t") == up.operand("t") and both.spacing < up.spacing  # more blocks: fewer merges count more
     with pytest.raises(ShapeDoesNotFit, match="in each of 2 stacked matrices, came f=7: give a multiple"):
         SelectPlan(PARAM_SETS["P64s"], "R", 8, 768, 7, stacked=2)
-    assert (down.together, down.b, down.h, down.responses) == (8, 11, 2, 1)
+    assert (down.together, down.b, down.h, down.responses) == (8, 12, 2, 1)
     assert up.response_nbytes == 2 * (16384 + 4 * 3072) * 76 // 8
     assert down.response_nbytes == (16384 + 8 * 768) * 76 // 8
 
