@@ -221,8 +221,8 @@ class Reproduction:
 DIFFERENCES = """\
 - What is counted. The paper says "offline and online"; it does not say whether set-up, the embedding and the head are
   counted, nor whether the decoder is. Here every operator of every block of both streams is, and the head.
-- Attention. Most of our bytes are those of attention, whose products of shares and softmax are exact; routing and
-  experts together are a small part, and the part that is compared. How the paper prices attention it does not say.
+- Attention. With norms it is the larger part of our bytes: its products of shares and softmax are exact. Routing and
+  experts together are the part that is compared. How the paper prices attention it does not say.
 - The rest of the Transformer. Only sparse layers differ between the protocols. Norms, attention and the head are ours
   under all of them, exact to the last bit, where the published systems approximate some.
 - Least squares through the published rows give {} for Iron and {} for BumbleBee: SecMoE is BumbleBee's intercept and
