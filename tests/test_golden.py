@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from protocols.entry import Case, Entry
 from protocols.he import client, ring_q, server
-from protocols.he.engine import NumpyEngine
 from protocols.he.ntt import Tables
 from protocols.he.params import PARAM_SETS
+from protocols.he.portable import NumpyEngine
 from protocols.ot import aesni
 from secmoe.examples import wrong
 from sim.message import Message

@@ -13,11 +13,11 @@ from protocols.he import server as server_module
 from protocols.he.bfv import Shares, encode
 from protocols.he.bits import MalformedMessage, unpack
 from protocols.he.client import ClientKeys, Draw, ShapeMismatch
-from protocols.he.engine import NumpyEngine
 from protocols.he.noise import WeightsOutOfBound, flood_target, largest_norm
 from protocols.he.ntt import Ints, Tables
 from protocols.he.packing import LinearPlan, Plan, SelectPlan, key_set
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
+from protocols.he.portable import NumpyEngine
 from protocols.he.ring_q import Ring, ring_for
 from protocols.he.server import MissingKey, ServerKeys
 from protocols.he.weights import prepare

@@ -12,9 +12,10 @@ import pytest
 
 from protocols.crossing import CrossingPlan, crossing
 from protocols.he import bfv, client, merging, ring_q, server
-from protocols.he.engine import FmaEngine, IntegerEngine, NumpyEngine
+from protocols.he.compiled import FmaEngine, IntegerEngine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
+from protocols.he.portable import NumpyEngine
 from protocols.he.reading import ReadPlan
 from protocols.he.service import HeService
 from protocols.he.work import KERNELS
