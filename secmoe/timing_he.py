@@ -24,7 +24,8 @@ from protocols.he.packing import LinearPlan, Plan, SelectPlan, key_set
 from protocols.he.params import ParamSet
 from protocols.he.ring_q import Basis, Ring
 from protocols.he.selection import selection
-from protocols.he.server import BLOCKS, CHUNKS, ServerKeys
+from protocols.he.server import ServerKeys
+from protocols.he.weighing import BLOCKS, CHUNKS
 
 Rates = dict[str, float]
 TURNS = 8  # operands that take turns
