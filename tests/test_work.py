@@ -20,9 +20,9 @@ from protocols.he.reading import ReadPlan
 from protocols.he.service import HeService
 from protocols.he.work import KERNELS
 from protocols.hidden import RELU
+from protocols.layer_plan import LITERAL, REASSOCIATED
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
-from protocols.moe import LITERAL, REASSOCIATED
 from protocols.ot.service import OtService
 from protocols.select import select_product
 from secmoe.layer_protocols import PROTOCOLS
