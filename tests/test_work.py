@@ -96,7 +96,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
     watch(server.ServerKeys, "absorb", lambda _, layout, data, share: at(layout, "absorb"))
     watch(
         server.ServerKeys,
-        "_respond_one",
+        "respond_one",
         lambda _, ring, part, count, places, mask, k, draw: {"respond": 1, "output": count},
     )
     watch(server.ServerKeys, "_lowered", lambda keys, part, lift: dropped(keys.ring))

@@ -211,11 +211,14 @@ class ServerKeys(PublicKeys):
         ring, words, pieces = self.ring, mask.reshape(-1), []
         places = zip(result.parts, plan.response_positions, plan.response_outputs, strict=True)
         for k, (part, positions, outputs) in enumerate(places):
-            pieces.append(self._respond_one(ring, part, positions.size, positions, words[outputs], k, draw))
+            pieces.append(self.respond_one(ring, part, positions.size, positions, words[outputs], k, draw))
         return b"".join(pieces)
 
-    def _respond_one(self, ring: Ring, part: Floats, count: int, positions: NDArray[np.int64], mask: Shares, k: int,
-                     draw: Draw) -> bytes:
+    def respond_one(self, ring: Ring, part: Floats, count: int, positions: NDArray[np.int64], mask: Shares, k: int,
+                    draw: Draw) -> bytes:
+        """The bytes of response k: of a transformed ciphertext at q1 the coefficients at `count` positions, the mask
+        added, and all of the second component, randomised.
+        """
         engine, q1, basis, params = ring.engine, ring.q1, ring.response, self.keys.params
         u = ring.small(ternary(draw(f"u{k}", SEED_NBYTES), ring.n), q1)
         engine.forward(u, q1.limbs)
