@@ -22,9 +22,10 @@ from protocols.compare import DIGIT
 from protocols.he.interface import Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
+from protocols.layer_plan import REASSOCIATED, LayerPlan, LayerWeights, Prepare
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import SILU_MINIMAX, Table
-from protocols.moe import REASSOCIATED, LayerPlan, LayerWeights, Prepare, moe_layer
+from protocols.moe import moe_layer
 from protocols.norms import rms_norm
 from protocols.polynomial import CHEAPEST
 from protocols.row_products import RowPlan

@@ -17,11 +17,12 @@ from protocols.he.interface import Addend, Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
 from protocols.he.service import query_cost
+from protocols.layer_plan import REASSOCIATED, LayerPlan, LayerWeights, Prepare
 from protocols.linear import linear
 from protocols.matmul import cross_matmul, local_product
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import Table
-from protocols.moe import REASSOCIATED, LayerPlan, LayerWeights, Prepare, moe_layer
+from protocols.moe import moe_layer
 from protocols.norms import layer_norm
 from protocols.polynomial import CHEAPEST
 from protocols.sharing import own_share, prepared_share, reveal_to

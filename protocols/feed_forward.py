@@ -13,9 +13,9 @@ from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan
 from protocols.he.params import ParamSet
 from protocols.hidden import Arithmetic, each_matrix, hidden_cost, hidden_units
+from protocols.layer_plan import Prepare
 from protocols.linear import linear, multiplied
 from protocols.model.tables import Approximation
-from protocols.moe import Prepare
 from protocols.polynomial import CHEAPEST
 from protocols.select import ExpertWeights
 from protocols.truncate import FAITHFUL, truncate_bounded

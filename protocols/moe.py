@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 from protocols import functionalities as F
-from protocols.compare import DIGIT
 from protocols.convert import b2a
-from protocols.crossing import CrossingPlan, product, product_cost
-from protocols.he.interface import Addend, Engine, a2h, h2a
-from protocols.he.matrices import above
-from protocols.he.packing import LinearPlan, SelectPlan
-from protocols.he.params import ParamSet
-from protocols.he.reading import ReadPlan
-from protocols.he.selection import selection
-from protocols.hidden import Arithmetic
+from protocols.crossing import product, product_cost
+from protocols.he.interface import Engine, a2h, h2a
+from protocols.layer_plan import LayerPlan, LayerWeights
 from protocols.linear import linear, multiplied
-from protocols.model.config import MoeConfig, MoeWeights
-from protocols.model.tables import Approximation
 from protocols.routing import probabilities, top_k
 from protocols.select import ExpertWeights, select_then_compute, selected, selected_cost, selections
 from protocols.truncate import truncate_bounded
@@ -28,140 +19,6 @@ from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
 from sim.shapes import blank
-
-Prepare = Callable[[LinearPlan | SelectPlan | Addend, Any], Any]
-REASSOCIATED = "reassociated"
-LITERAL = "literal"
-ORDERS: dict[str, Literal["R", "L"]] = {REASSOCIATED: "R", LITERAL: "L"}
-
-
-class UnknownOrder(ValueError):
-    """An evaluation order that is not built."""
-
-
-@dataclass(frozen=True)
-class LayerPlan:
-    """All public parameters of one private layer: shapes, parameter set, order, activation, arithmetic."""
-
-    shape: MoeConfig
-    tokens: int
-    params: ParamSet
-    activation: Approximation | str
-    order: str = REASSOCIATED
-    mode: str = "faithful"
-    w: int = DIGIT
-    form: str = "cheapest"
-
-    def __post_init__(self) -> None:
-        if self.order not in ORDERS:
-            raise UnknownOrder(f"evaluation order: expected one of {', '.join(ORDERS)}, got {self.order!r}")
-
-    @property
-    def ring(self) -> Ring:
-        return Ring(self.params.ring_bits)
-
-    @property
-    def arithmetic(self) -> Arithmetic:
-        return Arithmetic(self.params.frac_bits, self.mode, self.w, self.form)
-
-    @cached_property
-    def router(self) -> LinearPlan:
-        """It reads the upload of x that the selection makes, where its responses are shorter than an upload of its own
-        with theirs: as public as the shapes. Interleaved vectors of compact uploads have one of its own."""
-        alone = LinearPlan.fewest_bytes(self.params, self.tokens, self.shape.d, self.shape.E)
-        if self.up.shared > 1:
-            return alone
-        return min(ReadPlan.of(self.up, self.shape.E), alone, key=lambda plan: plan.nbytes)
-
-    @property
-    def reads(self) -> bool:
-        """Whether the router has no upload of its own."""
-        return isinstance(self.router, ReadPlan)
-
-    @cached_property
-    def up(self) -> SelectPlan:
-        return self._select(self.shape.d, self.shape.f, self.stacked)
-
-    @cached_property
-    def down(self) -> SelectPlan:
-        return self._select(self.shape.f, self.shape.d)
-
-    def _select(self, d: int, f: int, stacked: int = 1) -> SelectPlan:
-        """Both directions scale and place the selectors alike, so that one upload of them serves all three matrices."""
-        return selection(self.params, ORDERS[self.order], self.shape.E, d, f, self.tokens, self.compact, stacked)
-
-    @property
-    def stacked(self) -> int:
-        """First matrices of an expert, answered together: W1, and V where gated."""
-        return 2 if self.shape.gated else 1
-
-    @property
-    def compact(self) -> bool:
-        """Whether only the coefficients that carry selectors go up."""
-        return False
-
-    @property
-    def rows(self) -> int:
-        """Rows of one query's selections: k for each group of tokens that one plan holds."""
-        return self.tokens // self.up.n * self.shape.k
-
-    @cached_property
-    def combination(self) -> CrossingPlan:
-        """Every token's k probabilities times its experts' outputs."""
-        return CrossingPlan(self.params, self.tokens, 1, self.shape.k, self.shape.d)
-
-    @cached_property
-    def combining(self) -> tuple[tuple[LinearPlan, int], ...]:
-        """The combination's responses: plan and rows; none where it is cheaper by correlated OT."""
-        return tuple(self.combination.answers) if self.combination.pays else ()
-
-    @property
-    def answers(self) -> tuple[tuple[LinearPlan | SelectPlan, int], ...]:
-        """The homomorphic responses of one query, message by message: plan and rows."""
-        router, up, down = self.matrices
-        return (router, 1), (up, self.rows), (down, self.rows), *self.combining
-
-    @property
-    def matrices(self) -> tuple[LinearPlan | SelectPlan, ...]:
-        """The plans of the server's matrices: router, first and second of an expert."""
-        return self.router, self.up, self.down
-
-    @property
-    def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
-        """Of all responses."""
-        return *self.matrices, *(plan for plan, _ in self.combining)
-
-
-@dataclass(frozen=True)
-class CompactPlan(LayerPlan):
-    """The same layer with compact uploads of the selectors: fewer bytes for more key switches, and for an expansion key
-    for every power of two below N."""
-
-    @property
-    def compact(self) -> bool:
-        return True
-
-
-@dataclass(frozen=True)
-class LayerWeights:
-    """The server's side: router and experts, prepared by its engine."""
-
-    router: Any
-    experts: ExpertWeights
-
-    @classmethod
-    def prepare(cls, prepare: Prepare, plan: LayerPlan, weights: MoeWeights) -> LayerWeights:
-        """Encode integer weights (signed, at s fractional bits) with the engine's own `prepare(plan, integers)`.
-
-        Raises the engine's error when the noise bound of a parameter set does not admit the weights.
-        """
-        experts = ExpertWeights(prepare(plan.up, above(weights.w1, weights.v)), prepare(plan.down, weights.w2))
-        return cls(prepare(plan.router, weights.router), experts)
-
-    def responses(self, plan: LayerPlan) -> list[tuple[Any, int]]:
-        """What an engine answers in one query: (prepared weights, rows)."""
-        return [(self.router, 1), *self.experts.responses(plan.rows), *plan.combining]
-
 
 # (handle, Boolean one-hot rows (n, k, E), states (n, d), the server's weights, plan) -> outputs (n, k, d)
 Experts = Callable[[Party, RingArray, RingArray, Any, Any], Coroutine[Any, Any, RingArray]]

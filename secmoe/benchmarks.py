@@ -18,9 +18,9 @@ from protocols.cleartext.blocks import BLOCK
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.he.service import HeService
 from protocols.hidden import RELU
+from protocols.layer_plan import LITERAL, REASSOCIATED, LayerPlan
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import DEFAULT_TABLES
-from protocols.moe import LITERAL, REASSOCIATED, LayerPlan
 from protocols.ot.service import OtService, provision_cost
 from secmoe.layer_protocols import PROTOCOLS
 from secmoe.names import ROUTED, SECMOE

@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from proofs.limits.row import bits
+from protocols.layer_plan import REASSOCIATED, LayerWeights
 from protocols.model.checkpoint.checkpoint import Rounding, open_checkpoint, rounding
 from protocols.model.checkpoint.layouts import SparseLayer
 from protocols.model.config import MoeWeights
 from protocols.model.fixed_point import FixedPoint, quantise_weights
-from protocols.moe import REASSOCIATED, LayerWeights
 from protocols.truncate import FAITHFUL
 from secmoe.exit import FAILED, SUCCESS
 from secmoe.in_range import require_checkpoint_range, tightest

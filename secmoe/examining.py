@@ -23,7 +23,7 @@ from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, ParamSet
 from protocols.he.reading import ReadPlan
 from protocols.he.selection import selection
-from protocols.moe import LayerPlan
+from protocols.layer_plan import LayerPlan
 from protocols.row_products import RowPlan
 from secmoe.result_file import Json
 from transcripts.finding import LEAK, NO_LEAK, NOTHING_TESTED, Finding

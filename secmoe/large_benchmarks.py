@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from protocols.moe import LITERAL
+from protocols.layer_plan import LITERAL
 from secmoe.benchmarks import Block, Item, Layer
 from secmoe.mapped_benchmark import Mapped
 from sim.network import LAN, WAN

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS, SECURITY_CAP_BITS, ParamSet
 from protocols.he.service import HeService, query_cost
+from protocols.layer_plan import REASSOCIATED, LayerPlan
 from protocols.model.config import NAME, MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.tables import APPROXIMATIONS, DEFAULT_TABLES, LOOK_UPS, TABLES, Approximation, Table
-from protocols.moe import REASSOCIATED, LayerPlan
 from protocols.ot.service import OtService
 from protocols.truncate import FAITHFUL
 from secmoe.layer_protocols import PROTOCOLS, LayerProtocol, PreparedLayer

@@ -18,8 +18,9 @@ from protocols.baselines.iron import IronConcatenatedPlan, IronPlan
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
 from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
 from protocols.he.params import PARAM_SETS, ParamSet
+from protocols.layer_plan import CompactPlan, LayerPlan, LayerWeights, Prepare
 from protocols.model.config import MoeWeights
-from protocols.moe import CompactPlan, LayerPlan, LayerWeights, Prepare, moe_layer, moe_layer_one_ulp
+from protocols.moe import moe_layer, moe_layer_one_ulp
 from secmoe.names import ALL, BALANCED, CAT, COMPACT, DOUBLE, IRON, IRON_CAT, ROOMIER, ROUTED, SCATTER, SECMOE
 from sim.party import ProtocolDecl
 

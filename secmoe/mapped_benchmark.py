@@ -13,10 +13,11 @@ import numpy as np
 
 from protocols import functionalities as F
 from protocols.he.service import HeService
+from protocols.layer_plan import LayerPlan, LayerWeights
 from protocols.model.config import MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.mapped import MappedExperts
-from protocols.moe import LayerPlan, LayerWeights, moe_layer
+from protocols.moe import moe_layer
 from secmoe.benchmarks import Draw, Layer, Subject, Words
 from sim.cost import Cost
 from sim.role import CLIENT, SERVER

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from protocols.he.params import ParamSet
+from protocols.layer_plan import LITERAL, REASSOCIATED, LayerPlan
 from protocols.model.checkpoint.checkpoint import CONFIG
 from protocols.model.checkpoint.layouts import CheckpointConfig
 from protocols.model.checkpoint.tensors import read_json
 from protocols.model.config import MoeConfig
 from protocols.model.tables import Table
-from protocols.moe import LITERAL, REASSOCIATED, LayerPlan
 from protocols.pricing.configured import shape_from_config
 from protocols.pricing.operators import SparseProtocol
 from protocols.pricing.shapes import SHAPES, ModelShape

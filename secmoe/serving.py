@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from protocols.he.noise import EpsilonBudget
 from protocols.he.service import DEFAULT_BUDGET, HeService, query_cost
+from protocols.layer_plan import LayerWeights
 from protocols.model.architecture import Model
 from protocols.model.fixed_point import quantise_weights
-from protocols.moe import LayerWeights
 from protocols.ot.service import OtService
 from secmoe.conversing import LOOPBACK, converse, front_digest, keep_side, side_path, terms_of
 from secmoe.layer import WEIGHT_NAMES, LayerRun

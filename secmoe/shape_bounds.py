@@ -22,11 +22,11 @@ from protocols.he.noise import WeightsOutOfBound, noise_report
 from protocols.he.own import own_norm
 from protocols.he.packing import LinearPlan
 from protocols.he.service import DEFAULT_BUDGET
+from protocols.layer_plan import LayerPlan
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.folded import fold
 from protocols.model.store import known_models, load_model
 from protocols.model.tables import Table
-from protocols.moe import LayerPlan
 from protocols.truncate import FAITHFUL
 from secmoe.layer import LayerRun, layer_shape
 from secmoe.layer_protocols import PROTOCOLS, protocol_of

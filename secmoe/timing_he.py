@@ -24,7 +24,8 @@ from protocols.he.packing import LinearPlan, Plan, SelectPlan, key_set
 from protocols.he.params import ParamSet
 from protocols.he.ring_q import Basis, Ring
 from protocols.he.selection import selection
-from protocols.he.server import BLOCKS, CHUNKS, ServerKeys
+from protocols.he.server import ServerKeys
+from protocols.he.weighing import BLOCKS, CHUNKS
 
 Rates = dict[str, float]
 TURNS = 8  # operands that take turns
@@ -138,7 +139,7 @@ class _Bench:
 
         def respond(count: int) -> bytes:
             places = np.arange(count)
-            return self.server._respond_one(ring, part, count, places, masks[:count], 0, lambda _, n: os.urandom(n))
+            return self.server.respond_one(ring, part, count, places, masks[:count], 0, lambda _, n: os.urandom(n))
 
         few, many = self.measured(lambda: respond(FEW)), self.measured(lambda: respond(MANY))
         each = max(many - few, 0.0) / (MANY - FEW)
@@ -147,5 +148,5 @@ class _Bench:
         data = os.urandom(0)
         places = self.linear.response_positions[0]
         words = np.zeros(places.size, np.uint64)
-        data = self.server._respond_one(ring, part, places.size, places, words, 0, lambda _, n: os.urandom(n))
+        data = self.server.respond_one(ring, part, places.size, places, words, 0, lambda _, n: os.urandom(n))
         yield "decrypt", self.measured(lambda: self.client.decrypt(self.linear, data))

@@ -18,8 +18,8 @@ import pytest
 from protocols.catalog import CATALOG
 from protocols.entry import Case, Entry, Secret
 from protocols.he.params import ParamSet
+from protocols.layer_plan import REASSOCIATED, LayerPlan
 from protocols.model.config import MoeConfig
-from protocols.moe import REASSOCIATED, LayerPlan
 from protocols.select import ExpertWeights, select_then_compute
 from sim.concrete import to_words
 from sim.remote.handshake import HELLO

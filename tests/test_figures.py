@@ -11,9 +11,9 @@ import pytest
 
 from protocols.encoder import encoder
 from protocols.he.params import PARAM_SETS
+from protocols.layer_plan import REASSOCIATED
 from protocols.model.store import load_model
 from protocols.model.tables import DEFAULT_TABLES
-from protocols.moe import REASSOCIATED
 from secmoe import extension_benchmark
 from secmoe.benchmarks import SUBJECTS, whole
 from secmoe.figures import kept, tables

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.entry import Case, Entry
-from protocols.he import client, ring_q, server
-from protocols.he.engine import NumpyEngine
+from protocols.he import client, public_keys, ring_q
 from protocols.he.ntt import Tables
 from protocols.he.params import PARAM_SETS
+from protocols.he.portable import NumpyEngine
 from protocols.ot import aesni
 from secmoe.examples import wrong
 from sim.message import Message
@@ -72,7 +72,7 @@ def test_the_portable_kernels_give_the_golden_bytes(monkeypatch: pytest.MonkeyPa
     """Without FMA and without AES instructions: numpy residues and the library's AES."""
     params = PARAM_SETS["P64tiny"]
     slow = ring_q.Ring(params, NumpyEngine(Tables(params.n, params.primes)))
-    for module in (client, server):
+    for module in (client, public_keys):
         monkeypatch.setattr(module, "ring_for", lambda params: slow)
     monkeypatch.setattr(aesni, "AVAILABLE", False)
     ((entry, case),) = [row for row in ROWS if row[0].name == "select_product" and row[1].name == "order R"]

@@ -24,9 +24,10 @@ from protocols.he.packing import LinearPlan, SelectPlan, ShapeDoesNotFit
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
 from protocols.he.reading import ReadPlan
 from protocols.he.service import BfvServer, HeService
+from protocols.layer_plan import LITERAL, REASSOCIATED, LayerPlan, LayerWeights
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
-from protocols.moe import LITERAL, REASSOCIATED, LayerPlan, LayerWeights, moe_layer
+from protocols.moe import moe_layer
 from protocols.ot.service import OtService
 from protocols.select import select_product
 from sim.concrete import from_words, to_words

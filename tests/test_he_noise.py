@@ -26,6 +26,7 @@ from protocols.he.reading import ReadPlan
 from protocols.he.ring_q import Basis, ring_for
 from protocols.he.sampling import flooding_bound
 from protocols.he.server import Operand, ServerKeys
+from protocols.he.weighing import Weighing
 from protocols.he.weights import prepare
 from tests.he_support import Session, errors, fresh_draw, largest_noise, words
 
@@ -53,13 +54,13 @@ class Trace:
             self.t, t_operand = self._upload("t")
             product = server.tensor(plan, t_operand, x_operand)
         self._operands([np.asarray(piece) for piece in product.units[0]])
-        units = product.pairs
+        weighing = Weighing(server, plan, prepare(plan, self.w), product.pairs)
         stage = {"R": "weights", "L": "switch", "linear": "weights"}[plan.order]
         scale = plan.params.ring_bits
         outputs = self._outputs()
         for block in range(min(plan.blocks, 8)):
             chosen = outputs[block * plan.n_out : (block + 1) * plan.n_out]
-            ciphertext = server._blocks(plan, prepare(plan, self.w), range(block, block + 1), units)[0][0]
+            ciphertext = weighing.multiplied(range(block, block + 1))[0][0]
             self._record(stage, ciphertext, self.q1, np.arange(len(chosen)) * plan.spacing, chosen, scale)
         result = server.apply(plan, prepare(plan, self.w), [product])[0]
         first = 0

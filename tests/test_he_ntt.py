@@ -14,19 +14,13 @@ from hypothesis import strategies as st
 
 from protocols.he import engine as engines
 from protocols.he.buffers import copied, empty
-from protocols.he.engine import (
-    ConversionTables,
-    DivisionTables,
-    Engine,
-    FmaEngine,
-    IntegerEngine,
-    NumpyEngine,
-    SwitchTables,
-    engine_for,
-)
+from protocols.he.compiled import FmaEngine, IntegerEngine
+from protocols.he.engine import engine_for
 from protocols.he.integers import PRIME_BITS, TERMS
 from protocols.he.ntt import Floats, Ints, Tables, mulmod, primitive_root, reference_forward, reference_inverse
+from protocols.he.operations import ConversionTables, DivisionTables, Engine, SwitchTables
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ntt_primes
+from protocols.he.portable import NumpyEngine
 from protocols.he.ring_q import ring_for
 
 LENGTHS = (50, 50, 45, 42, 39, 22)

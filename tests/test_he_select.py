@@ -9,17 +9,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from protocols.he import client as client_module
-from protocols.he import server as server_module
+from protocols.he import public_keys as public_keys_module
 from protocols.he.bfv import Shares, encode
 from protocols.he.bits import MalformedMessage, unpack
 from protocols.he.client import ClientKeys, Draw, ShapeMismatch
-from protocols.he.engine import NumpyEngine
 from protocols.he.noise import WeightsOutOfBound, flood_target, largest_norm
 from protocols.he.ntt import Ints, Tables
 from protocols.he.packing import LinearPlan, Plan, SelectPlan, key_set
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
+from protocols.he.portable import NumpyEngine
+from protocols.he.public_keys import MissingKey
 from protocols.he.ring_q import Ring, ring_for
-from protocols.he.server import MissingKey, ServerKeys
+from protocols.he.server import ServerKeys
 from protocols.he.weights import prepare
 from tests.he_support import Session, expected, fresh_draw, largest_noise, session, words
 
@@ -306,7 +307,7 @@ def test_the_portable_engine_gives_identical_bytes(order: str, monkeypatch: pyte
         return [client.public_bytes, *uploads.values(), response, client.decrypt(plan, response).tobytes()]
 
     fast = transcript()
-    for module in (client_module, server_module):
+    for module in (client_module, public_keys_module):
         monkeypatch.setattr(module, "ring_for", lambda params: slow)
     assert transcript() == fast
 

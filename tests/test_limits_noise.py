@@ -37,8 +37,8 @@ from protocols.he.packing import LinearPlan, Plan, SelectPlan
 from protocols.he.params import INSECURE_TEST
 from protocols.he.sampling import ERROR_ETA
 from protocols.he.weights import Weights, prepare
+from protocols.layer_plan import LayerPlan
 from protocols.model.config import MoeConfig
-from protocols.moe import LayerPlan
 from tests.he_support import Session, expected, fresh_draw, words
 from tests.limit_sets import P32TINY, P64S, P64TINY, log2, planted
 from tests.test_he_noise import APART, PLANS, Trace

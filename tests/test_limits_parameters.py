@@ -26,8 +26,8 @@ from proofs.limits.row import bits, bounded, decimal, power_of_half, root_up, se
 from proofs.limits.security import security
 from protocols.he.packing import Layout, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
+from protocols.layer_plan import CompactPlan
 from protocols.model.config import MoeConfig
-from protocols.moe import CompactPlan
 from tests.limit_sets import P32TINY, P64S, P64TINY, log2, planted
 
 # Security and the plaintext modulus

@@ -29,13 +29,13 @@ from proofs.limits.spectral import LARGEST, spectral_norms
 from protocols import functionalities as F
 from protocols.he.params import PARAM_SETS
 from protocols.hidden import RELU
+from protocols.layer_plan import LayerPlan, LayerWeights
 from protocols.model.architecture import Model, layer_norm
 from protocols.model.config import MoeConfig
 from protocols.model.fixed_point import FixedPoint, RangeError, quantise, quantise_weights
 from protocols.model.oracle import LayerTrace, sparse_moe_layer
 from protocols.model.store import load_model
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED, Table
-from protocols.moe import LayerPlan, LayerWeights
 
 Floats = NDArray[np.float64]
 

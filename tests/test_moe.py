@@ -19,11 +19,12 @@ from protocols.he.packing import LinearPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
 from protocols.he.reading import ReadPlan
 from protocols.he.service import HeService
+from protocols.layer_plan import LITERAL, ORDERS, REASSOCIATED, CompactPlan, LayerPlan, LayerWeights, UnknownOrder
 from protocols.model.config import ACTIVATIONS, Activation, MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.oracle import LayerTrace, sparse_moe_layer
 from protocols.model.tables import GELU_MINIMAX, GELU_PUBLISHED, SILU_MINIMAX, Approximation, Table
-from protocols.moe import LITERAL, ORDERS, REASSOCIATED, CompactPlan, LayerPlan, LayerWeights, UnknownOrder, moe_layer
+from protocols.moe import moe_layer
 from protocols.ot.service import OtService
 from protocols.polynomial import FORMS
 from protocols.select import select_then_compute

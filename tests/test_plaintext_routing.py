@@ -27,9 +27,9 @@ from protocols.he.ideal import IdealHeService
 from protocols.he.noise import noise_report
 from protocols.he.params import PARAM_SETS
 from protocols.he.service import HeService, query_cost
+from protocols.layer_plan import LayerWeights
 from protocols.model.config import MoeConfig
 from protocols.model.tables import GELU_MINIMAX
-from protocols.moe import LayerWeights
 from protocols.ot.ideal import IdealOtService
 from protocols.ot.service import OtService
 from secmoe.cli import main

@@ -16,9 +16,10 @@ from protocols.catalog import CATALOG
 from protocols.entry import Case, Secret
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import PARAM_SETS
+from protocols.layer_plan import LITERAL, REASSOCIATED, LayerPlan, LayerWeights
 from protocols.model.config import MoeConfig
 from protocols.model.tables import GELU_MINIMAX
-from protocols.moe import LITERAL, REASSOCIATED, LayerPlan, LayerWeights, moe_layer
+from protocols.moe import moe_layer
 from protocols.ot.ideal import IdealOtService
 from protocols.select import ExpertWeights
 from sim.ring import Ring, RingArray, Spec

@@ -18,10 +18,10 @@ from protocols.embedding import ONE_HOT, VALUES
 from protocols.encoder import ANSWERS, query_epsilon
 from protocols.he.params import PARAM_SETS
 from protocols.hidden import RELU
+from protocols.layer_plan import ORDERS, REASSOCIATED
 from protocols.model.config import MoeConfig
 from protocols.model.store import load_model
 from protocols.model.tables import TABLES
-from protocols.moe import ORDERS, REASSOCIATED
 from protocols.truncate import FAITHFUL, MODES, ONE_ULP
 from secmoe import shaped
 from secmoe.layer import LayerRun

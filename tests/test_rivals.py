@@ -17,13 +17,14 @@ from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
 from protocols.cleartext.capacity import BALANCED_MOE, kept
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import PARAM_SETS
+from protocols.layer_plan import LayerPlan
 from protocols.model.config import MoeConfig, balanced_capacity
 from protocols.model.evaluate import FACTORS, capacity_figures, fixed_moe
 from protocols.model.fixed_point import FixedPoint
 from protocols.model.oracle import sparse_moe_layer, with_room
 from protocols.model.store import load_model
 from protocols.model.tables import GELU_MINIMAX
-from protocols.moe import LayerPlan, moe_layer
+from protocols.moe import moe_layer
 from protocols.ot.ideal import IdealOtService
 from secmoe.cli import main
 from sim.concrete import from_words, to_words

@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 
 from protocols.crossing import CrossingPlan, crossing
-from protocols.he import bfv, client, merging, ring_q, server
-from protocols.he.engine import FmaEngine, IntegerEngine, NumpyEngine
+from protocols.he import bfv, client, merging, public_keys, ring_q, server, weighing
+from protocols.he.compiled import FmaEngine, IntegerEngine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS, ParamSet
+from protocols.he.portable import NumpyEngine
 from protocols.he.reading import ReadPlan
 from protocols.he.service import HeService
 from protocols.he.work import KERNELS
 from protocols.hidden import RELU
+from protocols.layer_plan import LITERAL, REASSOCIATED
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
-from protocols.moe import LITERAL, REASSOCIATED
 from protocols.ot.service import OtService
 from protocols.select import select_product
 from secmoe.layer_protocols import PROTOCOLS
@@ -60,8 +61,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
 
         monkeypatch.setattr(owner, name, call)
 
-    def within(name: str) -> None:
-        original = getattr(server.ServerKeys, name)
+    def within(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
 
         def call(*args: Any) -> Any:
             with counts.lock:
@@ -72,7 +73,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
                 with counts.lock:
                     counts.inside -= 1
 
-        monkeypatch.setattr(server.ServerKeys, name, call)
+        monkeypatch.setattr(owner, name, call)
 
     def transform(_: Any, x: Any, basis: Any) -> dict[str, int]:
         return {"transform": x.size // x.shape[-1]} if counts.inside else {}
@@ -95,11 +96,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
     watch(server.ServerKeys, "absorb", lambda _, layout, data, share: at(layout, "absorb"))
     watch(
         server.ServerKeys,
-        "_respond_one",
+        "respond_one",
         lambda _, ring, part, count, places, mask, k, draw: {"respond": 1, "output": count},
     )
     watch(server.ServerKeys, "_lowered", lambda keys, part, lift: dropped(keys.ring))
-    watch(server, "automorphism", lambda *_: {"expand": 1})
+    watch(public_keys, "automorphism", lambda *_: {"expand": 1})
     for name, kernel in (("rescaled", "rescale"), ("lifted", "lift"), ("product", "product")):
         watch(bfv.Multiplier, name, lambda *_, kernel=kernel: {kernel: 1})
     for name, kernel in (("raised", "raise"), ("merge", "merge"), ("lowered", "lower")):
@@ -110,8 +111,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
         watch(engine, "place_weights", lambda _, out, weights, *rest: {"weight": weights.size})
     for engine in (FmaEngine, IntegerEngine, NumpyEngine):
         watch(engine, "weight_products", products)
-    for name in ("_apart", "_selected", "_expanded", "_blocks", "linear"):
-        within(name)
+    for name in ("_apart", "_selected", "_expanded", "linear"):
+        within(server.ServerKeys, name)
+    within(weighing.Weighing, "multiplied")
     yield counts
 
 

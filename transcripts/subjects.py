@@ -19,6 +19,7 @@ from protocols.broken.routed import moe_layer_route_told
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import PARAM_SETS
 from protocols.he.service import HeService
+from protocols.layer_plan import LayerPlan, LayerWeights
 from protocols.model.architecture import Model, Tokens
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.fixed_point import FixedPoint, quantise, quantise_weights
@@ -26,7 +27,7 @@ from protocols.model.store import load_model
 from protocols.model.tables import DEFAULT_TABLES
 from protocols.model.tokens import PAD, RESERVED, patches
 from protocols.model.training.data import digits
-from protocols.moe import LayerPlan, LayerWeights, moe_layer
+from protocols.moe import moe_layer
 from protocols.ot.ideal import IdealOtService
 from protocols.ot.service import OtService
 from sim.concrete import from_words

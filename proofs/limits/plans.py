@@ -28,10 +28,10 @@ from protocols.he.params import ParamSet
 from protocols.he.service import DEFAULT_BUDGET
 from protocols.he.weights import prepare
 from protocols.hidden import RELU
+from protocols.layer_plan import ORDERS, LayerPlan
 from protocols.model.config import MoeConfig
 from protocols.model.fixed_point import FixedPoint, quantise
 from protocols.model.store import load_model
-from protocols.moe import ORDERS, LayerPlan
 
 TOKENS = (1, 2, 3, 4, 5, 6, 7, 8)
 PUBLISHED = tuple(MoeConfig(768, 3072, E) for E in (2, 8, 32, 128))

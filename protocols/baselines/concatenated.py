@@ -15,8 +15,9 @@ from protocols import functionalities as F
 from protocols.baselines.dense import DensePlan
 from protocols.feed_forward import prepare_unit, unit, unit_cost
 from protocols.he.packing import LinearPlan, SelectPlan
+from protocols.layer_plan import Prepare
 from protocols.model.config import MoeWeights
-from protocols.moe import Prepare, mixture, mixture_cost
+from protocols.moe import mixture, mixture_cost
 from protocols.select import ExpertWeights
 from sim.cost import Cost
 from sim.party import Party, protocol

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from protocols.he.packing import LinearPlan
-from protocols.moe import LayerPlan
+from protocols.layer_plan import LayerPlan
 
 
 @dataclass(frozen=True)

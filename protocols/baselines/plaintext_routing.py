@@ -17,8 +17,9 @@ from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
 from protocols.hidden import each_matrix, hidden_cost, hidden_units
+from protocols.layer_plan import LayerPlan, Prepare
 from protocols.model.config import MoeWeights
-from protocols.moe import LayerPlan, Prepare, mixture, mixture_cost
+from protocols.moe import mixture, mixture_cost
 from protocols.sharing import reveal
 from protocols.truncate import truncate_bounded
 from sim.concrete import to_words

@@ -25,9 +25,10 @@ from protocols.convert import mux_rows
 from protocols.feed_forward import first_cost, first_products, prepare_unit
 from protocols.he.packing import LinearPlan
 from protocols.hidden import hidden_cost, hidden_units
+from protocols.layer_plan import Prepare
 from protocols.linear import linear
 from protocols.model.config import MoeWeights
-from protocols.moe import Prepare, mixture, mixture_cost
+from protocols.moe import mixture, mixture_cost
 from protocols.select import ExpertWeights
 from protocols.truncate import truncate_bounded
 from sim.cost import Cost

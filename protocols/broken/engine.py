@@ -101,7 +101,7 @@ class Answering(ServerKeys):
         c1 = add(np.ascontiguousarray(part[1]), np.ascontiguousarray(zero[1]), limbs)
         return pack([*self.switched(c0), *self.switched(c1)], self.ring.response.bits * 2)
 
-    def _respond_one(
+    def respond_one(
         self, ring: Ring, part: Floats, count: int, positions: NDArray[np.int64], mask: Shares, k: int, draw: Draw
     ) -> bytes:
         zero = self.zero(k, draw)

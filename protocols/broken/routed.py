@@ -11,9 +11,9 @@ from protocols.convert import b2a
 from protocols.entry import Case, Secret, Values
 from protocols.he.params import PARAM_SETS
 from protocols.hidden import RELU
+from protocols.layer_plan import LayerPlan, LayerWeights
 from protocols.linear import linear
 from protocols.model.config import MoeConfig
-from protocols.moe import LayerPlan, LayerWeights
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
 from protocols.select import ExpertWeights, select_then_compute

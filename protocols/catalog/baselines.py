@@ -18,10 +18,10 @@ from protocols.entry import ASSUMED, BOUNDED, DECLARED, Case, Entry, Values
 from protocols.feed_forward import FeedForwardPlan, feed_forward, prepare_unit
 from protocols.he.interface import a2h, h2a
 from protocols.hidden import RELU, rectify
+from protocols.layer_plan import REASSOCIATED, LayerPlan
 from protocols.look_up import bits_at, look_up, table_at
 from protocols.model.config import MoeWeights
 from protocols.model.tables import GELU_LOOK_UP, GELU_MINIMAX, Approximation
-from protocols.moe import REASSOCIATED, LayerPlan
 from protocols.ot.base import base_cost, base_ot
 from protocols.ot.service import extend, extend_cost, set_up
 from protocols.ot.softspoken import BASE_OTS

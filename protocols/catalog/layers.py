@@ -13,10 +13,11 @@ from protocols.he.interface import Plan
 from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS
+from protocols.layer_plan import LITERAL, REASSOCIATED, LayerPlan, LayerWeights
 from protocols.linear import linear
 from protocols.model.config import MoeConfig
 from protocols.model.tables import GELU_MINIMAX
-from protocols.moe import LITERAL, REASSOCIATED, LayerPlan, LayerWeights, moe_layer
+from protocols.moe import moe_layer
 from protocols.select import ExpertWeights, select_product, select_then_compute
 from sim.role import SERVER
 

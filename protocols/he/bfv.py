@@ -2,7 +2,7 @@
 [Brakerski12, FV12, KPZ21, HanKi20]
 
 A ciphertext is float64 [2, limbs, N]: c0 + c1 s = round(q m / 2^scale) + error mod q. Switching keys are [2, digits,
-limbs, N] in transformed form; a digit is a small representative modulo some of the primes: see `pointwise`.
+limbs, N] in transformed form; a digit is a small representative modulo some of the primes: see `changes`.
 """
 
 import numpy as np

@@ -8,9 +8,10 @@ import math
 import numpy as np
 
 from protocols.he.buffers import copied, empty
-from protocols.he.engine import ConversionTables, DivisionTables, Engine, SwitchTables, engine_for
+from protocols.he.engine import engine_for
 from protocols.he.layouts import Layout
 from protocols.he.ntt import Floats, Ints, Slots, Tables
+from protocols.he.operations import ConversionTables, DivisionTables, Engine, SwitchTables
 from protocols.he.params import ParamSet
 from protocols.he.pointwise import small_residues
 

@@ -6,40 +6,24 @@ response primes, and only the coefficients that carry outputs leave: the client 
 weights from anything less.
 """
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.he.bfv import Multiplier, Shares, automorphism, encode
-from protocols.he.bits import MalformedMessage, pack, packed_nbytes, unpack
+from protocols.he.bfv import Multiplier, Shares, encode
+from protocols.he.bits import MalformedMessage, pack, unpack
 from protocols.he.buffers import empty
 from protocols.he.client import Draw, ShapeMismatch, check_share, placed
-from protocols.he.merging import Packer
 from protocols.he.noise import flood_target
 from protocols.he.ntt import Floats
-from protocols.he.packing import Chunk, KeySet, Layout, LinearPlan, Plan, SelectPlan
-from protocols.he.reading import ReadPlan
-from protocols.he.ring_q import Basis, Ring, ring_for
+from protocols.he.packing import Layout, LinearPlan, Plan, SelectPlan
+from protocols.he.public_keys import PublicKeys
+from protocols.he.ring_q import Basis, Ring
 from protocols.he.sampling import SEED_NBYTES, error, flooding, ternary, uniform_residues
+from protocols.he.weighing import Unit, Weighing
 from protocols.he.weights import Weights
-
-BLOCKS, CHUNKS = 4, 4  # weight polynomials that are transformed together: two megabytes for each limb
-T = TypeVar("T")
-Unit = tuple[Floats, Floats | None]  # operand ciphertexts, and the factor of order L
-
-
-class MissingKey(ValueError):
-    """An operation that the session's key set does not provide for."""
-
-
-def _workers() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -80,50 +64,8 @@ def _add_share(c0: Floats, layout: Layout, ciphertext: int, share: Shares, basis
     c0[:, positions] = (c0[:, positions] + message) % np.array(basis.primes, dtype=np.float64)[:, None]
 
 
-def _pairs(layer: Sequence[T]) -> list[tuple[T, T | None]]:
-    """Neighbours; the last one alone where their number is odd."""
-    return list(zip(layer[::2], [*layer[1::2], None][: len(layer[::2])], strict=True))
-
-
-class ServerKeys:
+class ServerKeys(PublicKeys):
     """The client's public keys, and everything the server does with them."""
-
-    def __init__(self, keys: KeySet, encryption: Floats, relinearisation: Floats | None, expansion: dict[int, Floats],
-                 packing: dict[int, Floats]) -> None:
-        self.keys, self.ring = keys, ring_for(keys.params)
-        self.encryption, self.relinearisation = encryption, relinearisation
-        self.expansion, self.packing = expansion, packing
-
-    @classmethod
-    def from_bytes(cls, keys: KeySet, data: bytes) -> "ServerKeys":
-        """Read `ClientKeys.public_bytes`. Raises MalformedMessage on a wrong length or a residue out of range."""
-        if len(data) != keys.nbytes:
-            raise MalformedMessage(f"public keys: expected {keys.nbytes} bytes, came {len(data)}: "
-                                   "the plans of the parties differ")
-        ring, start = ring_for(keys.params), 0
-
-        def row(basis: Basis) -> Floats:
-            nonlocal start
-            seed = data[start: start + SEED_NBYTES]
-            body = start + SEED_NBYTES
-            start = body + packed_nbytes(basis.bits, (ring.n,) * basis.size)
-            out = empty(2, basis.size, ring.n)
-            unpack(data[body: start], basis.primes, (ring.n,) * basis.size, out[0])
-            uniform_residues(seed, basis, ring.n, out[1])
-            return out
-
-        def switching(basis: Basis, special: Basis) -> Floats:
-            digits = len(keys.params.digits(basis.size))
-            out = empty(2, digits, special.size, ring.n)
-            for digit in range(digits):
-                out[:, digit] = row(special)
-            return out
-
-        encryption = row(ring.q1)
-        relinearisation = switching(ring.q0, ring.q0p) if keys.relinearise else None
-        expansion = {element: switching(ring.q0, ring.q0p) for element in keys.expansion}
-        packing = {element: switching(ring.q1, ring.q1p) for element in keys.packing}
-        return cls(keys, encryption, relinearisation, expansion, packing)
 
     def absorb(self, layout: Layout, data: bytes, own_share: Shares) -> Operand:
         """Read an upload and add the server's own share to it. Raises MalformedMessage, ShapeMismatch."""
@@ -175,18 +117,6 @@ class ServerKeys:
             found[token] = engine.add(found[token], engine.multiply(other, shift, basis.limbs), basis.limbs)
         return found
 
-    def halves(self, ciphertext: Floats, step: int, both: bool) -> tuple[Floats, Floats | None]:
-        """What sits at even and, divided by X^step, at odd multiples of step, both twice; transformed."""
-        ring, engine, basis = self.ring, self.ring.engine, self.ring.q0
-        element = ring.n // step + 1
-        if element not in self.expansion:
-            raise MissingKey(f"expansion: expected a key for X -> X^{element}, came a key set without: "
-                             "make the key set from the select plans too")
-        moved = automorphism(ring, ciphertext, element, self.expansion[element], basis, ring.q0p)
-        if not both:
-            return engine.add(ciphertext, moved, basis.limbs), None
-        return engine.halves(ciphertext, moved, ring.monomial(-step, basis), basis.limbs)
-
     def _expand(self, plan: SelectPlan, ciphertext: Floats, tokens: int = 1, level: int = 0,
                 index: int = 0) -> Iterator[tuple[int, Floats]]:
         """Oblivious expansion, depth first: (chunk times plan.shared plus token, transformed ciphertext) for every
@@ -200,13 +130,6 @@ class ServerKeys:
         yield from self._expand(plan, even, tokens, level + 1, index)
         if odd is not None:
             yield from self._expand(plan, odd, tokens, level + 1, other)
-
-    def multiplier(self) -> Multiplier:
-        """For products of ciphertexts. Raises MissingKey."""
-        if self.relinearisation is None:
-            raise MissingKey("tensor product: expected a relinearisation key, came a key set without: "
-                             "make the key set from the select plans too")
-        return Multiplier(self.ring, self.keys.params.ring_bits, self.relinearisation)
 
     def tensor(self, plan: SelectPlan, t: Operand, x: Operand) -> Product:
         """For each upload of the row, order R: z = t x, one ciphertext for each chunk of columns; order L: the expanded
@@ -269,89 +192,16 @@ class ServerKeys:
         if weights.plan != plan:
             raise ShapeMismatch(f"weights: prepared for {weights.plan}, used with {plan}")
         units = [pair for product in products for pair in product.pairs]
-        columns = [self._packed(plan, weights, first, min(plan.group, plan.blocks - first), units)
+        weighing = Weighing(self, plan, weights, units)
+        columns = [weighing.packed(first, min(plan.group, plan.blocks - first))
                    for first in range(0, plan.blocks, plan.group)]
         results, first = [], 0
         for product in products:
             last = first + len(product.units)
             groups = [slice(low, min(low + plan.together, last)) for low in range(first, last, plan.together)]
-            results.append(Result(tuple(self._joined(plan, column[chosen]) for chosen in groups for column in columns)))
+            results.append(Result(tuple(weighing.joined(column[chosen]) for chosen in groups for column in columns)))
             first = last
         return results
-
-    def _blocks(self, plan: Plan, weights: Weights, blocks: range, units: list[Unit]) -> list[list[Floats]]:
-        """Blocks of outputs, for every unit: transformed ciphertexts at q1.
-
-        Several at a time, because every unit's ciphertexts are read from memory for each time.
-        """
-        ring, engine = self.ring, self.ring.engine
-        basis = ring.q0 if plan.order == "L" else ring.q1
-        totals, chunks = empty(len(blocks), len(units), 2, basis.size, ring.n), plan.chunks()
-        totals[...] = 0.0
-        rows = weights.values[:, blocks.start * plan.n_out : blocks.stop * plan.n_out]
-        for low in range(0, len(chunks), CHUNKS):
-            batch = chunks[low: low + CHUNKS]
-            polynomials = empty(len(blocks), len(batch), ring.n)
-            for block, chosen in enumerate(polynomials):
-                self._place(plan, rows[:, block * plan.n_out : (block + 1) * plan.n_out], batch, chosen)
-            engine.weight_products(totals, polynomials, [unit[low: low + CHUNKS] for unit, _ in units], basis.limbs)
-        if plan.order != "L":
-            return [list(block) for block in totals]
-        multiplier = self.multiplier()
-        return [[multiplier.product(multiplier.lifted(ring.inverse(total, basis)), factor)
-                 for total, (_, factor) in zip(block, units, strict=True) if factor is not None] for block in totals]
-
-    def _place(self, plan: Plan, rows: NDArray[np.signedinteger], batch: list[Chunk], out: Floats) -> None:
-        """The weight polynomials of one block's rows: chunks of the same experts together."""
-        place, first = self.ring.engine.place_weights, 0
-        if isinstance(plan, ReadPlan):
-            arranged = plan.arranged(rows)
-            place(out, arranged, arranged.shape[2], plan.stride, plan.spacing)
-            return
-        for _, same in groupby(batch, lambda chunk: chunk.experts.start):
-            chunks = list(same)
-            start, width = chunks[0].columns.start, chunks[0].columns.stop - chunks[0].columns.start
-            chosen = rows[chunks[0].experts, :, start: chunks[-1].columns.stop]
-            place(out[first: first + len(chunks)], chosen, width, plan.stride, plan.spacing)
-            first += len(chunks)
-
-    def _packed(self, plan: Plan, weights: Weights, start: int, count: int, units: list[Unit]) -> list[Floats]:
-        """`count` blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the top levels.
-        Where there is anything to merge, they stay raised.
-        """
-        if plan.b == 0:
-            return self._blocks(plan, weights, range(start, start + 1), units)[0]
-        packer = Packer(self.ring, plan, self.packing)
-        top = plan.upload_levels
-        split = min(plan.b - top, (_workers() - 1).bit_length())
-        width = 1 << (plan.b - top - split)
-
-        def subtree(leaf: int) -> list[Floats]:
-            held: dict[int, list[Floats]] = {}
-
-            def blocks(leaf: int) -> list[Floats]:
-                if leaf not in held:
-                    together = range(leaf, min(leaf + BLOCKS, count, leaf // width * width + width))
-                    made = self._blocks(plan, weights, range(start + leaf, start + together.stop), units)
-                    held.update(zip(together, made, strict=True))
-                return held.pop(leaf)
-
-            return packer.subtree(top + split, leaf, count, blocks)
-
-        with ThreadPoolExecutor(1 << split, thread_name_prefix="he") as pool:
-            layer = list(pool.map(subtree, range(0, count, width)))
-        for level in reversed(range(top, top + split)):
-            layer = [packer.layer(level, even, odd) for even, odd in _pairs(layer)]
-        return layer[0]
-
-    def _joined(self, plan: Plan, units: list[Floats]) -> Floats:
-        """The blocks of some units in one ciphertext at q1."""
-        if plan.b == 0:
-            return units[0]
-        packer = Packer(self.ring, plan, self.packing)
-        for level in reversed(range(plan.upload_levels)):
-            units = [packer.merge(level, even, odd) for even, odd in _pairs(units)]
-        return packer.lowered(units[0])
 
     def respond(self, plan: Plan, result: Result, mask: Shares, draw: Draw) -> bytes:
         """The answer: result + mask for the client, plan.response_nbytes bytes. The server's share of the product is
@@ -361,11 +211,14 @@ class ServerKeys:
         ring, words, pieces = self.ring, mask.reshape(-1), []
         places = zip(result.parts, plan.response_positions, plan.response_outputs, strict=True)
         for k, (part, positions, outputs) in enumerate(places):
-            pieces.append(self._respond_one(ring, part, positions.size, positions, words[outputs], k, draw))
+            pieces.append(self.respond_one(ring, part, positions.size, positions, words[outputs], k, draw))
         return b"".join(pieces)
 
-    def _respond_one(self, ring: Ring, part: Floats, count: int, positions: NDArray[np.int64], mask: Shares, k: int,
-                     draw: Draw) -> bytes:
+    def respond_one(self, ring: Ring, part: Floats, count: int, positions: NDArray[np.int64], mask: Shares, k: int,
+                    draw: Draw) -> bytes:
+        """The bytes of response k: of a transformed ciphertext at q1 the coefficients at `count` positions, the mask
+        added, and all of the second component, randomised.
+        """
         engine, q1, basis, params = ring.engine, ring.q1, ring.response, self.keys.params
         u = ring.small(ternary(draw(f"u{k}", SEED_NBYTES), ring.n), q1)
         engine.forward(u, q1.limbs)

@@ -20,9 +20,10 @@ from protocols.generation import NextTokenPlan, next_token
 from protocols.he.interface import Plan
 from protocols.he.params import ParamSet
 from protocols.hidden import RELU
+from protocols.layer_plan import LayerPlan
 from protocols.model.config import MoeConfig
 from protocols.model.tables import DEFAULT_TABLES, Table
-from protocols.moe import LayerPlan, combination_cost, route_cost
+from protocols.moe import combination_cost, route_cost
 from protocols.norms import rms_norm
 from protocols.pricing.shapes import SPARSE, ModelShape
 from protocols.routing import probabilities

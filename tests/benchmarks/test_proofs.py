@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from proofs.certificate import certificate, check_folder, encode, trace_case
 from proofs.correct import forget_proved_callees, prove_correct
 from proofs.ledger import entries
-from protocols.moe import LITERAL, REASSOCIATED
+from protocols.layer_plan import LITERAL, REASSOCIATED
 from sim.role import Role
 from tests.test_real_shapes import judged, layer
 

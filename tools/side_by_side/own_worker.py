@@ -25,10 +25,11 @@ from protocols.compare import drelu
 from protocols.he.packing import LinearPlan
 from protocols.he.params import PARAM_SETS
 from protocols.he.service import HeService
+from protocols.layer_plan import LayerPlan, LayerWeights
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import GELU_MINIMAX
-from protocols.moe import LayerPlan, LayerWeights, moe_layer
+from protocols.moe import moe_layer
 from protocols.ot.amounts import Making
 from protocols.ot.lpn import B12
 from protocols.ot.service import OtService, OtState, carry_out, provision
