@@ -49,6 +49,7 @@ __all__ = [
 FORMAT, VERSION = "secmoe-privacy", 1
 PARTIES, OWNERS = ("client", "server"), ("client", "server", "functionality")
 REBUILT = ("claim", "sources", "versions", "dag", "dag_digest", "view")  # what must equal the source's own
+FIELDS = {"format", "version", *REBUILT, "steps", "digest"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def read(text: str) -> dict[str, Any]:
     found = hashlib.sha256(body.encode()).hexdigest()
     need(own == found, altered)
     need(isinstance(document.get("claim"), dict), "malformed certificate: it makes no claim")
+    odd = sorted(document.keys() - FIELDS)
+    need(not odd, f"malformed certificate: expected no field but {len(FIELDS)} known ones, got {shortened(odd)}")
     return document
 
 

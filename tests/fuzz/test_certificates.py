@@ -47,9 +47,11 @@ def test_an_honest_certificate_is_accepted(folder: Path) -> None:
     assert outcome("certificate", signed(MADE), folder) == OK
 
 
-def test_another_claim_or_step_is_refused(folder: Path) -> None:
-    """The forger's digest is right: what refuses is the comparison with the source, and the replay of the steps."""
-    for changed in ({**MADE, "steps": MADE["steps"][:1]}, {**MADE, "claim": {**MADE["claim"], "corrupted": "server"}}):
+def test_another_claim_or_step_and_an_odd_field_is_refused(folder: Path) -> None:
+    """The forger's digest is right: what refuses is the comparison with the source, the replay of the steps, and the
+    list of fields."""
+    steps, claim = {"steps": MADE["steps"][:1]}, {"claim": {**MADE["claim"], "corrupted": "server"}}
+    for changed in ({**MADE, **steps}, {**MADE, **claim}, {**MADE, "a": None}):
         assert outcome("certificate", signed(changed), folder) == "Rejected"
 
 
