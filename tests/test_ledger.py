@@ -82,6 +82,9 @@ ELSEWHERE = {
 # Minutes: of encoders and Mixtral blocks correctness is listed as unknown, and the decoder block is a block and an
 # attention across, which have rows here.
 LONG = {("encoder", "class"), ("encoder", "logits"), ("block", "Mixtral decoder"), ("decoder_block", "Switch decoder")}
+# Rivals' experts in their second case run the lines of the first one, gated and by a table, but for ReLU (`rectify`).
+RIVALS = "evaluate_all", "evaluate_concatenated", "scatter", "cryptomoe"
+LONG |= {(name, "ReLU, top-2 renormalised") for name in RIVALS}
 
 
 @pytest.mark.parametrize(
