@@ -25,7 +25,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 help:
 	@echo "make run      a whole Mixture-of-Experts model in private on a real text (TEXT=... for another)"
 	@echo "make test     lint, types and all tests but the nightly ones"
-	@echo "make check    the quick gate: lint, types and the quick tests"
+	@echo "make check    the quick gate: lint, types and the quick tests, with a quarter of the examples"
 	@echo "make nightly  the long campaigns"
 	@echo "make bench    goals of speed"
 	@echo "make reproduce  every table of the README and of docs/reproduction.md: measures for minutes, writes them all"
@@ -64,7 +64,7 @@ test: lint types
 	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not pages" $(SPREAD)
 
 check: lint types
-	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not slow and not bench and not pages" $(SPREAD)
+	$(BIN)/python -m pytest $(SUITE) -m "not nightly and not slow and not bench and not pages" --hypothesis-profile quick $(SPREAD)
 
 nightly: $(READY)
 	$(BIN)/python -m pytest $(SUITE) -m nightly
