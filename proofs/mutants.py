@@ -67,7 +67,6 @@ NOT_RUN = frozenset(
         "routing.index_of",
         "row_products.RowPlan.fewest_bytes",
         "row_products.scaled",
-        "select.ExpertWeights.responses",
         "select._admit",
         "sharing.own_share",
         "softmax._row_products",

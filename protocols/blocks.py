@@ -19,10 +19,11 @@ from protocols.attention_plan import AttentionPlan, AttentionWeights
 from protocols.cleartext.blocks import BLOCK, DECODER_BLOCK
 from protocols.cleartext.norms import NormRange
 from protocols.compare import DIGIT
+from protocols.expert_weights import Prepare
 from protocols.he.interface import Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
-from protocols.layer_plan import REASSOCIATED, LayerPlan, LayerWeights, Prepare
+from protocols.layer_plan import REASSOCIATED, LayerPlan, LayerWeights
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import SILU_MINIMAX, Table
 from protocols.moe import moe_layer

@@ -13,11 +13,12 @@ from protocols.attention_plan import AttentionPlan, AttentionWeights
 from protocols.cleartext.encoder import ENCODER
 from protocols.compare import DIGIT
 from protocols.embedding import EmbeddingPlan, EmbeddingWeights, embed
+from protocols.expert_weights import Prepare
 from protocols.he.interface import Addend, Engine
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
 from protocols.he.service import query_cost
-from protocols.layer_plan import REASSOCIATED, LayerPlan, LayerWeights, Prepare
+from protocols.layer_plan import REASSOCIATED, LayerPlan, LayerWeights
 from protocols.linear import linear
 from protocols.matmul import cross_matmul, local_product
 from protocols.model.config import MoeConfig, MoeWeights

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from protocols import functionalities as F
 from protocols.compare import DIGIT
+from protocols.expert_weights import ExpertWeights
 from protocols.he.interface import Engine, a2h, h2a
-from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan
 from protocols.he.params import ParamSet
 from protocols.hidden import Arithmetic, each_matrix, hidden_cost, hidden_units
-from protocols.layer_plan import Prepare
 from protocols.linear import linear, multiplied
 from protocols.model.tables import Approximation
 from protocols.polynomial import CHEAPEST
-from protocols.select import ExpertWeights
 from protocols.truncate import FAITHFUL, truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
@@ -118,12 +115,6 @@ class FeedForwardPlan:
         return Arithmetic(self.params.frac_bits, self.mode, self.w, self.form)
 
 
-def prepare_unit(prepare: Prepare, up: LinearPlan, down: LinearPlan, w1: Any, v: Any, w2: Any) -> ExpertWeights:
-    """The server's matrices w1, v (f, d), v None when not gated, and w2 (d, f), for `unit`: signed integers, encoded by
-    the engine's own `prepare(plan, integers)`. Raises the engine's error on weights beyond its noise bound."""
-    return ExpertWeights(prepare(up, above(w1, v)), prepare(down, w2))
-
-
 def _feed_forward_cost(x: RingArray, weights: object, *, plan: FeedForwardPlan) -> Cost:
     return unit_cost(
         x, None, up=plan.up, down=plan.down, gated=plan.gated, activation=plan.activation, a=plan.arithmetic
@@ -134,8 +125,8 @@ def _feed_forward_cost(x: RingArray, weights: object, *, plan: FeedForwardPlan) 
 async def feed_forward(p: Party, x: RingArray, weights: ExpertWeights | None, *, plan: FeedForwardPlan) -> RingArray:
     """W2(act(W1 x) * (V x)), or W2(act(W1 x)) when not gated: the dense unit with the server's weights.
 
-    x: shared (n, d) at s fractional bits over Z_{2^l}; weights: the server's, see `prepare_unit` (None at the client).
-    Returns (n, d). Range: products below 2^(l-2) in size. Faithful mode: bit for bit F.FEED_FORWARD.
+    x: shared (n, d) at s fractional bits over Z_{2^l}; weights: the server's, see `ExpertWeights.prepare` (None at the
+    client). Returns (n, d). Range: products below 2^(l-2) in size. Faithful mode: bit for bit F.FEED_FORWARD.
     """
     if weights is not None:
         p.local(_admit, p.service("he"), weights)

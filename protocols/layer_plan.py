@@ -3,15 +3,13 @@ the server's weights, prepared for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from protocols.compare import DIGIT
 from protocols.crossing import CrossingPlan
-from protocols.he.interface import Addend
-from protocols.he.matrices import above
+from protocols.expert_weights import ExpertWeights, Prepare
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import ParamSet
 from protocols.he.reading import ReadPlan
@@ -19,10 +17,8 @@ from protocols.he.selection import selection
 from protocols.hidden import Arithmetic
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import Approximation
-from protocols.select import ExpertWeights
 from sim.ring import Ring
 
-Prepare = Callable[[LinearPlan | SelectPlan | Addend, Any], Any]
 REASSOCIATED = "reassociated"
 LITERAL = "literal"
 ORDERS: dict[str, Literal["R", "L"]] = {REASSOCIATED: "R", LITERAL: "L"}
@@ -119,6 +115,10 @@ class LayerPlan:
         """The plans of the server's matrices: router, first and second of an expert."""
         return self.router, self.up, self.down
 
+    def arranged(self, weights: MoeWeights) -> tuple[Any, Any, Any]:
+        """The experts' w1, v (None when not gated) and w2 as the plans of `matrices` take them."""
+        return weights.w1, weights.v, weights.w2
+
     @property
     def plans(self) -> tuple[LinearPlan | SelectPlan, ...]:
         """Of all responses."""
@@ -148,9 +148,11 @@ class LayerWeights:
 
         Raises the engine's error when the noise bound of a parameter set does not admit the weights.
         """
-        experts = ExpertWeights(prepare(plan.up, above(weights.w1, weights.v)), prepare(plan.down, weights.w2))
-        return cls(prepare(plan.router, weights.router), experts)
+        router, up, down = plan.matrices
+        experts = ExpertWeights.prepare(prepare, up, down, *plan.arranged(weights))
+        return cls(prepare(router, weights.router), experts)
 
     def responses(self, plan: LayerPlan) -> list[tuple[Any, int]]:
         """What an engine answers in one query: (prepared weights, rows)."""
-        return [(self.router, 1), *self.experts.responses(plan.rows), *plan.combining]
+        prepared = self.router, self.experts.w1, self.experts.w2
+        return [*((w, rows) for w, (_, rows) in zip(prepared, plan.answers, strict=False)), *plan.combining]

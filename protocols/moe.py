@@ -9,11 +9,12 @@ from typing import Any
 from protocols import functionalities as F
 from protocols.convert import b2a
 from protocols.crossing import product, product_cost
+from protocols.expert_weights import ExpertWeights
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.layer_plan import LayerPlan, LayerWeights
 from protocols.linear import linear, multiplied
 from protocols.routing import probabilities, top_k
-from protocols.select import ExpertWeights, select_then_compute, selected, selected_cost, selections
+from protocols.select import select_then_compute, selected, selected_cost, selections
 from protocols.truncate import truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol

@@ -8,10 +8,10 @@ without such keys answers small shapes in several responses instead of one packe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from protocols import functionalities as F
+from protocols.expert_weights import ExpertWeights
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.packing import Layout, SelectPlan
 from protocols.he.work import tensor
@@ -22,18 +22,6 @@ from sim.cost import Cost, computed
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Shape, Spec
 from sim.shapes import blank
-
-
-@dataclass(frozen=True)
-class ExpertWeights:
-    """The server's matrices, prepared by its engine: w1 for plan `up`, W1 above V where gated; w2 for `down`."""
-
-    w1: Any
-    w2: Any
-
-    def responses(self, rows: int) -> list[tuple[Any, int]]:
-        """What an engine answers for so many selections: (prepared weights, rows)."""
-        return [(self.w1, rows), (self.w2, rows)]
 
 
 def _select_cost(t: RingArray, x: RingArray, weights: object, *, plan: SelectPlan) -> Cost:

@@ -193,7 +193,6 @@ async def truncate_bounded(
     known to stay below a quarter of the ring. Who calls it has to know that; outside the range the result is undefined
     (but still a sharing). mode, w, into: as for `truncate_known_sign`.
     """
-    _check(x.ring, f, mode, least=0 if (into or x.ring).l > x.ring.l else 1)
     quarter = 1 << (x.ring.l - 2)
     y = await truncate_known_sign(p, plus(p, x, quarter), f=f, mode=mode, w=w, into=into)
     return plus(p, y, -(quarter >> f))

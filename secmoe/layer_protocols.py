@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
+from protocols.baselines.concatenated import ConcatenatedPlan, evaluate_concatenated
 from protocols.baselines.cryptomoe import BalancedPlan, DoublePlan, RoomierPlan, cryptomoe
 from protocols.baselines.evaluate_all import EvaluateAllPlan, evaluate_all
 from protocols.baselines.every_expert import EveryExpert
 from protocols.baselines.iron import IronConcatenatedPlan, IronPlan
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
-from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
+from protocols.baselines.scatter import ScatterPlan, scatter
+from protocols.expert_weights import Prepare
 from protocols.he.params import PARAM_SETS, ParamSet
-from protocols.layer_plan import CompactPlan, LayerPlan, LayerWeights, Prepare
+from protocols.layer_plan import CompactPlan, LayerPlan, LayerWeights
 from protocols.model.config import MoeWeights
 from protocols.moe import moe_layer, moe_layer_one_ulp
 from secmoe.names import ALL, BALANCED, CAT, COMPACT, DOUBLE, IRON, IRON_CAT, ROOMIER, ROUTED, SCATTER, SECMOE
@@ -61,12 +62,12 @@ PROTOCOLS: Mapping[str, LayerProtocol] = MappingProxyType(
         COMPACT: LayerProtocol(moe_layer, CompactPlan, LayerWeights),
         ROUTED: LayerProtocol(plaintext_routing, RoutedPlan, RoutedWeights, params=PACKED),
         ALL: LayerProtocol(evaluate_all, EvaluateAllPlan, EveryExpert, params=PACKED),
-        CAT: LayerProtocol(evaluate_concatenated, ConcatenatedPlan, ConcatenatedWeights, params=PACKED),
+        CAT: LayerProtocol(evaluate_concatenated, ConcatenatedPlan, LayerWeights, params=PACKED),
         IRON: LayerProtocol(evaluate_all, IronPlan, EveryExpert, look_up=True, params=UNPACKED),
         IRON_CAT: LayerProtocol(
-            evaluate_concatenated, IronConcatenatedPlan, ConcatenatedWeights, look_up=True, params=UNPACKED
+            evaluate_concatenated, IronConcatenatedPlan, LayerWeights, look_up=True, params=UNPACKED
         ),
-        SCATTER: LayerProtocol(scatter, ScatterPlan, ScatterWeights, params=PACKED),
+        SCATTER: LayerProtocol(scatter, ScatterPlan, LayerWeights, params=PACKED),
         BALANCED: LayerProtocol(cryptomoe, BalancedPlan, EveryExpert, params=PACKED),
         ROOMIER: LayerProtocol(cryptomoe, RoomierPlan, EveryExpert, params=PACKED),
         DOUBLE: LayerProtocol(cryptomoe, DoublePlan, EveryExpert, params=PACKED),

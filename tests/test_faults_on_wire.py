@@ -17,10 +17,11 @@ import pytest
 
 from protocols.catalog import CATALOG
 from protocols.entry import Case, Entry, Secret
+from protocols.expert_weights import ExpertWeights
 from protocols.he.params import ParamSet
 from protocols.layer_plan import REASSOCIATED, LayerPlan
 from protocols.model.config import MoeConfig
-from protocols.select import ExpertWeights, select_then_compute
+from protocols.select import select_then_compute
 from sim.concrete import to_words
 from sim.remote.handshake import HELLO
 from sim.ring import Ring

@@ -14,6 +14,7 @@ from proofs.symbolic import INPUT, Dag
 from proofs.trace import Seen, Trace, trace
 from protocols.catalog import CATALOG
 from protocols.entry import Case, Secret
+from protocols.expert_weights import ExpertWeights
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import PARAM_SETS
 from protocols.layer_plan import LITERAL, REASSOCIATED, LayerPlan, LayerWeights
@@ -21,7 +22,6 @@ from protocols.model.config import MoeConfig
 from protocols.model.tables import GELU_MINIMAX
 from protocols.moe import moe_layer
 from protocols.ot.ideal import IdealOtService
-from protocols.select import ExpertWeights
 from sim.ring import Ring, RingArray, Spec
 from sim.role import CLIENT, SERVER, Role
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from proofs.contracts.capacity import places_of
 from protocols.baselines.cryptomoe import BalancedPlan, DoublePlan, RoomierPlan, cryptomoe
 from protocols.baselines.every_expert import EveryExpert
-from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
+from protocols.baselines.scatter import ScatterPlan, scatter
 from protocols.cleartext.capacity import BALANCED_MOE, kept
 from protocols.he.ideal import IdealHeService
 from protocols.he.params import PARAM_SETS
-from protocols.layer_plan import LayerPlan
+from protocols.layer_plan import LayerPlan, LayerWeights
 from protocols.model.config import MoeConfig, balanced_capacity
 from protocols.model.evaluate import FACTORS, capacity_figures, fixed_moe
 from protocols.model.fixed_point import FixedPoint
@@ -47,7 +47,7 @@ def run(case: Layer, kind: type[LayerPlan], real: bool = False) -> tuple[Executi
     plan = kind(case.plan.shape, case.plan.tokens, case.plan.params, case.plan.activation)
     rival: tuple[ProtocolDecl[Any], Any] = (cryptomoe, EveryExpert)
     if kind is ScatterPlan:
-        rival = (scatter, ScatterWeights)
+        rival = (scatter, LayerWeights)
     return execute(case, rival[0], plan, rival[1].prepare, real)[0], plan
 
 

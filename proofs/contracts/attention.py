@@ -11,7 +11,7 @@ from proofs.contracts.norms import argmax, layer_norm, softmax, softmax_range
 from proofs.contracts.words import below_quarter, floor_shift
 from proofs.hybrid import Demand
 from protocols.cleartext.attention import rotation
-from protocols.select import ExpertWeights
+from protocols.expert_weights import ExpertWeights
 from sim.ring import RingArray, concat, stack
 
 

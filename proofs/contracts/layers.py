@@ -10,8 +10,8 @@ from proofs.contracts.hidden import hidden, hidden_range
 from proofs.contracts.routing import probabilities, top_k
 from proofs.contracts.words import below_quarter, floor_shift
 from proofs.hybrid import Demand
+from protocols.expert_weights import ExpertWeights
 from protocols.hidden import Arithmetic
-from protocols.select import ExpertWeights
 from sim.ring import RingArray, stack
 
 
@@ -70,26 +70,29 @@ def mixture(
     x: RingArray, residual: RingArray, router: RingArray, plan: Any, experts: Callable[[RingArray], RingArray]
 ) -> RingArray:
     """residual + sum_j p_j y_j, with y (n, k, d) what `experts` makes of the one-hot rows (n, k, E)."""
-    return residual + floor_shift(_mixed(x, router, plan, experts)[1], plan.arithmetic.s)
+    p, hot = _routed(x, router, plan)
+    return residual + floor_shift(_mixed(p, experts(hot)), plan.arithmetic.s)
 
 
 def mixture_range(
     x: RingArray, router: RingArray, plan: Any, experts: Callable[[RingArray], RingArray]
 ) -> list[Demand]:
     """That the router's products and the weighted sum stay below a quarter of the ring."""
-    return below_quarter(linear(x, router)) + below_quarter(_mixed(x, router, plan, experts)[1])
+    p, hot = _routed(x, router, plan)
+    return below_quarter(linear(x, router)) + below_quarter(_mixed(p, experts(hot)))
 
 
-def _mixed(
-    x: RingArray, router: RingArray, plan: Any, experts: Callable[[RingArray], RingArray]
-) -> tuple[RingArray, RingArray]:
-    """The one-hot rows, and the weighted sum of the experts' outputs, not floored."""
+def _routed(x: RingArray, router: RingArray, plan: Any) -> tuple[RingArray, RingArray]:
+    """Probabilities (n, k) and one-hot rows (n, k, E)."""
     a, shape, l = plan.arithmetic, plan.shape, plan.params.ring_bits
     logits = floor_shift(linear(x, router), a.s)
     winners, hot = top_k(logits, k=shape.k, l=l)
-    p = probabilities(logits, winners, s=a.s, l=l, renormalise=shape.renormalise)
-    y = experts(hot)
-    return hot, (p.reshape(*p.shape, 1).broadcast(*y.shape) * y).sum(1)
+    return probabilities(logits, winners, s=a.s, l=l, renormalise=shape.renormalise), hot
+
+
+def _mixed(p: RingArray, y: RingArray) -> RingArray:
+    """The weighted sum of the experts' outputs, not floored."""
+    return (p.reshape(*p.shape, 1).broadcast(*y.shape) * y).sum(1)
 
 
 def moe(x: RingArray, residual: RingArray, router: RingArray, *weights: RingArray, plan: Any) -> RingArray:
@@ -110,10 +113,9 @@ def moe_range(
     x: RingArray, residual: RingArray, router: RingArray, *weights: RingArray, plan: Any
 ) -> list[Demand]:
     """What the activation demands, and that every product stays below a quarter of the ring."""
-    experts = _experts(x, weights, plan)
-    hot = _mixed(x, router, plan, experts)[0]
+    _, hot = _routed(x, router, plan)
     inner = selected_range(hot.cast(x.ring), x, *weights, **_public(plan))
-    return inner + mixture_range(x, router, plan, experts)
+    return inner + mixture_range(x, router, plan, _experts(x, weights, plan))
 
 
 def choose(index: RingArray, table: RingArray, *, n_choices: int, **_: Any) -> RingArray:

@@ -12,13 +12,12 @@ from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
-from protocols.baselines.dense import DensePlan
-from protocols.feed_forward import prepare_unit, unit, unit_cost
+from protocols.baselines.dense import DensePlan, side_by_side
+from protocols.feed_forward import unit, unit_cost
 from protocols.he.packing import LinearPlan, SelectPlan
-from protocols.layer_plan import Prepare
+from protocols.layer_plan import LayerWeights
 from protocols.model.config import MoeWeights
 from protocols.moe import mixture, mixture_cost
-from protocols.select import ExpertWeights
 from sim.cost import Cost
 from sim.party import Party, protocol
 from sim.ring import Ring, RingArray, Spec
@@ -49,30 +48,11 @@ class ConcatenatedPlan(DensePlan):
     def matrices(self) -> tuple[LinearPlan | SelectPlan, ...]:
         return self.router, self.expert_up, self.expert_down
 
-
-@dataclass(frozen=True)
-class ConcatenatedWeights:
-    """The server's side: router, and the unit of all experts."""
-
-    router: Any
-    unit: ExpertWeights
-
-    @classmethod
-    def prepare(cls, prepare: Prepare, plan: ConcatenatedPlan, weights: MoeWeights) -> ConcatenatedWeights:
-        """Encode integer weights (signed, at s fractional bits) with the engine's own `prepare(plan, integers)`.
-
-        Raises the engine's error when the noise bound of a parameter set does not admit the weights.
-        """
+    def arranged(self, weights: MoeWeights) -> tuple[Any, Any, Any]:
+        """W1 and V of all experts above each other, W2 side by side."""
         *lead, E, f, d = weights.w1.shape
-        at = len(lead)
         w1, v = (None if w is None else w.reshape(*lead, E * f, d) for w in (weights.w1, weights.v))
-        w2 = weights.w2.transpose(*range(at), at + 1, at, at + 2).reshape(*lead, d, E * f)
-        unit = prepare_unit(prepare, plan.expert_up, plan.expert_down, w1, v, w2)
-        return cls(prepare(plan.router, weights.router), unit)
-
-    def responses(self, plan: ConcatenatedPlan) -> list[tuple[Any, int]]:
-        """What an engine answers in one query: (prepared weights, rows)."""
-        return [(self.router, 1), (self.unit.w1, 1), (self.unit.w2, plan.shape.k), *plan.combining]
+        return w1, v, side_by_side(weights.w2)
 
 
 def _concatenated_cost(x: RingArray, residual: RingArray, weights: object, *, plan: ConcatenatedPlan) -> Cost:
@@ -90,7 +70,7 @@ def _public(plan: ConcatenatedPlan) -> dict[str, Any]:
 
 @protocol(realises=F.SPARSE_MOE, cites="[BumbleBee]", cost=_concatenated_cost)
 async def evaluate_concatenated(
-    p: Party, x: RingArray, residual: RingArray, weights: ConcatenatedWeights | None, *, plan: ConcatenatedPlan
+    p: Party, x: RingArray, residual: RingArray, weights: LayerWeights | None, *, plan: ConcatenatedPlan
 ) -> RingArray:
     """residual + sum over the k selected experts of p_j expert_j(x), with all E experts evaluated as one unit.
 
@@ -101,10 +81,10 @@ async def evaluate_concatenated(
 
 
 async def _experts(
-    p: Party, hot: RingArray, x: RingArray, weights: ConcatenatedWeights | None, plan: ConcatenatedPlan
+    p: Party, hot: RingArray, x: RingArray, weights: LayerWeights | None, plan: ConcatenatedPlan
 ) -> RingArray:
     """The selected experts' outputs, (n, k, d). hot: Boolean (n, k, E)."""
     n, k, E = hot.shape
     keep = hot.transpose(1, 0, 2).reshape(k, n, E, 1).broadcast(k, n, E, plan.shape.f).reshape(k, n, -1)
-    y = await unit(p, x, keep, None if weights is None else weights.unit, **_public(plan))
+    y = await unit(p, x, keep, None if weights is None else weights.experts, **_public(plan))
     return y.transpose(1, 0, 2)

@@ -12,12 +12,13 @@ from functools import cached_property
 from typing import Any, Protocol, Self
 
 from protocols import functionalities as F
+from protocols.expert_weights import Prepare
 from protocols.he.interface import Engine, a2h, h2a
 from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.work import apart
 from protocols.hidden import each_matrix, hidden_cost, hidden_units
-from protocols.layer_plan import LayerPlan, Prepare
+from protocols.layer_plan import LayerPlan
 from protocols.model.config import MoeWeights
 from protocols.moe import mixture, mixture_cost
 from protocols.sharing import reveal

@@ -20,16 +20,15 @@ from functools import cached_property
 from typing import Any
 
 from protocols import functionalities as F
-from protocols.baselines.dense import DensePlan
+from protocols.baselines.dense import DensePlan, side_by_side
 from protocols.convert import mux_rows
-from protocols.feed_forward import first_cost, first_products, prepare_unit
+from protocols.feed_forward import first_cost, first_products
 from protocols.he.packing import LinearPlan
 from protocols.hidden import hidden_cost, hidden_units
-from protocols.layer_plan import Prepare
+from protocols.layer_plan import LayerWeights
 from protocols.linear import linear
 from protocols.model.config import MoeWeights
 from protocols.moe import mixture, mixture_cost
-from protocols.select import ExpertWeights
 from protocols.truncate import truncate_bounded
 from sim.cost import Cost
 from sim.party import Party, protocol
@@ -66,34 +65,10 @@ class ScatterPlan(DensePlan):
     def matrices(self) -> tuple[LinearPlan, ...]:
         return self.router, self.expert_up, self.expert_down
 
-
-@dataclass(frozen=True)
-class ScatterWeights:
-    """The server's side: router, and the experts side by side."""
-
-    router: Any
-    experts: ExpertWeights
-
-    @classmethod
-    def prepare(cls, prepare: Prepare, plan: ScatterPlan, weights: MoeWeights) -> ScatterWeights:
-        """Encode integer weights (signed, at s fractional bits) with the engine's own `prepare(plan, integers)`.
-
-        Raises the engine's error when the noise bound of a parameter set does not admit the weights.
-        """
-        sides = (None if w is None else _side_by_side(w) for w in (weights.w1, weights.v, weights.w2))
-        experts = prepare_unit(prepare, plan.expert_up, plan.expert_down, *sides)
-        return cls(prepare(plan.router, weights.router), experts)
-
-    def responses(self, plan: ScatterPlan) -> list[tuple[Any, int]]:
-        """What an engine answers in one query: (prepared weights, rows)."""
-        return [(self.router, 1), *self.experts.responses(plan.rows), *plan.combining]
-
-
-def _side_by_side(matrices: Any) -> Any:
-    """[W_1 | ... | W_E]: (..., E, f, d) to (..., f, E d)."""
-    *lead, E, f, d = matrices.shape
-    at = len(lead)
-    return matrices.transpose(*range(at), at + 1, at, at + 2).reshape(*lead, f, E * d)
+    def arranged(self, weights: MoeWeights) -> tuple[Any, Any, Any]:
+        """All experts' matrices side by side."""
+        w1, v, w2 = (None if w is None else side_by_side(w) for w in (weights.w1, weights.v, weights.w2))
+        return w1, v, w2
 
 
 def _slots_cost(plan: ScatterPlan, width: int) -> Cost:
@@ -114,7 +89,7 @@ def _scatter_cost(x: RingArray, residual: RingArray, weights: object, *, plan: S
 
 @protocol(realises=F.SPARSE_MOE, cites="[SecMoE] Protocol 1, the inputs scattered", cost=_scatter_cost)
 async def scatter(
-    p: Party, x: RingArray, residual: RingArray, weights: ScatterWeights | None, *, plan: ScatterPlan
+    p: Party, x: RingArray, residual: RingArray, weights: LayerWeights | None, *, plan: ScatterPlan
 ) -> RingArray:
     """residual + sum over the k selected experts of p_j expert_j(x). Neither party learns which experts they are.
 
@@ -125,7 +100,7 @@ async def scatter(
 
 
 async def _experts(
-    p: Party, hot: RingArray, x: RingArray, weights: ScatterWeights | None, plan: ScatterPlan
+    p: Party, hot: RingArray, x: RingArray, weights: LayerWeights | None, plan: ScatterPlan
 ) -> RingArray:
     """The selected experts' outputs, (n, k, d). hot: Boolean (n, k, E)."""
     (n, k, E), d, a = hot.shape, x.shape[1], plan.arithmetic

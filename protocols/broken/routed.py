@@ -13,10 +13,10 @@ from protocols.he.params import PARAM_SETS
 from protocols.hidden import RELU
 from protocols.layer_plan import LayerPlan, LayerWeights
 from protocols.linear import linear
-from protocols.model.config import MoeConfig
+from protocols.model.config import MoeConfig, MoeWeights
 from protocols.products import mul
 from protocols.routing import probabilities, top_k
-from protocols.select import ExpertWeights, select_then_compute
+from protocols.select import select_then_compute
 from protocols.truncate import truncate_bounded
 from sim.party import Party
 from sim.ring import RingArray
@@ -35,8 +35,7 @@ def _case() -> Case:
 
     def prepared(prepare: Callable[[Any, Any], Any], weights: Values) -> LayerWeights:
         router, w1, w2 = weights
-        experts = ExpertWeights(prepare(plan.up, w1), prepare(plan.down, w2))
-        return LayerWeights(prepare(plan.router, router), experts)
+        return LayerWeights.prepare(prepare, plan, MoeWeights(router, w1, None, w2))
 
     state = Secret(R64, (1, 2), None, -bound, bound)
     secrets = (state, state, matrix(2, 2), matrix(2, 2, 2), matrix(2, 2, 2))

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from protocols.baselines.concatenated import ConcatenatedPlan, ConcatenatedWeights, evaluate_concatenated
+from protocols.baselines.concatenated import ConcatenatedPlan, evaluate_concatenated
 from protocols.baselines.cryptomoe import BalancedPlan, cryptomoe
 from protocols.baselines.evaluate_all import EvaluateAllPlan, evaluate_all
 from protocols.baselines.every_expert import EveryExpert
 from protocols.baselines.plaintext_routing import RoutedPlan, RoutedWeights, plaintext_routing
-from protocols.baselines.scatter import ScatterPlan, ScatterWeights, scatter
+from protocols.baselines.scatter import ScatterPlan, scatter
 from protocols.catalog.examples import R8, R32, R64, bit, word
-from protocols.catalog.layers import LINEAR_PLAN, TINY, expert_secrets, layer_plan, matrix, state
-from protocols.entry import ASSUMED, BOUNDED, DECLARED, Case, Entry, Values
-from protocols.feed_forward import FeedForwardPlan, feed_forward, prepare_unit
+from protocols.catalog.layers import (
+    LINEAR_PLAN,
+    TINY,
+    expert_secrets,
+    expert_weights,
+    layer_plan,
+    layer_weights,
+    matrix,
+    state,
+)
+from protocols.entry import ASSUMED, BOUNDED, DECLARED, Case, Entry
+from protocols.feed_forward import FeedForwardPlan, feed_forward
 from protocols.he.interface import a2h, h2a
 from protocols.hidden import RELU, rectify
-from protocols.layer_plan import REASSOCIATED, LayerPlan
+from protocols.layer_plan import REASSOCIATED, LayerPlan, LayerWeights
 from protocols.look_up import bits_at, look_up, table_at
-from protocols.model.config import MoeWeights
 from protocols.model.tables import GELU_LOOK_UP, GELU_MINIMAX, Approximation
 from protocols.ot.base import base_cost, base_ot
 from protocols.ot.service import extend, extend_cost, set_up
 from protocols.ot.softspoken import BASE_OTS
-from protocols.select import ExpertWeights
 from sim.ring import Ring, Spec
 from sim.role import CLIENT
 from sim.shapes import blank
@@ -41,25 +47,16 @@ def _layer_case(name: str, k: int, gated: bool, kind: type[LayerPlan], weights_o
     like = layer_plan(k, gated, REASSOCIATED)
     plan = kind(like.shape, like.tokens, like.params, like.activation)
 
-    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> Any:
-        router, w1, *gate, w2 = weights
-        return weights_of.prepare(prepare, plan, MoeWeights(router, w1, gate[0] if gate else None, w2))
-
     secrets = (state(2, 4), state(2, 4), matrix(3, 4), *expert_secrets(gated))
-    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=build)
+    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=layer_weights(plan, weights_of))
 
 
 def dense_case(name: str, gated: bool, activation: Approximation | str) -> Case:
     """A call of `feed_forward` on two tokens."""
     plan = FeedForwardPlan(TINY, 2, 4, 8, gated, activation)
     up, down = matrix(8, 4), matrix(4, 8)
-
-    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> ExpertWeights:
-        w1, *gate, w2 = weights
-        return prepare_unit(prepare, plan.up, plan.down, w1, gate[0] if gate else None, w2)
-
     secrets = (state(2, 4), *((up, up, down) if gated else (up, down)))
-    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=build)
+    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=expert_weights(plan))
 
 
 # Eight entries: what is proved of them holds entry by entry; tests run the activations' own 256.
@@ -88,8 +85,8 @@ BASELINES: tuple[Entry, ...] = (
     Entry(look_up, (Case("GeLU, 8 entries", (HALF_RANGE,), {"table": COARSE, "s": 18}),)),
     Entry(feed_forward, (dense_case("gated GeLU", True, GELU_MINIMAX), dense_case("ReLU", False, RELU))),
     Entry(evaluate_all, layer_cases(EvaluateAllPlan, EveryExpert)),
-    Entry(evaluate_concatenated, layer_cases(ConcatenatedPlan, ConcatenatedWeights)),
-    Entry(scatter, layer_cases(ScatterPlan, ScatterWeights)),
+    Entry(evaluate_concatenated, layer_cases(ConcatenatedPlan, LayerWeights)),
+    Entry(scatter, layer_cases(ScatterPlan, LayerWeights)),
     Entry(cryptomoe, layer_cases(BalancedPlan, EveryExpert)),
 )
 INTERFACES: tuple[Entry, ...] = (

@@ -9,16 +9,16 @@ import numpy as np
 
 from protocols.catalog.examples import R64, word
 from protocols.entry import Case, Entry, Prepare, Secret, Values
+from protocols.expert_weights import ExpertWeights
 from protocols.he.interface import Plan
-from protocols.he.matrices import above
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS
 from protocols.layer_plan import LITERAL, REASSOCIATED, LayerPlan, LayerWeights
 from protocols.linear import linear
-from protocols.model.config import MoeConfig
+from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import GELU_MINIMAX
 from protocols.moe import moe_layer
-from protocols.select import ExpertWeights, select_product, select_then_compute
+from protocols.select import select_product, select_then_compute
 from sim.role import SERVER
 
 
@@ -52,18 +52,22 @@ def expert_secrets(gated: bool) -> tuple[Secret, ...]:
     return (up, up, down) if gated else (up, down)
 
 
-def _expert_weights(plan: LayerPlan) -> Prepare:
+def expert_weights(plan: Any) -> Prepare:
+    """How a case prepares the matrices of a plan's `up` and `down`."""
+
     def build(prepare: Callable[[Any, Any], Any], weights: Values) -> ExpertWeights:
         w1, *gate, w2 = weights
-        first = above(w1, gate[0] if gate else None)
-        return ExpertWeights(prepare(plan.up, first), prepare(plan.down, w2))
+        return ExpertWeights.prepare(prepare, plan.up, plan.down, w1, gate[0] if gate else None, w2)
 
     return build
 
 
-def _layer_weights(plan: LayerPlan) -> Prepare:
-    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> LayerWeights:
-        return LayerWeights(prepare(plan.router, weights[0]), _expert_weights(plan)(prepare, weights[1:]))
+def layer_weights(plan: LayerPlan, kind: Any) -> Prepare:
+    """How a case prepares router and experts: with `kind.prepare`."""
+
+    def build(prepare: Callable[[Any, Any], Any], weights: Values) -> Any:
+        router, w1, *gate, w2 = weights
+        return kind.prepare(prepare, plan, MoeWeights(router, w1, gate[0] if gate else None, w2))
 
     return build
 
@@ -84,13 +88,13 @@ def _expert_case(name: str, k: int, gated: bool, order: str) -> Case:
         "arithmetic": plan.arithmetic,
     }
     secrets = (word(2, k, 3, low=0, high=1 << 20), state(2, 4), *expert_secrets(gated))
-    return Case(name, secrets, public, (), _one_hot_rows, (plan.up, plan.down), _expert_weights(plan))
+    return Case(name, secrets, public, (), _one_hot_rows, (plan.up, plan.down), expert_weights(plan))
 
 
 def _layer_case(name: str, k: int, gated: bool, order: str) -> Case:
     plan = layer_plan(k, gated, order)
     secrets = (state(2, 4), state(2, 4), matrix(3, 4), *expert_secrets(gated))
-    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=_layer_weights(plan))
+    return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=layer_weights(plan, LayerWeights))
 
 
 TINY = PARAM_SETS["P64tiny"]
