@@ -92,17 +92,17 @@ class AttentionPlan:
     def stacked(self) -> LinearPlan:
         """Queries, keys and values in one product; queries alone where the keys are another stream's."""
         further = 0 if self.memory else 2 * self.key_heads * self.width
-        return LinearPlan.fewest_bytes(self.params, self.n, self.d, self.d + further)
+        return LinearPlan.balanced(self.params, self.n, self.d, self.d + further)
 
     @cached_property
     def remembered(self) -> LinearPlan:
         """Keys and values of another stream."""
-        return LinearPlan.fewest_bytes(self.params, self.memory, self.d, 2 * self.key_heads * self.width)
+        return LinearPlan.balanced(self.params, self.memory, self.d, 2 * self.key_heads * self.width)
 
     @cached_property
     def merging(self) -> LinearPlan:
         """The output projection."""
-        return LinearPlan.fewest_bytes(self.params, self.n, self.d, self.d)
+        return LinearPlan.balanced(self.params, self.n, self.d, self.d)
 
     @property
     def plans(self) -> tuple[LinearPlan, ...]:

@@ -100,11 +100,11 @@ class FeedForwardPlan:
     @cached_property
     def up(self) -> LinearPlan:
         rows = self.f * (2 if self.gated else 1)
-        return LinearPlan.cheapest(self.params, self.tokens, self.d, rows, packed=self.packed)
+        return LinearPlan.balanced(self.params, self.tokens, self.d, rows, self.packed)
 
     @cached_property
     def down(self) -> LinearPlan:
-        return LinearPlan.cheapest(self.params, self.tokens, self.f, self.d, packed=self.packed)
+        return LinearPlan.balanced(self.params, self.tokens, self.f, self.d, self.packed)
 
     @property
     def plans(self) -> tuple[LinearPlan, ...]:

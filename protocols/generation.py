@@ -38,7 +38,7 @@ class NextTokenPlan:
 
     @cached_property
     def head(self) -> LinearPlan:
-        return LinearPlan.fewest_bytes(self.params, 1, self.d, self.vocabulary)
+        return LinearPlan.balanced(self.params, 1, self.d, self.vocabulary)
 
     @property
     def plans(self) -> tuple[LinearPlan, ...]:

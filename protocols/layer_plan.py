@@ -57,7 +57,7 @@ class LayerPlan:
     def router(self) -> LinearPlan:
         """It reads the upload of x that the selection makes, where its responses are shorter than an upload of its own
         with theirs: as public as the shapes. Interleaved vectors of compact uploads have one of its own."""
-        alone = LinearPlan.fewest_bytes(self.params, self.tokens, self.shape.d, self.shape.E)
+        alone = LinearPlan.balanced(self.params, self.tokens, self.shape.d, self.shape.E)
         if self.up.shared > 1:
             return alone
         return min(ReadPlan.of(self.up, self.shape.E), alone, key=lambda plan: plan.nbytes)

@@ -46,7 +46,7 @@ class RoutedPlan(LayerPlan):
 
     @cached_property
     def router(self) -> LinearPlan:
-        return LinearPlan.fewest_bytes(self.params, self.tokens, self.shape.d, self.shape.E)
+        return LinearPlan.balanced(self.params, self.tokens, self.shape.d, self.shape.E)
 
     @cached_property
     def expert_up(self) -> LinearPlan:

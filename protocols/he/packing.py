@@ -17,6 +17,7 @@ __all__ = [
 
 
 _FEW = 64  # numbers of tokens to a ciphertext that are all tried
+_MERGE_NBYTES = 2048  # what a merge, some milliseconds of one core, may cost in traffic where time counts too
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,35 @@ class LinearPlan(Plan):
 
     @classmethod
     def cheapest(
-        cls, params: ParamSet, n: int, d: int, f: int, *, packed: bool = True, uploads: int = 1, answers: int = 1
+        cls, params: ParamSet, n: int, d: int, f: int, *, packed: bool = True, uploads: int = 1, answers: int = 1,
+        merge_nbytes: int = 0,
     ) -> "LinearPlan":
-        """The plan, of all splits, with the fewest bytes of so many uploads and answers of this shape; of equals the
-        one with the fewest products of a ciphertext and a weight polynomial."""
+        """The plan, of all splits, with the fewest bytes of so many uploads and answers of this shape, each merge of an
+        answer counted as merge_nbytes; of equals the one with the fewest products of a ciphertext and a weight
+        polynomial."""
         splits = [1 << k for k in range(params.n.bit_length()) if 1 << k < d] + [0] * (next_pow2(d) <= params.n)
         plans = [
             cls(params, n, d, f, tokens, split=split, packed=packed)
             for split in splits
             for tokens in _groupings(n, min(n, max(1, params.n // next_pow2(split or d))))
         ]
-        nbytes = [uploads * plan.operand("x").nbytes + answers * plan.response_nbytes for plan in plans]
-        return min(zip(nbytes, plans, strict=True), key=lambda pair: (pair[0], pair[1].products))[1]
+
+        def price(plan: LinearPlan) -> tuple[int, int]:
+            answer = plan.response_nbytes + merge_nbytes * plan.merges
+            return uploads * plan.operand("x").nbytes + answers * answer, plan.products
+
+        return min(plans, key=price)
+
+    @classmethod
+    def balanced(cls, params: ParamSet, n: int, d: int, f: int, packed: bool = True) -> "LinearPlan":
+        """The plan with the fewest bytes where time counts too: half as many columns to a ciphertext are about half as
+        many merges, for as many bytes more as another upload has."""
+        return cls.cheapest(params, n, d, f, packed=packed, merge_nbytes=_MERGE_NBYTES)
+
+    @property
+    def merges(self) -> int:
+        """Merges of two blocks, but for those of a block with none."""
+        return self.units * self.blocks - self.responses if self.b else 0
 
     @property
     def products(self) -> int:
