@@ -9,11 +9,15 @@ from protocols.he.buffers import empty
 from protocols.he.ntt import Floats, Ints, Slots, Tables
 from protocols.he.operations import ConversionTables, DivisionTables, SwitchTables, Weights
 
-_CACHED = 1 << 17  # words of transformed weights that stay in the second-level cache while units take turns
+_SLOTS = 512  # of all transformed weights: they stay in the second-level cache while units take turns
 
 
 def _rows(x: Floats) -> Floats:
     return x.reshape(-1, x.shape[-1])
+
+
+def _words(*shape: int) -> Ints:
+    return empty(*shape).view(np.int64)
 
 
 def _pieces(x: Floats) -> Floats:
@@ -118,31 +122,31 @@ class FmaEngine:
         place(out, weights, width, stride, spacing)
 
     def weight_products(self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints) -> None:
-        transformed = empty(*polynomials.shape[1:])
+        transformed, count = empty(placing.TERMS, polynomials.shape[-1]), polynomials.shape[1]
         for row, k in enumerate(limbs):
             modulus = self.tables.modulus[k]
             for totals, chosen in zip(out, polynomials, strict=True):
-                placing.transform_rows(transformed, chosen, self.tables.roots[k], modulus)
-                for total, operand in zip(totals, operands, strict=True):
-                    for low in range(0, len(chosen), placing.TERMS):
-                        terms = slice(low, low + placing.TERMS)
-                        placing.multiply_sum(total, operand[terms], transformed[terms], row, modulus)
+                for terms in (slice(low, min(low + placing.TERMS, count)) for low in range(0, count, placing.TERMS)):
+                    held = transformed[: terms.stop - terms.start]
+                    placing.transform_rows(held, chosen[terms], self.tables.roots[k], modulus)
+                    for total, operand in zip(totals, operands, strict=True):
+                        placing.multiply_sum(total, operand[terms], held, row, modulus)
 
 
 class IntegerEngine(FmaEngine):
     """The same, with the products of weights on 52-bit integers where the prime admits it."""
 
     def weight_products(self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints) -> None:
-        tables, n = self.tables, polynomials.shape[-1]
-        fits = polynomials.shape[1] <= integers.TERMS
-        if not fits or any(tables.primes[k].bit_length() > integers.PRIME_BITS for k in limbs):
+        tables, (count, terms, n) = self.tables, polynomials.shape
+        if terms > integers.TERMS or any(tables.primes[k].bit_length() > integers.PRIME_BITS for k in limbs):
             super().weight_products(out, polynomials, operands, limbs)
             return
-        transformed = empty(*polynomials.shape).view(np.int64)
-        step = max(_CACHED // (polynomials.size // n) // 8 * 8, 64)
+        slots, fours = min(_SLOTS, n), -(-count // 4) * 4
+        transformed, packed, scratch = _words(count, terms, n), _words(fours * terms * slots), _words(2 * terms * slots)
         for row, k in enumerate(limbs):
             p, (roots, quotients) = tables.primes[k], tables.words[:, k]
             integers.forward_rows(transformed.reshape(-1, n), _rows(polynomials), roots, quotients, p)
-            for low in range(0, n, step):
+            for low in range(0, n, slots):
+                integers.pack_rows(packed, transformed, low, low + slots)
                 for unit, operand in enumerate(operands):
-                    integers.sum_products(out[:, unit], transformed, operand, row, p, low, min(low + step, n))
+                    integers.sum_products(out[:, unit], packed, operand, row, p, low, low + slots, scratch)

@@ -133,32 +133,61 @@ def _settle(out: Floats, limb: int, j: int, low0: v.Vector, high0: v.Vector, low
 
 
 @kernel
-def sum_products(out: Floats, x: Ints, operand: Floats, limb: int, p: int, low: int, high: int) -> None:
+def pack_rows(packed: Ints, x: Ints, low: int, high: int) -> None:
+    """Slots low .. high - 1 of x[r, i] in the order of `sum_products`: eight slots of four r, i by i, and so on for the
+    next four r, then for the next eight slots. The last r need not be four."""
+    terms = x.shape[1]
+    step = 32 * terms * (-(-x.shape[0] // 4))
+    for r in range(x.shape[0]):
+        for i in range(terms):
+            row, at = x[r, i], 8 * (r % 4) + 32 * (r // 4 * terms + i)
+            for j in range(low, high, 8):
+                v.store(packed, at, v.load(row, j))
+                at += step
+
+
+@kernel
+def _pack_operand(packed: Ints, operand: Floats, limb: int, low: int, high: int) -> None:
+    step = 16 * operand.shape[0]
+    for i in range(operand.shape[0]):
+        row0, row1, at = operand[i, 0, limb], operand[i, 1, limb], 16 * i
+        for j in range(low, high, 8):
+            v.store(packed, at, v.to_integer(v.load(row0, j)))
+            v.store(packed, at + 8, v.to_integer(v.load(row1, j)))
+            at += step
+
+
+@kernel
+def sum_products(out: Floats, x: Ints, operand: Floats, limb: int, p: int, low: int, high: int, scratch: Ints) -> None:
     """out[r, c, limb] += sum_i x[r, i] operand[i, c, limb] mod p on the slots low .. high - 1, for c = 0 and 1.
 
-    x: rows of `forward_rows`, at most TERMS to each r. Four r share each operand that is read from memory.
+    x: `pack_rows` of rows of `forward_rows`, at most TERMS to each r. scratch: 2 words for each i and slot. Both
+    operands are read in the order of memory, and each word of them four times or twice from a register.
     """
-    count, terms, w, zero = x.shape[0], x.shape[1], (1 << 52) % p, v.integer(0)
-    q = _quotient(w, p)
-    for r in range(0, count, 4):
-        s, t, u = min(r + 1, count - 1), min(r + 2, count - 1), min(r + 3, count - 1)
-        for j in range(low, high, 8):
+    count, terms, w, zero = out.shape[0], operand.shape[0], (1 << 52) % p, v.integer(0)
+    q, at = _quotient(w, p), 0
+    _pack_operand(scratch, operand, limb, low, high)
+    for j in range(low, high, 8):
+        for r in range(0, count, 4):
             a0, a1, a2, a3, b0, b1, b2, b3 = zero, zero, zero, zero, zero, zero, zero, zero
             c0, c1, c2, c3, d0, d1, d2, d3 = zero, zero, zero, zero, zero, zero, zero, zero
-            for i in range(terms):
-                y, z = v.to_integer(v.load(operand[i, 0, limb], j)), v.to_integer(v.load(operand[i, 1, limb], j))
-                k, l, m, n = v.load(x[r, i], j), v.load(x[s, i], j), v.load(x[t, i], j), v.load(x[u, i], j)
+            other = 2 * terms * (j - low)
+            for _ in range(terms):
+                y, z = v.load(scratch, other), v.load(scratch, other + 8)
+                k, l, m, n = v.load(x, at), v.load(x, at + 8), v.load(x, at + 16), v.load(x, at + 24)
                 a0, a1, a2, a3 = v.low52(a0, k, y), v.high52(a1, k, y), v.low52(a2, k, z), v.high52(a3, k, z)
                 b0, b1, b2, b3 = v.low52(b0, l, y), v.high52(b1, l, y), v.low52(b2, l, z), v.high52(b3, l, z)
                 c0, c1, c2, c3 = v.low52(c0, m, y), v.high52(c1, m, y), v.low52(c2, m, z), v.high52(c3, m, z)
                 d0, d1, d2, d3 = v.low52(d0, n, y), v.high52(d1, n, y), v.low52(d2, n, z), v.high52(d3, n, z)
+                at += 32
+                other += 16
             _settle(out[r], limb, j, a0, a1, a2, a3, p, w, q)
-            if s > r:
-                _settle(out[s], limb, j, b0, b1, b2, b3, p, w, q)
-            if t > s:
-                _settle(out[t], limb, j, c0, c1, c2, c3, p, w, q)
-            if u > t:
-                _settle(out[u], limb, j, d0, d1, d2, d3, p, w, q)
+            if r + 1 < count:
+                _settle(out[r + 1], limb, j, b0, b1, b2, b3, p, w, q)
+            if r + 2 < count:
+                _settle(out[r + 2], limb, j, c0, c1, c2, c3, p, w, q)
+            if r + 3 < count:
+                _settle(out[r + 3], limb, j, d0, d1, d2, d3, p, w, q)
 
 
 @kernel

@@ -17,7 +17,7 @@ from protocols.he.public_keys import PublicKeys
 from protocols.he.reading import ReadPlan
 from protocols.he.weights import Weights
 
-BLOCKS, CHUNKS = 4, 4  # weight polynomials that are transformed together: two megabytes for each limb
+BLOCKS, CHUNKS = 8, 24  # weight polynomials that are transformed together, of so many blocks and chunks at most
 T = TypeVar("T")
 Unit = tuple[Floats, Floats | None]  # operand ciphertexts, and the factor of order L
 
@@ -48,12 +48,13 @@ class Weighing:
         totals, chunks = empty(len(blocks), len(units), 2, basis.size, ring.n), plan.chunks()
         totals[...] = 0.0
         rows = self.weights.values[:, blocks.start * plan.n_out : blocks.stop * plan.n_out]
-        for low in range(0, len(chunks), CHUNKS):
-            batch = chunks[low: low + CHUNKS]
+        width = -(-len(chunks) // -(-len(chunks) // CHUNKS))
+        for low in range(0, len(chunks), width):
+            batch = chunks[low: low + width]
             polynomials = empty(len(blocks), len(batch), ring.n)
             for block, chosen in enumerate(polynomials):
                 self._place(rows[:, block * plan.n_out : (block + 1) * plan.n_out], batch, chosen)
-            engine.weight_products(totals, polynomials, [unit[low: low + CHUNKS] for unit, _ in units], basis.limbs)
+            engine.weight_products(totals, polynomials, [unit[low: low + width] for unit, _ in units], basis.limbs)
         if plan.order != "L":
             return [list(block) for block in totals]
         multiplier = self.keys.multiplier()
