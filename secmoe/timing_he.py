@@ -127,8 +127,8 @@ class _Bench:
     def _packing(self) -> Iterator[tuple[str, float]]:
         packer = Packer(self.ring, self.merged, self.server.packing)
         ciphertexts = cycle(self.random(self.ring.q1, TURNS, 2))
-        yield "raise", self.measured(lambda: packer.raised(next(ciphertexts)))
-        raised = cycle([packer.raised(next(ciphertexts)) for _ in range(TURNS)])
+        yield "pair", self.measured(lambda: packer.pair(next(ciphertexts), next(ciphertexts)))
+        raised = cycle([packer.pair(next(ciphertexts), next(ciphertexts)) for _ in range(TURNS)])
         levels = cycle(range(self.merged.b))  # each has a key of its own, which takes its turn as operands do
         yield "merge", self.measured(lambda: packer.merge(next(levels), next(raised), next(raised)))
         yield "lower", self.measured(lambda: packer.lowered(next(raised)))

@@ -167,7 +167,7 @@ def test_a_calibration_has_a_rate_of_every_kernel(
     monkeypatch.setattr(calibration, "PARAM_SETS", {name: PARAM_SETS[name] for name in ("P64s", "P64tiny")})
     found = told(capsys, "bench", "--calibrate")
     rates = found["nanoseconds"]
-    absent = {f"P64tiny {kernel}" for kernel in ("expand", "raise", "merge", "lower")}
+    absent = {f"P64tiny {kernel}" for kernel in ("expand", "pair", "merge", "lower")}
     wanted = {f"{name} {kernel}" for name in ("P64s", "P64tiny") for kernel in KERNELS} - absent
     assert {*NAMES, *wanted} == set(rates) and all(rate >= 0 for rate in rates.values())
     assert calibration.read_calibration(Path(found["file"])).to_json() == {k: found[k] for k in found if k != "file"}

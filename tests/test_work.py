@@ -103,7 +103,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
     watch(public_keys, "automorphism", lambda *_: {"expand": 1})
     for name, kernel in (("rescaled", "rescale"), ("lifted", "lift"), ("product", "product")):
         watch(bfv.Multiplier, name, lambda *_, kernel=kernel: {kernel: 1})
-    for name, kernel in (("raised", "raise"), ("merge", "merge"), ("lowered", "lower")):
+    for name, kernel in (("pair", "pair"), ("merge", "merge"), ("lowered", "lower")):
         watch(merging.Packer, name, lambda *_, kernel=kernel: {kernel: 1})
     for name in ("forward", "inverse"):
         watch(ring_q.Ring, name, transform)

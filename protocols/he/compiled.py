@@ -72,16 +72,19 @@ class FmaEngine:
         pointwise.halves(_rows(even), _rows(odd), _rows(a), _rows(b), twist, limbs, self.tables.modulus)
         return even, odd
 
-    def fold(self, even: Floats, odd: Floats, twist: Floats, order: Slots, limbs: Ints) -> Floats:
-        moved = empty(*even.shape)
-        pointwise.fold(moved, even, odd, twist, order, limbs, self.tables.modulus, empty(self.tables.n))
+    def fold(
+        self, out: Floats, even: Floats, odd: Floats, twist: Floats, scale: Floats, order: Slots, limbs: Ints
+    ) -> Floats:
+        moved, gap = empty(*even.shape), empty(self.tables.n)
+        pointwise.fold(out, moved, even, odd, twist, scale, order, limbs, self.tables.modulus, gap)
         return moved
 
     def merge_rows(
-        self, even: Floats, odd: Floats, twist: Floats, extra: Floats, order: Slots, limbs: Ints
+        self, out: Floats, even: Floats, odd: Floats, twist: Floats, scale: Floats, extra: Floats, order: Slots,
+        limbs: Ints,
     ) -> None:
         gap, moved = empty(2, self.tables.n)
-        pointwise.merge_rows(even, odd, twist, extra, order, limbs, self.tables.modulus, gap, moved)
+        pointwise.merge_rows(out, even, odd, twist, scale, extra, order, limbs, self.tables.modulus, gap, moved)
 
     def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         out = empty(3, *a.shape[1:])

@@ -40,12 +40,14 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
                 for digits in ([range(2)], [range(1), range(1, 2)])]
     results: list[list[Floats]] = []
     for engine in (left, right):
-        forth, back, total, alone, merged, folded = x.copy(), y.copy(), np.stack([x, y]), x.copy(), x.copy(), x.copy()
+        forth, back, total, merged, folded = x.copy(), y.copy(), np.stack([x, y]), x.copy(), x.copy()
+        alone, single, paired, factor = *np.empty((3, *x.shape)), y[:, 1].copy()
         engine.forward(forth, limbs)
         engine.inverse(back, limbs)
         order = engine.tables.automorphism(5)
-        engine.merge_rows(merged, y, y, back, order, limbs)
-        engine.merge_rows(alone, y[:0], y, back, order, limbs)
+        engine.merge_rows(merged, merged, y, y, np.ones(len(limbs)), back, order, limbs)
+        engine.merge_rows(alone, x, y[:0], y, factor, back, order, limbs)
+        engine.merge_rows(paired, x[:2], y[:2], y[:2], factor[:2], back, order, limbs[:2])
         added, raised = x.copy(), y.copy()
         engine.add_to(added, y, limbs)
         engine.add_scaled(raised, x, y[:, 0], limbs)
@@ -58,8 +60,9 @@ def _same(left: Engine, right: Engine, x: Floats, y: Floats, limbs: Ints) -> boo
         engine.place_weights(placed, np.arange(-30, 30).reshape(3, 5, 4), 2, 4, 16)
         engine.place_weights(eights, np.arange(-640, 640).reshape(16, 5, 16)[:, 1:3], 8, 16, 128)
         results.append([
-            forth, back, sums, short, placed, eights, merged, alone, added, folded, engine.multiply(x, y, limbs),
-            engine.fold(folded, y, y, order, limbs), engine.add(x, y, limbs),
+            forth, back, sums, short, placed, eights, merged, alone, paired, added, engine.multiply(x, y, limbs),
+            engine.fold(folded, folded, y, y, factor, order, limbs), folded,
+            engine.fold(single, x, y[:0], y, factor, order, limbs), single, engine.add(x, y, limbs),
             *engine.halves(np.stack([x, y]), np.stack([y, y]), x, limbs),
             engine.hidden(x, np.arange(x.shape[-1]) - 64, y, limbs),
             engine.hidden(y, np.full(x.shape[-1], -1), x, limbs),

@@ -111,37 +111,52 @@ def _permute_row(out: Floats, x: Floats, order: Slots) -> None:
 
 
 @kernel
-def _fold_row(even: Floats, odd: Floats, twist: Floats, modulus: float, gap: Floats) -> None:
-    """even, gap = even + twist * odd, even - twist * odd."""
-    p, p_inverse = v.splat(modulus), v.splat(1.0 / modulus)
+def _fold_row(out: Floats, even: Floats, odd: Floats, twist: Floats, scale: float, modulus: float, gap: Floats) -> None:
+    """out, gap = scale * even + twist * odd, scale * even - twist * odd; out may be even."""
+    p, p_inverse, s, s_q = v.splat(modulus), v.splat(1.0 / modulus), v.splat(scale), v.splat(scale / modulus)
     for j in range(0, even.size, 8):
-        left, right = v.load(even, j), product(v.load(odd, j), v.load(twist, j), p, p_inverse)
-        v.store(even, j, canonical(v.add(left, right), p, p_inverse))
+        left = mulmod(v.load(even, j), s, s_q, p)
+        right = product(v.load(odd, j), v.load(twist, j), p, p_inverse)
+        v.store(out, j, canonical(v.add(left, right), p, p_inverse))
         v.store(gap, j, canonical(v.sub(left, right), p, p_inverse))
 
 
 @kernel
-def fold(moved: Floats, even: Floats, odd: Floats, twist: Floats, order: Slots, limbs: Ints, primes: Floats,
-         gap: Floats) -> None:
-    """even, moved = even + twist * odd, (even - twist * odd) permuted by order."""
-    for row in range(even.shape[0]):
-        _fold_row(even[row], odd[row], twist[row], primes[limbs[row]], gap)
-        _permute_row(moved[row], gap, order)
+def _scale_row(out: Floats, even: Floats, scale: float, modulus: float) -> None:
+    p, s, s_q = v.splat(modulus), v.splat(scale), v.splat(scale / modulus)
+    for j in range(0, even.size, 8):
+        v.store(out, j, v.lift(mulmod(v.load(even, j), s, s_q, p), p))
 
 
 @kernel
-def merge_rows(even: Floats, odd: Floats, twist: Floats, extra: Floats, order: Slots, limbs: Ints, primes: Floats,
-               gap: Floats, moved: Floats) -> None:
-    """even + extra + twist * odd + ((even - twist * odd) permuted by order), in place; odd without rows counts as zero.
-    """
+def fold(out: Floats, moved: Floats, even: Floats, odd: Floats, twist: Floats, scale: Floats, order: Slots, limbs: Ints,
+         primes: Floats, gap: Floats) -> None:
+    """out, moved = scale[row] * even + twist * odd, (scale[row] * even - twist * odd) permuted by order; odd without
+    rows counts as zero; out may be even."""
     for row in range(even.shape[0]):
         modulus = primes[limbs[row]]
         if odd.shape[0] > 0:
-            _fold_row(even[row], odd[row], twist[row], modulus, gap)
+            _fold_row(out[row], even[row], odd[row], twist[row], scale[row], modulus, gap)
+            _permute_row(moved[row], gap, order)
+        else:
+            _scale_row(out[row], even[row], scale[row], modulus)
+            _permute_row(moved[row], out[row], order)
+
+
+@kernel
+def merge_rows(out: Floats, even: Floats, odd: Floats, twist: Floats, scale: Floats, extra: Floats, order: Slots,
+               limbs: Ints, primes: Floats, gap: Floats, moved: Floats) -> None:
+    """out = both results of `fold` and extra, added up; where even has fewer rows, the others are extra's."""
+    out[even.shape[0]:] = extra[even.shape[0]:]
+    for row in range(even.shape[0]):
+        modulus = primes[limbs[row]]
+        if odd.shape[0] > 0:
+            _fold_row(out[row], even[row], odd[row], twist[row], scale[row], modulus, gap)
             _permute_row(moved, gap, order)
         else:
-            _permute_row(moved, even[row], order)
-        p, p_inverse, x, y = v.splat(modulus), v.splat(1.0 / modulus), even[row], extra[row]
+            _scale_row(out[row], even[row], scale[row], modulus)
+            _permute_row(moved, out[row], order)
+        p, p_inverse, x, y = v.splat(modulus), v.splat(1.0 / modulus), out[row], extra[row]
         for j in range(0, x.size, 8):
             total = v.add(v.add(v.load(x, j), v.load(y, j)), v.load(moved, j))
             v.store(x, j, canonical(total, p, p_inverse))

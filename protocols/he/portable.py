@@ -59,17 +59,22 @@ class NumpyEngine:
         gap = (a - b) % self._primes(limbs)
         return self.add(a, b, limbs), self.multiply(gap, twist, limbs)
 
-    def fold(self, even: Floats, odd: Floats, twist: Floats, order: Slots, limbs: Ints) -> Floats:
-        turned, p = self.multiply(odd, twist, limbs), self._primes(limbs)
-        gap = (even - turned) % p
-        even[:] = (even + turned) % p
-        return self.permute(gap, order)
+    def fold(
+        self, out: Floats, even: Floats, odd: Floats, twist: Floats, scale: Floats, order: Slots, limbs: Ints
+    ) -> Floats:
+        first, p = self.scaled(even, scale, limbs), self._primes(limbs)
+        turned = self.multiply(odd, twist, limbs) if len(odd) else np.zeros(even.shape)
+        out[:] = (first + turned) % p
+        return self.permute((first - turned) % p, order)
 
     def merge_rows(
-        self, even: Floats, odd: Floats, twist: Floats, extra: Floats, order: Slots, limbs: Ints
+        self, out: Floats, even: Floats, odd: Floats, twist: Floats, scale: Floats, extra: Floats, order: Slots,
+        limbs: Ints,
     ) -> None:
-        moved = self.fold(even, odd, twist, order, limbs) if len(odd) else self.permute(even, order)
-        even[:] = (even + extra + moved) % self._primes(limbs)
+        rows = len(even)
+        out[rows:] = extra[rows:]
+        moved = self.fold(out[:rows], even, odd, twist, scale, order, limbs)
+        out[:rows] = (out[:rows] + extra[:rows] + moved) % self._primes(limbs)
 
     def tensor(self, a: Floats, b: Floats, limbs: Ints) -> Floats:
         cross = self.add(self.multiply(a[0], b[1], limbs), self.multiply(a[1], b[0], limbs), limbs)

@@ -77,7 +77,7 @@ class Weighing:
 
     def packed(self, start: int, count: int) -> list[Floats]:
         """`count` blocks merged into one ciphertext for each unit: subtrees on the thread pool, then the top levels.
-        Where there is anything to merge, they stay raised.
+        Where there was anything to merge, they stay raised.
         """
         plan, packer, top = self.plan, self.packer, self.plan.upload_levels
         if plan.b == 0:
@@ -108,5 +108,5 @@ class Weighing:
         if self.plan.b == 0:
             return units[0]
         for level in reversed(range(self.plan.upload_levels)):
-            units = [self.packer.merge(level, even, odd) for even, odd in _pairs(units)]
+            units = [self.packer.joined(level, even, odd) for even, odd in _pairs(units)]
         return self.packer.lowered(units[0])

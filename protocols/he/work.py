@@ -3,9 +3,9 @@
 A count is named after its parameter set and kernel. Server: `absorb` an upload; `transform` one limb; `expand` one node
 of an oblivious expansion (and put its words together again, where tokens are taken apart); `rescale`, `lift` and
 `product` of the tensor product; `polynomial` of weights (and each `weight` placed in it), transformed once for all
-units; `multiply` one with one unit; `raise`, `merge`, `lower` of the packing; `respond` one ciphertext (and each
-`output` hidden in it). Client: `encrypt` one upload, `decrypt` one response. `wide`: at q0, as operands of tensor
-products, and selected weights of the literal order, have it.
+units; `multiply` one with one unit; `pair` (a merge of blocks), `merge`, `lower` of the packing; `respond` one
+ciphertext (and each `output` hidden in it). Client: `encrypt` one upload, `decrypt` one response. `wide`: at q0, as
+operands of tensor products, and selected weights of the literal order, have it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sim.work import NOTHING, Work
 
 KERNELS = (
     "encrypt", "absorb", "encrypt wide", "absorb wide", "transform", "expand", "rescale", "lift", "product",
-    "polynomial", "weight", "multiply", "polynomial wide", "multiply wide", "raise", "merge", "lower", "respond",
+    "polynomial", "weight", "multiply", "polynomial wide", "multiply wide", "pair", "merge", "lower", "respond",
     "output", "decrypt",
 )  # fmt: skip
 
@@ -106,11 +106,10 @@ def answer(plan: Plan, rows: int) -> Work:
 
 def _packing(plan: Plan, rows: int, units: int) -> Work:
     groups = [min(plan.group, plan.blocks - first) for first in range(0, plan.blocks, plan.group)]
-    inner = range(1, plan.b - plan.upload_levels + 1)
-    merges = units * sum(-(-count >> level) for count in groups for level in inner)
     own = units // rows
     joined = [min(plan.together, own - first) for first in range(0, own, plan.together)]
-    outer = sum(-(-count >> level) for count in joined for level in range(1, plan.upload_levels + 1))
-    return _named(plan.params, merge=merges + rows * outer, lower=rows * len(joined) * len(groups)) + Work(
-        {f"{plan.params.name} raise": units * plan.blocks}
-    )
+    levels = [units * sum(-(-count >> level) for count in groups)
+              for level in range(1, plan.b - plan.upload_levels + 1)]
+    levels += [rows * sum(-(-count >> level) for count in joined) for level in range(1, plan.upload_levels + 1)]
+    lowered = rows * len(joined) * len(groups)
+    return _named(plan.params, pair=levels[0], merge=sum(levels[1:]), lower=lowered)
