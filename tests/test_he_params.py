@@ -21,6 +21,7 @@ from protocols.he.params import (
 )
 from protocols.he.reading import ReadPlan
 from protocols.he.selection import selection, spread
+from protocols.he.work import answer
 
 ALL = [*PARAM_SETS.values(), INSECURE_TEST]
 
@@ -234,15 +235,25 @@ def test_layouts_of_split_columns_do_not_collide(
     assert plan.response_nbytes == sum(params.response_nbytes(places.size) for places in plan.response_positions)
     assert plan.responses == len(plan.response_positions) and (packed or plan.b == 0)
     uploads, answers = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
+    each = data.draw(st.sampled_from([0, 2048, 1 << 20]))
+    counts = answer(plan, 1).counts
+    alone = sum(counts.get(f"{params.name} {kernel}", 0) for kernel in ("pair", "merge")) - plan.merges
+    assert 0 <= alone <= plan.b * plan.units * -(-plan.blocks // plan.group)  # of a block with none
 
     def price(of: LinearPlan) -> int:
-        return uploads * of.operand("x").nbytes + answers * of.response_nbytes
+        return uploads * of.operand("x").nbytes + answers * (of.response_nbytes + each * of.merges)
 
-    best = LinearPlan.cheapest(params, n, d, f, packed=packed, uploads=uploads, answers=answers)
+    best = LinearPlan.cheapest(params, n, d, f, packed=packed, uploads=uploads, answers=answers, merge_nbytes=each)
     _check_layouts(best, ("x",))
     whole = 1 << (split - 1).bit_length()  # a split that is no power of two wastes room
     rounded = replace(plan, split=whole if whole < d else 0, tokens=plan.per_ciphertext)
     assert best.packed is packed and price(best) <= price(rounded)
+
+
+def test_balanced_plans_buy_merges_with_few_bytes() -> None:
+    """The second matrix of a dense layer of Switch-Base, 8 tokens."""
+    shortest, chosen = (plan(PARAM_SETS["P64s"], 8, 3072, 768) for plan in (LinearPlan.cheapest, LinearPlan.balanced))
+    assert 3 * chosen.merges < shortest.merges and chosen.nbytes < 1.2 * shortest.nbytes
 
 
 def _check_layouts(plan: Plan, operands: tuple[str, ...]) -> None:
