@@ -31,7 +31,7 @@ class Packer:
         share = [pow(1 << plan.b, -1, p) for p in ring.q1.primes]
         self.share = np.array(share, dtype=np.float64)
         factor = [ring.special * part % p for part, p in zip(share, ring.q1.primes, strict=True)]
-        self.factor, self.whole = np.array(factor, dtype=np.float64), np.ones(ring.q1p.size)
+        self.factor, self.ones = np.array(factor, dtype=np.float64), np.ones(ring.q1p.size)
 
     @cached_property
     def twists(self) -> tuple[Floats, Floats]:
@@ -51,9 +51,9 @@ class Packer:
         """(even + X^shift odd) + sigma(even - X^shift odd): sigma maps X^shift to -X^shift and fixes even's outputs.
         Raised operands, of which the even one is consumed."""
         ring, split, other = self.ring, self.ring.q1p.size, even[:0] if odd is None else odd
-        twist = ring.monomial(self.plan.h << level, ring.q1p)
-        first, second = (even[:split], other[:split], twist), (even[split:], other[split:], twist[: ring.q1.size])
-        return self._switched(level, even, (*first, self.whole), (*second, self.whole))
+        twist, ones, size = ring.monomial(self.plan.h << level, ring.q1p), self.ones, ring.q1.size
+        first, second = (even[:split], other[:split]), (even[split:], other[split:])
+        return self._switched(level, even, (*first, twist, ones), (*second, twist[:size], ones[:size]))
 
     def pair(self, even: Floats, odd: Floats | None) -> Floats:
         """The same at the innermost level, of blocks: 2^-b times their ciphertexts, raised."""
