@@ -11,6 +11,8 @@ class Role(Enum):
     CLIENT = "client"
     SERVER = "server"
 
+    __hash__ = object.__hash__  # a member is one object; by its name it takes longer, and runs look up roles all the time
+
     @property
     def peer(self) -> Role:
         return SERVER if self is CLIENT else CLIENT

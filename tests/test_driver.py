@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -402,6 +404,33 @@ def burn(seconds: float) -> None:
     end = time.process_time() + seconds
     while time.process_time() < end:
         pass
+
+
+def test_calls_that_were_made_and_not_awaited_end_with_the_run_that_fails() -> None:
+    """By the party that fails between two calls of one gather, and by its peer, which waits with a call in hand."""
+
+    async def failing(p: Party) -> None:
+        await p.gather(p.scoped("first", ping), p.scoped("second", ping, int("no number")))
+
+    async def waiting(p: Party) -> None:
+        later = p.scoped("later", ping)
+        await p.recv("nothing", WORD)
+        await later
+
+    for client, server in ((failing, waiting), (waiting, failing), (waiting, waiting)):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            with pytest.raises((ValueError, Deadlock)):
+                drive(client, server)
+            gc.collect()
+        assert not told
+
+    async def forgetful(p: Party) -> None:
+        p.scoped("first", ping)
+
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        drive(forgetful, nothing)
+        gc.collect()
 
 
 def test_cpu_is_charged_to_party_scope_and_depth() -> None:
