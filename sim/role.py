@@ -11,7 +11,7 @@ class Role(Enum):
     CLIENT = "client"
     SERVER = "server"
 
-    __hash__ = object.__hash__  # a member is one object; by its name it takes longer, and runs look up roles all the time
+    __hash__ = object.__hash__  # a member is one object; runs look it up all the time, and by its name that takes longer
 
     @property
     def peer(self) -> Role:

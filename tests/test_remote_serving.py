@@ -436,7 +436,7 @@ def sampled() -> Iterator[Any]:
             yield pytest.param(fault, sender, place, marks=marks)
 
 
-@pytest.mark.parametrize(("fault", "sender", "place"), sampled())
+@pytest.mark.parametrize(("fault", "sender", "place"), list(sampled()))
 def test_a_fault_ends_one_query_by_name_and_the_next_one_is_right(
     fault: str, sender: Role, place: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
