@@ -11,7 +11,7 @@ class Role(Enum):
     CLIENT = "client"
     SERVER = "server"
 
-    __hash__ = object.__hash__  # a member is one object; runs look it up all the time, and by its name that takes longer
+    __hash__ = object.__hash__  # a member is one object; runs look it up all the time, which takes longer by name
 
     @property
     def peer(self) -> Role:

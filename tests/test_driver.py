@@ -422,7 +422,7 @@ def test_calls_that_were_made_and_not_awaited_end_with_the_run_that_fails() -> N
             warnings.simplefilter("always")
             with pytest.raises((ValueError, Deadlock)):
                 drive(client, server)
-            gc.collect()
+            gc.collect(1)
         assert not told
 
     async def forgetful(p: Party) -> None:
@@ -430,7 +430,7 @@ def test_calls_that_were_made_and_not_awaited_end_with_the_run_that_fails() -> N
 
     with pytest.warns(RuntimeWarning, match="never awaited"):
         drive(forgetful, nothing)
-        gc.collect()
+        gc.collect(1)
 
 
 def test_cpu_is_charged_to_party_scope_and_depth() -> None:
@@ -446,9 +446,13 @@ def test_cpu_is_charged_to_party_scope_and_depth() -> None:
             burn(0.02)
 
     driver = Driver()
-    start = time.process_time()
-    drive(text, text, driver)
-    whole = time.process_time() - start
+    gc.disable()  # a search of all objects of a long run of tests takes longer than what is measured here
+    try:
+        start = time.process_time()
+        drive(text, text, driver)
+        whole = time.process_time() - start
+    finally:
+        gc.enable()
     scopes, depths = driver.cpu_by_scope, driver.cpu_by_depth
     assert scopes[SERVER, "s/heavy"] >= 0.08
     assert scopes[CLIENT, ""] >= 0.02

@@ -441,10 +441,14 @@ def test_a_fault_ends_one_query_by_name_and_the_next_one_is_right(
     fault: str, sender: Role, place: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quiet = fault in ("drop", "reorder", "truncate", "delay")
-    timeout = 3.0 if quiet else TIMEOUT
-    server = serving(tmp_path, timeout)
-    meddler = Meddler(sender, place, fault, foreign=foreign(), hold=2 * timeout)
-    served, answer = ask(server, tmp_path, timeout=timeout, relay=meddler)
+    for timeout in (3.0, 12.0, 48.0) if quiet else (TIMEOUT,):
+        server = serving(tmp_path, timeout)
+        meddler = Meddler(sender, place, fault, foreign=foreign(), hold=2 * timeout)
+        served, answer = ask(server, tmp_path, timeout=timeout, relay=meddler)
+        if meddler.happened:
+            break
+        for record in tmp_path.iterdir():  # a machine so busy that the time limit came before the fault: slower
+            record.unlink()
     assert meddler.happened and served.error is not None and isinstance(answer, RemoteError)
     records = sorted(tmp_path.glob("*.secmoe"))
     assert len(records) == 2
