@@ -30,6 +30,7 @@ __all__ = [
     "agree",
     "flatten",
     "inputs",
+    "leads",
     "nightly",
     "rows",
     "services",
@@ -120,6 +121,12 @@ def agree(
 def nightly(entry: Entry, case: Case) -> bool:
     """Whether what this row shows is shown by others, in less time."""
     return entry.name in NIGHTLY or (entry.name, case.name) in NIGHTLY_CASES
+
+
+def leads(entry: Entry, case: Case) -> bool:
+    """Whether the case stands for its protocol in proofs of privacy and in views: the first that is not nightly, where
+    a run takes seconds."""
+    return entry.name not in HEAVY or case is next(c for c in entry.cases if (entry.name, c.name) not in NIGHTLY_CASES)
 
 
 def row_marks(entry: Entry, case: Case, *, all_quick: bool = False) -> list[Any]:

@@ -194,6 +194,12 @@ def some(work: Callable[[], Work]) -> list[tuple[Role, int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
+def test_every_other_message_of_a_set_up_and_every_fault(fault: str) -> None:
+    matrix(set_up, records(set_up)[FAULTS.index(fault) % 2 :: 2], fault, sealed=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("fault", FAULTS)
 def test_every_message_of_a_set_up_and_every_fault(fault: str) -> None:
     matrix(set_up, records(set_up), fault, sealed=True)
 

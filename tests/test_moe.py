@@ -242,7 +242,9 @@ def test_every_expert_is_reached() -> None:
     assert check(case).routes[:, 0].tolist() == list(range(E))
 
 
-@pytest.mark.parametrize("E", [pytest.param(33, marks=pytest.mark.slow), 64, pytest.param(128, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "E", [33, pytest.param(64, marks=pytest.mark.nightly), pytest.param(128, marks=pytest.mark.slow)]
+)
 def test_many_experts(E: int) -> None:
     check(layer(MoeConfig(d=2, f=2, E=E, k=2), 1, GELU_MINIMAX, E))
 
