@@ -59,14 +59,16 @@ class Cost:
 
     def __add__(self, then: Cost) -> Cost:
         """This, followed by `then`."""
-        a, b = self.clock, then.clock
-        rows = [[max(b[i][k] + a[k][j] for k in (0, 1)) for j in (0, 1)] for i in (0, 1)]
-        return self._merge(then, ((rows[0][0], rows[0][1]), (rows[1][0], rows[1][1])))
+        (a, b), (c, d) = self.clock
+        (e, f), (g, h) = then.clock
+        clock = (max(e + a, f + c), max(e + b, f + d)), (max(g + a, h + c), max(g + b, h + d))
+        return self._merge(then, clock)
 
     def __or__(self, beside: Cost) -> Cost:
         """This beside another, from one fork to one join."""
-        rows = [[max(self.clock[i][j], beside.clock[i][j]) for j in (0, 1)] for i in (0, 1)]
-        return self._merge(beside, ((rows[0][0], rows[0][1]), (rows[1][0], rows[1][1])))
+        (a, b), (c, d) = self.clock
+        (e, f), (g, h) = beside.clock
+        return self._merge(beside, ((max(a, e), max(b, f)), (max(c, g), max(d, h))))
 
     def repeat(self, k: int) -> Cost:
         """k copies, one after the other."""

@@ -88,6 +88,7 @@ class Driver:
         self._ready: dict[Role, deque[tuple[_Task, Any]]] = {role: deque() for role in Role}
         self._blocked: dict[tuple[Role, str], _Task] = {}
         self._meeting: dict[str, tuple[_Task, Ideal]] = {}
+        self._unstarted: dict[tuple[Role, str], Coroutine[Any, Any, Any]] = {}
         self._current: _Task | None = None
         self._mark = 0.0
 
@@ -115,9 +116,14 @@ class Driver:
         if role.peer not in self._sources:
             self._deliver(role.peer, message, payload)
 
+    def opened(self, role: Role, scope: str, coro: Coroutine[Any, Any, Any]) -> None:
+        """A scope that will be entered when its coroutine starts; after an error it never does."""
+        self._unstarted[role, scope] = coro
+
     def enter(self, scope: str) -> None:
         self._charge()
         task = self._task()
+        self._unstarted.pop((task.role, scope), None)
         task.scopes.append(scope)
         if self._on_scope is not None:
             self._on_scope(task.role, scope)
@@ -156,6 +162,10 @@ class Driver:
                     while self._ready[role]:
                         task, value = self._ready[role].popleft()
                         self._step(task, value, results)
+        except BaseException:
+            for coro in self._unstarted.values():  # calls that their caller had made and not yet awaited
+                coro.close()
+            raise
         finally:
             self._close(roots)
         if self._inbox:

@@ -103,7 +103,9 @@ class Party:
             finally:
                 self._driver.leave()
 
-        return inside()
+        coro = inside()
+        self._driver.opened(self.role, child.scope, coro)
+        return coro
 
     def label(self, word: str) -> str:
         return f"{self.scope}/{word}"

@@ -11,6 +11,8 @@ class Role(Enum):
     CLIENT = "client"
     SERVER = "server"
 
+    __hash__ = object.__hash__  # a member is one object; runs look it up all the time, which takes longer by name
+
     @property
     def peer(self) -> Role:
         return SERVER if self is CLIENT else CLIENT

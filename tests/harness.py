@@ -30,6 +30,7 @@ __all__ = [
     "agree",
     "flatten",
     "inputs",
+    "leads",
     "nightly",
     "rows",
     "services",
@@ -60,7 +61,7 @@ HEAVY = {
 # tests/test_rivals.py hold them against the oracle: their property, isolation and certificate are nightly work.
 NIGHTLY = {"block", "decoder_block", "evaluate_all", "evaluate_concatenated", "scatter", "cryptomoe"}
 # So are these cases: another case of the same protocol runs the same lines of text (in the same ring, or with the same
-# sizes in another). What they send and cost, and that they are proved correct, is checked by `make test` all the same.
+# sizes in another). What they send and cost is checked by `make test` all the same.
 NIGHTLY_CASES = {
     ("exp", "32"),  # 34 into 64, and 64
     ("exp", "64 into 52"),  # 34 into 64
@@ -120,6 +121,12 @@ def agree(
 def nightly(entry: Entry, case: Case) -> bool:
     """Whether what this row shows is shown by others, in less time."""
     return entry.name in NIGHTLY or (entry.name, case.name) in NIGHTLY_CASES
+
+
+def leads(entry: Entry, case: Case) -> bool:
+    """Whether the case stands for its protocol in proofs of privacy and in views: the first that is not nightly, where
+    a run takes seconds."""
+    return entry.name not in HEAVY or case is next(c for c in entry.cases if (entry.name, c.name) not in NIGHTLY_CASES)
 
 
 def row_marks(entry: Entry, case: Case, *, all_quick: bool = False) -> list[Any]:

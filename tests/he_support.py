@@ -4,7 +4,9 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Sequence
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +20,16 @@ from protocols.he.server import Operand, Product, ServerKeys
 from protocols.he.weights import Matrices, prepare
 
 Weights = NDArray[np.signedinteger]
-_scopes = itertools.count()
+_calls: dict[str, Iterator[int]] = defaultdict(itertools.count)
 
 
 def fresh_draw(scope: str | None = None) -> Draw:
-    """A source of its own for one call: bytes fixed by the scope, and an error when a label is used twice."""
+    """A source of its own for one call: bytes fixed by the scope, and an error when a label is used twice. Without a
+    scope by the test that runs and what it called before, never by the tests that ran before it."""
     used = set[str]()
-    scope = scope if scope is not None else str(next(_scopes))
+    if scope is None:
+        test = os.environ["PYTEST_CURRENT_TEST"]
+        scope = f"{test} {next(_calls[test])}"
 
     def draw(label: str, nbytes: int) -> bytes:
         assert label not in used, f"label {label} drawn twice"

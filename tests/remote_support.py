@@ -165,7 +165,7 @@ def converse(
         futures = {role: pool.submit(one_end, work, role, sock, timeout, codec) for role, sock in ends.items()}
         found = {role: future.result() for role, future in futures.items()}
     if middle is not None:
-        middle.join(timeout=10)
+        middle.join(timeout=60)
         assert not middle.is_alive()
     return found
 

@@ -62,8 +62,13 @@ def test_every_text_is_correct(entry: Entry) -> None:
             agree(entry, case, _values(case, rng), _masks(case, rng), ideal=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("entry", EVERY, ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(entry, id=entry.name, marks=pytest.mark.nightly if i % 8 else pytest.mark.slow)
+        for i, entry in enumerate(EVERY)
+    ],
+)
 def test_every_text_is_correct_with_real_transfers_and_encryption(entry: Entry) -> None:
     rng = np.random.default_rng(8)
     case = entry.cases[0]

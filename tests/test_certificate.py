@@ -39,7 +39,7 @@ from protocols.broken.secure import BOUNDED
 from protocols.catalog import CATALOG
 from protocols.entry import DECLARED, Case, Entry
 from sim.role import CLIENT, SERVER, Role
-from tests.harness import nightly
+from tests.harness import leads, nightly
 
 ROWS = [(entry, case) for entry in CATALOG for case in entry.cases if entry.status != DECLARED]
 IDS = [f"{entry.name}: {case.name}" for entry, case in ROWS]
@@ -59,7 +59,7 @@ TEXT = encode(MADE)
 @pytest.mark.parametrize(
     ("entry", "case"),
     [
-        pytest.param(*row, id=name, marks=pytest.mark.nightly if nightly(*row) else pytest.mark.slow)
+        pytest.param(*row, id=name, marks=pytest.mark.nightly if nightly(*row) or not leads(*row) else pytest.mark.slow)
         for row, name in zip(ROWS, IDS, strict=True)
     ],
 )

@@ -18,6 +18,7 @@ from secmoe.cli import main
 from secmoe.layer import LayerRun, UnreadableRun
 from secmoe.whole import ModelRun, run_of
 from sim.role import CLIENT, SERVER
+from tests.test_evaluate import save_tiny
 from transcripts.store import Transcript
 
 TEXT = "win a prize now"
@@ -35,6 +36,12 @@ SMS = ModelRun.of(load_model("sms").config, 7, "class", PARAM_SETS["P64s"], "gel
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> list[str]:
+    """Options for a model of one block, and the quickest set of the ring."""
+    return ["--model", str(save_tiny(tmp_path)), "--params", "P64tiny"]
 
 
 def run(capsys: pytest.CaptureFixture[str], *options: str, status: int = 0) -> dict[str, Any]:
@@ -78,20 +85,21 @@ def test_logits_are_the_oracles_and_nothing_else_is_opened(capsys: pytest.Captur
 
 
 @pytest.mark.slow
-def test_padding_hides_the_length_and_changes_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_padding_hides_the_length_and_changes_no_answer(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Two texts of different lengths have one shape of view; the answer is bit for bit that of the padded oracle."""
     found, views = [], []
-    for text in ("hi", TEXT):
-        found.append(run(capsys, text, "--pad", "5", "--params", "P64tiny"))
+    for text in ("w", "x y z"):
+        found.append(run(capsys, text, *tiny, "--pad", "4"))
         with Transcript(found[-1]["transcript"]) as transcript:
             views.append([(h.label, h.depth, h.spec) for h in transcript.headers])
     assert views[0] == views[1]
-    assert all(f["exact_match"] and f["tokens"] == 5 and f["logits"] is None for f in found)
+    assert all(f["exact_match"] and f["tokens"] == 4 and f["logits"] is None for f in found)
 
 
 @pytest.mark.slow
 def test_an_image_and_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--model", "digits", "--input", "0", "--seed", "3", "--network", "lan"]) == 0
+    words = ["--input", "0", "--seed", "3", "--network", "lan", "--params", "P64tiny"]
+    assert main(["run", "--model", "digits", *words]) == 0
     told = capsys.readouterr().out
     for line in (
         "digits: 16 tokens, 2 layers, 4 heads, top-1 of 8 gated",
@@ -112,7 +120,9 @@ def test_an_image_and_what_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.slow
-def test_a_wrong_answer_is_exit_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_answer_is_exit_1(
+    tiny: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The comparison can fail: against an oracle that is one ulp off in one logit, it does."""
 
     def off_by_one(*args: Any) -> EncoderTrace:
@@ -120,8 +130,7 @@ def test_a_wrong_answer_is_exit_1(capsys: pytest.CaptureFixture[str], monkeypatc
         return replace(trace, logits=trace.logits + np.array([0, 1], np.uint64))
 
     monkeypatch.setattr(secmoe.whole_run, "encoder", off_by_one)
-    options = ["hi", "--params", "P64tiny", "--answer", "logits"]
-    found = run(capsys, *options, status=1)
+    found = run(capsys, "x y", *tiny, "--answer", "logits", status=1)
     assert (found["exact_match"], found["max_error_ulp"]) == (False, 1)
 
 

@@ -19,6 +19,7 @@ from protocols.truncate import truncate, truncate_known_sign
 from sim.party import Party, ProtocolDecl, protocol
 from sim.ring import Z2, Ring, RingArray, Spec
 from sim.role import CLIENT
+from tests.harness import NIGHTLY_CASES
 
 R8 = Ring(8)
 ROWS = {(entry.name, entry.share_level): entry for entry in CATALOG if entry.cases}
@@ -34,6 +35,16 @@ AT_WIDTHS = [
     if entry.cases and width_case(entry.name, entry.share_level, width) is not None
 ]
 OPEN = ("probabilities", 32)  # with few guard bits the bounds do not show that the sum of exponentials is in range
+
+
+def cases(*names: str) -> list[object]:
+    """Every case of these, nightly where another case has the same lines of text."""
+    return [
+        pytest.param(name, case, id=f"{name}: {case.name}", marks=pytest.mark.nightly if later else pytest.mark.slow)
+        for name in names
+        for case in row(name).cases
+        for later in [(name, case.name) in NIGHTLY_CASES]
+    ]
 
 
 def row(name: str, share_level: bool = False) -> Entry:
@@ -89,26 +100,22 @@ def test_small_rows_of_the_catalog(name: str) -> None:
         proved(prove_correct(row(name), case))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["exp", "reciprocal", "locate", "piecewise", "rsqrt", "maximum", "argmax"])
-def test_functions_and_routing(name: str) -> None:
-    for case in row(name).cases:
-        proved(prove_correct(row(name), case))
+FUNCTIONS = "exp", "reciprocal", "locate", "piecewise", "rsqrt", "maximum", "argmax"
+COMPOSED = (
+    *("top_k", "probabilities", "softmax", "layer_norm", "rms_norm", "attention", "select_then_compute", "moe_layer"),
+    "plaintext_routing",
+)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(("name", "case"), cases(*FUNCTIONS, *COMPOSED))
+def test_functions_and_compositions(name: str, case: Case) -> None:
+    proved(prove_correct(row(name), case))
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["top_k", "probabilities", "softmax", "layer_norm", "rms_norm", "attention", "select_then_compute", "moe_layer",
-     "plaintext_routing"],
-)  # fmt: skip
-def test_compositions(name: str) -> None:
-    for case in row(name).cases:
-        proved(prove_correct(row(name), case))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("experts", range(2, 17))
+    "experts",
+    [pytest.param(E, marks=pytest.mark.slow if E in (3, 7, 16) else pytest.mark.nightly) for E in range(2, 17)],
+)
 def test_tournaments_of_any_size(experts: int) -> None:
     secret = Secret(Ring(64), (1, experts), None, -(1 << 61), (1 << 61) - 1)
     proved(prove_correct(row("top_k"), Case(f"E = {experts}", (secret,), {"k": 1, "l": 64})))

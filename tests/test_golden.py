@@ -25,6 +25,7 @@ from sim.role import CLIENT, SERVER
 from sim.wire import AnySpec
 from sim.world import Execution
 from tests.golden_runs import ROWS, SETUP, example, executed, names, path, read, record, rows, setup_name, split
+from tests.harness import leads
 from tests.small_runs import run_small
 from transcripts.golden import Moved, digests, from_golden, moved, to_golden
 
@@ -34,7 +35,10 @@ QUICK = {"reveal", "mux", "less_than", "truncate", "choose", "linear"}
 def parameters() -> list[Any]:
     return [
         pytest.param(
-            entry, case, id=f"{entry.name}: {case.name}", marks=[] if entry.name in QUICK else [pytest.mark.slow]
+            entry,
+            case,
+            id=f"{entry.name}: {case.name}",
+            marks=[] if entry.name in QUICK else pytest.mark.slow if leads(entry, case) else pytest.mark.nightly,
         )
         for entry, case in ROWS
     ]

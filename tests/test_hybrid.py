@@ -17,7 +17,7 @@ LARGE = [pytest.mark.nightly]  # their real runs are slow, and hybrid ones no qu
     ("entry", "case"),
     [pytest.param(*r.values, id=r.id, marks=LARGE if r.values[0].name in HEAVY else []) for r in rows()],
 )
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_hybrid_protocol_equals_functionality(entry: Entry, case: Case, data: st.DataObject) -> None:
     values = adjusted(case, [data.draw(words(secret)) for secret in case.secrets])

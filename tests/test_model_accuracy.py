@@ -18,7 +18,7 @@ BOUNDS = {FixedPoint(64, 18): (1.0, 5e-3), FixedPoint(32, 12): (0.998, 1e-2)}
 @pytest.mark.parametrize(
     "every",
     [
-        pytest.param(4, id="every fourth", marks=pytest.mark.slow),  # all of them: figures of tests/test_model_cards.py
+        pytest.param(4, id="every fourth", marks=pytest.mark.slow),
         pytest.param(1, id="all", marks=pytest.mark.nightly),
     ],
 )

@@ -45,7 +45,7 @@ def test_card_states_what_is_measured(name: str) -> None:
         assert close, (key, stated[key], value)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # of every fourth item tests/test_model_accuracy.py has them by day
 @pytest.mark.parametrize("name", MODELS)
 def test_card_states_the_fixed_point_figures(name: str) -> None:
     stated, measured = card(name), json.loads(show(fixed_figures(whole_model(name))))

@@ -79,7 +79,14 @@ def test_the_runs_of_an_audit_are_an_option(package: Path) -> None:
     assert status == 1 and "expected at least 80, got 3" in told
 
 
-@pytest.mark.slow
-def test_the_starter_passes_as_it_stands(package: Path) -> None:
-    status, told = run(package, "-v", MINE)
-    assert status == 0 and f"{len(CHECKS)} passed" in told, told
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param([name for name in CHECKS if not name.startswith("audit")], id="no audits", marks=pytest.mark.slow),
+        pytest.param(list(CHECKS), id="all", marks=pytest.mark.nightly),
+    ],
+)
+def test_the_starter_passes_as_it_stands(package: Path, chosen: list[str]) -> None:
+    """A tutorial has audits of such a package: tests/test_tutorials.py."""
+    status, told = run(package, "-v", *(["-k", "not audit"] if len(chosen) < len(CHECKS) else []), MINE)
+    assert status == 0 and f"{len(chosen)} passed" in told, told

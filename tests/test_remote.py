@@ -68,7 +68,7 @@ from sim.role import CLIENT, SERVER, Role
 from sim.tape import derive_key
 from sim.wire import BlobSpec, WireMismatch
 from sim.world import Session
-from tests.harness import row_marks
+from tests.harness import HEAVY, row_marks
 from tests.remote_support import KEY, SEED, Plain, Work, converse, one_end
 from tests.small_runs import RING, masked, services, twice
 
@@ -502,9 +502,10 @@ def test_both_ends_record_the_run_of_one_process(codec: Plain | None) -> None:
         assert (to_words(end.output) == to_words(outputs[role])).all()
 
 
-QUICK = {"mul": (), "linear": ()}
+# Marks of their own: what the protocols whose runs take seconds are made of has rows here, and a layer has one.
+MARKS: dict[str, Any] = {"mul": (), "linear": (), **dict.fromkeys(HEAVY - {"moe_layer"}, pytest.mark.nightly)}
 ROWS = [
-    pytest.param(entry, entry.cases[0], id=entry.name, marks=QUICK.get(entry.name, row_marks(entry, entry.cases[0])))
+    pytest.param(entry, entry.cases[0], id=entry.name, marks=MARKS.get(entry.name, row_marks(entry, entry.cases[0])))
     for entry in CATALOG
     if entry.cases
 ]

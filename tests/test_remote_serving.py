@@ -427,22 +427,28 @@ def test_a_client_without_the_key_learns_nothing_and_harms_nobody(server: LayerS
 
 
 # -- faults ----------------------------------------------------------------------------------------------------------
-SAMPLED = [
-    pytest.param(fault, sender, place, marks=() if (fault, sender) == ("flip", SERVER) else pytest.mark.slow)
-    for fault in FAULTS
-    for sender, place in ((CLIENT, 2), (SERVER, 90))
-]
+def sampled() -> Iterator[Any]:
+    """Every fault to either party's record: to one of them in `make test`, in turns, to the other in `make nightly`."""
+    for i, fault in enumerate(FAULTS):
+        for sender, place, turn in ((CLIENT, 2, 0), (SERVER, 90, 1)):
+            quick = (fault, sender) == ("flip", CLIENT)
+            marks = () if quick else pytest.mark.slow if i % 2 == turn else pytest.mark.nightly
+            yield pytest.param(fault, sender, place, marks=marks)
 
 
-@pytest.mark.parametrize(("fault", "sender", "place"), SAMPLED)
+@pytest.mark.parametrize(("fault", "sender", "place"), list(sampled()))
 def test_a_fault_ends_one_query_by_name_and_the_next_one_is_right(
     fault: str, sender: Role, place: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quiet = fault in ("drop", "reorder", "truncate", "delay")
-    timeout = 3.0 if quiet else TIMEOUT
-    server = serving(tmp_path, timeout)
-    meddler = Meddler(sender, place, fault, foreign=foreign(), hold=2 * timeout)
-    served, answer = ask(server, tmp_path, timeout=timeout, relay=meddler)
+    for timeout in (3.0, 12.0, 48.0) if quiet else (TIMEOUT,):
+        server = serving(tmp_path, timeout)
+        meddler = Meddler(sender, place, fault, foreign=foreign(), hold=2 * timeout)
+        served, answer = ask(server, tmp_path, timeout=timeout, relay=meddler)
+        if meddler.happened:
+            break
+        for record in tmp_path.iterdir():  # a machine so busy that the time limit came before the fault: slower
+            record.unlink()
     assert meddler.happened and served.error is not None and isinstance(answer, RemoteError)
     records = sorted(tmp_path.glob("*.secmoe"))
     assert len(records) == 2
@@ -529,19 +535,25 @@ def listening(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 @pytest.mark.slow
-def test_two_processes(listening: tuple[subprocess.Popen[str], int], tmp_path: Path) -> None:
+def test_two_processes(
+    listening: tuple[subprocess.Popen[str], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     process, port = listening
     common = ["--port", str(port), *SMALL]
+    monkeypatch.chdir(tmp_path)
     good = command("query", "free entry win", *common, "--json", cwd=tmp_path)
     assert good.returncode == 0, good.stderr
     answer = json.loads(good.stdout)
-    other = command("query", "free entry win", *common, "--order", "literal", cwd=tmp_path)
-    assert (other.returncode, other.stdout) == (2, "")
-    assert other.stderr == (
-        "secmoe: order: the client has 'literal', the server 'reassociated'; start both with the same\n"
+    assert main(["query", "free entry win", *common, "--order", "literal"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "secmoe: order: the client has 'literal', the server 'reassociated'; start both with the same\n",
     )
-    shown = command("query", "see you at five", *common, cwd=tmp_path)
-    assert shown.returncode == 0 and "the server learned: the number of tokens" in shown.stdout
+    assert main(["query", "see you at five", *common]) == 0
+    assert "the server learned: the number of tokens" in capsys.readouterr().out
     assert process.stdout is not None
     lines = [json.loads(line) for line in process.stdout]
     assert process.wait(timeout=30) == 0
@@ -560,10 +572,10 @@ def test_two_processes(listening: tuple[subprocess.Popen[str], int], tmp_path: P
     assert (np.array(answer["output"]) == fp.signed(exact)).all()
 
     files = answer["transcript"], lines[0]["transcript"]
-    joined = command("join", *files, "--out", "joined.secmoe", "--json", cwd=tmp_path)
-    assert joined.returncode == 0, joined.stderr
-    inspected = command("inspect", "joined.secmoe", "--json", cwd=tmp_path)
-    assert json.loads(inspected.stdout)["digest"] == json.loads(joined.stdout)["digest"]
+    assert main(["join", *files, "--out", "joined.secmoe", "--json"]) == 0
+    joined = json.loads(capsys.readouterr().out)
+    assert main(["inspect", "joined.secmoe", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["digest"] == joined["digest"]
     assert (tmp_path / "secmoe.key").stat().st_mode & 0o777 == 0o600
 
 

@@ -24,7 +24,6 @@ from sim.ring import Ring
 from sim.role import CLIENT, SERVER, Role
 from sim.tape import Tape, derive_key
 from sim.wire import BlobSpec, encode
-from tests.harness import HEAVY
 from transcripts.finding import Finding
 from transcripts.reuse import fixed_differences, repeated_blocks, same_in_two_sessions, same_secrets, shown_draws
 from transcripts.sessions import PARAMETERS, REUSE, examine, examine_target, honest, leaks, observe
@@ -64,8 +63,15 @@ def test_nothing_is_found_in_real_sessions(proto: Any, case: Case) -> None:
     assert bool(found[PARAMETERS]) == bool(case.plans)
 
 
+# Those with messages of their own kind, one that calls most of them, and what opens: others are made of these.
+BY_DAY = (
+    *("choose", "correlate", "correlate_wide", "correlate_ragged", "bit_triples", "linear", "select_product", "embed"),
+    *("crossing", "cross", "relu", "mux", "reveal", "reveal_to", "next_token"),
+)
+
+
 def _marked(entry: Entry) -> Any:
-    marks = pytest.mark.nightly if entry.name in HEAVY else pytest.mark.slow
+    marks = pytest.mark.slow if entry.name in BY_DAY else pytest.mark.nightly
     return pytest.param(entry, id=f"{entry.name}: {entry.cases[0].name}", marks=marks)
 
 

@@ -78,7 +78,7 @@ def test_every_kind_of_row(E: int, k: int) -> None:
     check(rows_of_all_kinds(E), k)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("E", [E for E in range(2, 129) if E not in EXPERTS])
 def test_every_kind_of_row_for_the_other_numbers_of_experts(E: int) -> None:
     check(rows_of_all_kinds(E), 2)

@@ -31,14 +31,14 @@ from sim.role import CLIENT, SERVER, Role
 from sim.tape import Tape, derive_key, draw_nbytes, words_from_bytes
 from sim.wire import AnySpec, Blob, decode
 from sim.world import Execution, Session
-from tests.harness import adjusted, inputs, row_marks, services
+from tests.harness import adjusted, inputs, leads, row_marks, services
 
 QUICK = ("conjoin", "b2a", "mux", "mux_public", "one_hot", "choose", "correlate", "bit_triples", "linear", "relu")
 ROWS = [
     pytest.param(entry, case, id=f"{entry.name}: {case.name}", marks=marks)
     for entry in CATALOG
     for case in entry.cases
-    for marks in [() if entry.name in QUICK else row_marks(entry, case)]
+    for marks in [() if entry.name in QUICK else row_marks(entry, case) if leads(entry, case) else pytest.mark.nightly]
     if entry.status != DECLARED
 ]
 SEED = b"simulator test"

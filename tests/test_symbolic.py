@@ -20,7 +20,7 @@ from sim.role import CLIENT, SERVER, Role
 from sim.tape import Tape, derive_key, draw_nbytes, words_from_bytes
 from sim.wire import Blob
 from sim.world import FUNCTIONALITY, Execution, Session
-from tests.harness import HEAVY, adjusted, inputs, row_marks, services
+from tests.harness import HEAVY, adjusted, inputs, leads, row_marks, services
 
 SEED = b"translation validation"
 Words = NDArray[Any]
@@ -28,7 +28,8 @@ ROWS = [
     pytest.param(entry, case, id=f"{entry.name}: {case.name}", marks=marks)
     for entry in CATALOG
     for case in entry.cases
-    for marks in [row_marks(entry, case) if entry.name in HEAVY else []]
+    for heavy in [row_marks(entry, case) if leads(entry, case) else pytest.mark.nightly]
+    for marks in [heavy if entry.name in HEAVY else []]
     if entry.has_theorem
 ]
 

@@ -167,10 +167,10 @@ def aligned(plan: Plan) -> bool:
     """Whether every output stays on coefficients that each packing level only doubles: level j's automorphism maps
     X^i to +-X^i for every multiple i of h 2^j, and outputs sit at multiples of h."""
     n, h = plan.params.n, plan.h
-    fixed = all(
-        (element - 1) * (h << level) * i % n == 0
+    fixed = all(  # the first multiple: all others are multiples of it
+        (element - 1) * (h << level) % n == 0
         for level, element in enumerate(plan.packing_elements)
-        for i in range(n // (h << level))
+        if h << level < n
     )
     return fixed and all((places % h == 0).all() for places in plan.response_positions)
 

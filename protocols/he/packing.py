@@ -4,6 +4,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from protocols.he.layouts import Chunk, Layout, ShapeDoesNotFit, next_pow2
 from protocols.he.params import ParamSet
@@ -66,7 +67,7 @@ class LinearPlan(Plan):
         """S2: columns lie side by side."""
         return 1
 
-    @property
+    @cached_property
     def spacing(self) -> int:
         """G: distance of neighbouring outputs."""
         return next_pow2(self.split or self.columns)
@@ -135,13 +136,13 @@ class LinearPlan(Plan):
         """Blocks merged into one response."""
         return super().group if self.packed else 1
 
-    @property
+    @cached_property
     def n_out(self) -> int:
         """Outputs per block and token."""
         room = self.params.n // (self.spacing * self.per_ciphertext)
         return min(room, self.f) if self.per_ciphertext > 1 else room
 
-    @property
+    @cached_property
     def per_ciphertext(self) -> int:
         """Tokens in one ciphertext."""
         return self.tokens or max(1, min(self.n, self.params.n // (self.spacing * self.f)))
@@ -151,10 +152,11 @@ class LinearPlan(Plan):
         """Shape of the result."""
         return (self.n, self.f)
 
-    @property
+    @cached_property
     def places(self) -> tuple[int, ...]:
         """Exponents of the outputs' windows, one for each token of a ciphertext."""
-        return tuple(k * self.n_out * self.spacing for k in range(self.per_ciphertext))
+        step = self.n_out * self.spacing
+        return tuple(range(0, self.per_ciphertext * step, step))
 
     def operand(self, word: str) -> Layout:
         """Layout of the upload "x" (share of shape [n, d])."""
