@@ -43,16 +43,20 @@ def measured(name: str, recipe: Recipe, store: Path | None = None) -> Figure:
     return Figure(name, recipe.commands, machine(), made, load, tuple(results))
 
 
-def gathered(name: str, recipe: Recipe, only: str | None, into: Path) -> Path:
-    """Measures the commands one by one, or those with the word `only`, and writes the file after each."""
+def gathered(name: str, recipe: Recipe, only: Sequence[str], into: Path) -> Path:
+    """Measures the commands with all words of `only`, one by one, and writes the file after each."""
     path, store = into / f"{name}.json", RUNS.resolve() / f"{name}.sqlite"
     store.parent.mkdir(exist_ok=True)
-    for command in recipe.commands:
-        if only is None or only in command.split():
-            source, figure = installed(), measured(name, replace(recipe, commands=(command,)), store)
-            kept = read_figure(path) if path.exists() else None
-            joined(kept, figure, source, recipe.commands).write(into)
+    for command in chosen(recipe, only):
+        source, figure = installed(), measured(name, replace(recipe, commands=(command,)), store)
+        kept = read_figure(path) if path.exists() else None
+        joined(kept, figure, source, recipe.commands).write(into)
     return path
+
+
+def chosen(recipe: Recipe, only: Sequence[str]) -> list[str]:
+    """The commands with all of these words."""
+    return [command for command in recipe.commands if {*only} <= {*command.split()}]
 
 
 def main() -> None:
@@ -62,8 +66,8 @@ def main() -> None:
     every = ", ".join(RECIPES)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {every} (default: {' '.join(quick)})")
     parser.add_argument("--into", type=Path, default=DEFAULT, metavar="DIR", help=f"where they are kept ({DEFAULT})")
-    told = "of audits, only commands with this word, such as look_up or real; the other rows of the file stay"
-    parser.add_argument("--only", metavar="WORD", help=told)
+    told = "of audits, only commands with these words, such as look_up or real; the other rows of the file stay"
+    parser.add_argument("--only", nargs="+", default=(), metavar="WORD", help=told)
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in RECIPES]
     if unknown:
@@ -71,7 +75,7 @@ def main() -> None:
     if not options.into.is_dir():
         parser.error(f"--into {options.into}: expected a folder, there is none")
     names = options.names or quick
-    if options.only is not None:
+    if options.only:
         _check_only(parser, names, options.only)
     for name in names:
         recipe = RECIPES[name]
@@ -81,13 +85,13 @@ def main() -> None:
             print(measured(name, recipe).write(options.into))
 
 
-def _check_only(parser: argparse.ArgumentParser, names: Sequence[str], only: str) -> None:
+def _check_only(parser: argparse.ArgumentParser, names: Sequence[str], only: Sequence[str]) -> None:
     apart = [name for name, recipe in RECIPES.items() if recipe.apart]
     other = [name for name in names if name not in apart]
     if other:
         parser.error(f"--only: expected a figure that is kept command by command ({', '.join(apart)}), got {other[0]}")
-    if not any(only in command.split() for name in names for command in RECIPES[name].commands):
-        parser.error(f"--only {only}: expected a word of one of the commands, such as look_up or real")
+    if not any(chosen(RECIPES[name], only) for name in names):
+        parser.error(f"--only {' '.join(only)}: expected words of one of the commands, such as look_up or real")
 
 
 if __name__ == "__main__":
