@@ -40,13 +40,13 @@ class Campaign:
 CAMPAIGNS = (
     Campaign("plaintext_routing", 2000, 520),
     Campaign("look_up", 8000, 520),
-    Campaign("feed_forward", 2000, 520),
-    Campaign("evaluate_all", 2000, 520),
-    Campaign("evaluate_concatenated", 8000, 520),
-    Campaign("cryptomoe", 8000, 520),
-    Campaign("scatter", 2000, 520),
+    Campaign("feed_forward", 8000, 520),
+    Campaign("evaluate_all", 2000, 400),
+    Campaign("evaluate_concatenated", 8000, 400),
+    Campaign("cryptomoe", 8000, 400),
+    Campaign("scatter", 2000, 400),
     Campaign("select_then_compute", 2000, 520),
-    Campaign("moe_layer", 2000, 520),
+    Campaign("moe_layer", 2000, 240),
 )
 COMMANDS = tuple(command for campaign in CAMPAIGNS for command in campaign.commands)
 
