@@ -83,13 +83,15 @@ def test_a_command_of_before_leaves_nothing() -> None:
 
 
 # -- the program ---------------------------------------------------------------------------------------------------
-def run_with(monkeypatch: pytest.MonkeyPatch, folder: Path, status: int, *words: str) -> list[list[str]]:
-    """Runs the program with an audit that prints one verdict; the commands it was asked for."""
+def run_with(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, status: int, *words: str, text: str = printed(verdict())
+) -> list[list[str]]:
+    """Runs the program with an audit that prints one verdict, or this text; the commands it was asked for."""
     asked = []
 
     def run(arguments: Sequence[Any], **_: Any) -> subprocess.CompletedProcess[bytes]:
         asked.append([str(word) for word in arguments[1:]])
-        return subprocess.CompletedProcess(arguments, status, printed(verdict()).encode())
+        return subprocess.CompletedProcess(arguments, status, text.encode())
 
     (folder / FOLDER).mkdir(exist_ok=True)
     monkeypatch.chdir(folder)
@@ -114,6 +116,8 @@ def test_each_audit_is_kept_as_it_ends(status: int, monkeypatch: pytest.MonkeyPa
 def test_an_audit_that_failed_ends_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="expected status 0, got 2"):
         run_with(monkeypatch, tmp_path, 2, NAME)
+    with pytest.raises(SystemExit, match="expected figures, got b'LEAK: it branches'"):
+        run_with(monkeypatch, tmp_path, 1, NAME, text="LEAK: it branches")
     assert read_figures(tmp_path / FOLDER) == {}
 
 

@@ -39,7 +39,10 @@ def measured(name: str, recipe: Recipe, store: Path | None = None) -> Figure:
             done = subprocess.run([here / program, *arguments, *quiet], cwd=folder, stdout=subprocess.PIPE)
             if done.returncode not in recipe.ends:
                 sys.exit(f"{command}: expected status {recipe.ends[0]}, got {done.returncode}; see its message above")
-            results.append(recipe.read(done.stdout.decode()))
+            try:
+                results.append(recipe.read(done.stdout.decode()))
+            except (ValueError, KeyError) as error:
+                sys.exit(f"{command}: expected figures, got {done.stdout[:60]!r} ({error!r:.60}): see above")
     return Figure(name, recipe.commands, machine(), made, load, tuple(results))
 
 

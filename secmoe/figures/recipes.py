@@ -69,6 +69,13 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             long=True,
         ),
         # A verdict that is not NO LEAK FOUND is a figure, too.
-        "audits": Recipe(COMMANDS, ("--json", "--workers", "1"), True, read_audit, True, (SUCCESS, FAILED)),
+        "audits": Recipe(
+            COMMANDS,
+            ("--json", "--workers", "1"),
+            long=True,
+            read=read_audit,
+            apart=True,
+            ends=(SUCCESS, FAILED),
+        ),
     }
 )
