@@ -141,7 +141,7 @@ def test_the_table_has_the_words_of_the_tool() -> None:
     )
     text = page(figure)
     shown = "| p: c | client | 1 weight | hybrid | 2,000 |"
-    assert f"{shown} LEAK (DECLARED) | every word | 0.2 |  | quiet | reveal, bit 3: effect 1.5 |" in text
+    assert f"{shown} LEAK (DECLARED) | every word | 0.2 | not measured | quiet | reveal, bit 3: effect 1.5 |" in text
     assert f"{shown} INCONCLUSIVE | 1,000 of 2,000 | 0.2 | 6 of 7 | quiet | more |" in text
     assert "no proof" in text and "whole session" not in text
     assert text.endswith(

@@ -79,11 +79,11 @@ def audits_section(figure: Figure | None) -> Iterator[str]:
 
 
 INTRODUCTION = """\
-Views of a corrupted party in runs for two values of its peer's secret, compared word by word, by `secmoe audit`. n is
-the number of runs, the effect the smallest difference of a mean that would have been found with probability .95, in
-standard deviations; planted faults are weakened protocols that the same audit is to catch, in the hybrid model (ideal
-OT and HE). A pass shows that these tests found nothing with these runs; it is no proof (`secmoe prove` proves). What is
-not in the table was not run."""
+Views of a corrupted party in runs for two values of its peer's secret, compared by `secmoe audit`: words, and bytes of
+ciphertexts. n is the number of runs, the effect the smallest difference of a mean that would have been found with
+probability .95, in standard deviations. Planted faults are weakened protocols that the same audit is to catch, in the
+hybrid model (ideal OT and HE); one that catches fewer than 19 of 20 is INCONCLUSIVE. A pass shows that these tests found nothing
+with these runs; it is no proof (`secmoe prove` proves). What is not in the table was not run."""
 
 
 def _verdicts(audits: Sequence[Apart]) -> str:
@@ -104,7 +104,7 @@ def _cells(row: Row) -> list[str]:
         row["verdict"],
         "every word" if every else f"{words['looked_at']:,} of {words['of']:,}",
         f"{row['detectable_sd']:.2g}",
-        "" if power is None else f"{power['found']} of {power['planted']}",
+        "not measured" if power is None else f"{power['found']} of {power['planted']}",
         "ALARM" if row["null_alarm"] else "quiet",
         _remark(row),
     ]
