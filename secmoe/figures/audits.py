@@ -82,8 +82,8 @@ INTRODUCTION = """\
 Views of a corrupted party in runs for two values of its peer's secret, compared by `secmoe audit`: words, and bytes of
 ciphertexts. n is the number of runs, the effect the smallest difference of a mean that would have been found with
 probability .95, in standard deviations. Planted faults are weakened protocols that the same audit is to catch, in the
-hybrid model (ideal OT and HE); one that catches fewer than 19 of 20 is INCONCLUSIVE. A pass shows that these tests found nothing
-with these runs; it is no proof (`secmoe prove` proves). What is not in the table was not run."""
+hybrid model (ideal OT and HE); an audit that catches fewer than 19 of 20 is INCONCLUSIVE. A pass shows that these tests
+found nothing with these runs; it is no proof (`secmoe prove` proves). What is not in the table was not run."""
 
 
 def _verdicts(audits: Sequence[Apart]) -> str:
