@@ -29,7 +29,7 @@ help:
 	@echo "make nightly  the long campaigns"
 	@echo "make bench    goals of speed"
 	@echo "make reproduce  every table of the README and of docs/reproduction.md: measures for minutes, writes them all"
-	@echo "make figures  measures anew what takes hours (accuracy, attacks, SPU), and writes them all"
+	@echo "make figures  measures anew what takes hours (accuracy, attacks, audits, SPU), and writes them all"
 	@echo "make golden   record anew what every protocol puts on the wire"
 	@echo "make pages    the pages in a real browser (needs Debian's chromium)"
 	@echo "make docs     the reference pages, in ./site"
@@ -80,9 +80,9 @@ reproduce: $(COMPILED)
 	$(BIN)/python tools/kernels.py
 	$(RENDER)
 
-# What takes hours: accuracy, attacks, and SPU in an environment of its own.
+# What takes hours: accuracy, attacks, audits, and SPU in an environment of its own.
 figures: $(COMPILED)
-	$(BIN)/python -m secmoe.figures capacity evaluate attack
+	$(BIN)/python -m secmoe.figures capacity evaluate attack audits
 	$(BIN)/python tools/spu_side_by_side.py --all
 	$(RENDER)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from secmoe.calibration import Calibration, calibration_from
 from secmoe.exit import SUCCESS
+from secmoe.figures.audits import NAME as AUDITS
 from secmoe.figures.kept import FOLDER, read_figures
 from secmoe.figures.tables import rendered
 from secmoe.reproduction import Comparison, Reproduction
@@ -51,7 +52,7 @@ def pages(folder: Path) -> dict[str, str]:
     """The page and its pictures by file name; timed where the folder keeps what `secmoe bench` measured."""
     figures = read_figures(folder / FOLDER)
     calibration, runs = _benched(folder, figures[BENCH].results[0]) if BENCH in figures else (None, ())
-    found = Reproduction(calibration, runs)
+    found = Reproduction(calibration, runs, figures.get(AUDITS))
     return {PAGE: found.page} | found.pictures
 
 

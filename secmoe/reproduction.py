@@ -20,6 +20,8 @@ from protocols.pricing.published import BUMBLEBEE, EXPERTS, IRON, SECMOE, TOKENS
 from protocols.pricing.shapes import SHAPES
 from secmoe.calibration import Calibration
 from secmoe.cost_plot import Panel, plot
+from secmoe.figures.audits import audits_section
+from secmoe.figures.kept import Figure
 from secmoe.figures.markdown import markdown_table
 from secmoe.names import SECMOE as OURS
 from secmoe.price_report import Report
@@ -47,10 +49,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The page and its pictures. calibration: None leaves the timed parts without figures. runs: real ones."""
+    """The page and its pictures. calibration: None leaves the timed parts without figures. runs: real ones. audits: of
+    the rivals, None where they were not run."""
 
     calibration: Calibration | None
     runs: tuple[Comparison, ...] = ()
+    audits: Figure | None = None
 
     @cached_property
     def protocols(self) -> dict[str, SparseProtocol]:
@@ -101,6 +105,8 @@ class Reproduction:
             self._gelu(),
             "## Where we differ, and why",
             DIFFERENCES.format(*(_line_of(name) for name in (IRON, BUMBLEBEE))),
+            "## Audits of the rivals",
+            *audits_section(self.audits),
         ]
         return "\n\n".join(parts) + "\n"
 

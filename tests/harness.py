@@ -77,6 +77,7 @@ NIGHTLY_CASES = {
     ("attention", "two heads"),  # rotary, grouped: two heads, too; cross_attention: no mask, either
     ("encoder", "logits"),  # class
     ("plaintext_routing", "ReLU, top-2 renormalised"),  # the layer of moe_layer's second case
+    ("moe_layer", "ReLU, top-1, compact uploads"),  # the first case; tests/test_he_select.py: such plans
 }
 # `make check` runs the first case of these; `make test` every case of every protocol.
 QUICK = {"b2a", "drelu", "linear", "mul", "mux", "one_hot", "reveal", "truncate"}

@@ -172,7 +172,7 @@ def test_a_wrong_extension_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_recipes_make_the_figures_that_are_shown() -> None:
-    assert set(RECIPES) | {"side-by-side", "kernels"} == set(tables.TABLES) | {"bench"}
+    assert set(RECIPES) | {"side-by-side", "kernels"} == set(tables.TABLES) | {"bench", "audits"}
 
 
 # -- a run as a console shows it -----------------------------------------------------------------------------------

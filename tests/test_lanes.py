@@ -29,7 +29,8 @@ OT = [target for name in ("choose", "correlate_wide", "correlate_ragged", "conjo
 PRODUCT = Target("select_product", "order R")
 EMBED = Target("embed", "one-hot")  # its weights have an addend
 WHOLE = [target for name in ("attention", "cross_attention", "next_token", "encoder") for target in targets(name)]
-HEAVY = [Target("select_product", "order L"), *targets("select_then_compute"), *WHOLE]
+ROUTED = Target("plaintext_routing", "gated GeLU, top-1")  # every lane chooses other weights
+HEAVY = [Target("select_product", "order L"), *targets("select_then_compute"), ROUTED, *WHOLE]
 QUICK = [*OT, *targets("matmul"), *targets("crossing"), Target("mul", "64"), PRODUCT, EMBED]
 TARGETS = [*QUICK, *(pytest.param(target, marks=pytest.mark.slow) for target in HEAVY)]
 CLASSES = [*QUARTERS, RANDOM]
@@ -154,6 +155,14 @@ def test_equal_weights_are_prepared_once() -> None:
     found = prepared(service, Lanes(4), None, np.array([[1], [2], [1], [1]]))  # type: ignore[arg-type]  # no plan is looked at
     assert isinstance(found, LaneWeights)
     assert service.calls == 2 and found.groups == ((1, (0, 2, 3)), (2, (1,)))
+
+
+def test_a_lane_chooses_among_its_own_weights() -> None:
+    lanes = Lanes(3)
+    weights = [LaneWeights((("a", (0, 2)), ("b", (1,)))), LaneWeights((("c", (0, 1, 2)),))]
+    hot = np.eye(2, dtype=np.uint64)[[[0, 1], [0, 1], [1, 1]]]  # of each lane, the places that two rows name
+    first, second = LaneEngine(None, lanes).choose(weights, lanes.join(Ring(1), (2, 2), hot))
+    assert first.groups == (("a", (0,)), ("b", (1,)), ("c", (2,))) and second.groups == (("c", (0, 1, 2)),)
 
 
 def test_ciphertexts_of_a_wrong_length_are_refused() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from protocols import functionalities as F
+from protocols.catalog import CATALOG
 from protocols.he.ideal import IdealHeService
 from protocols.he.packing import LinearPlan
 from protocols.he.params import INSECURE_TEST, PARAM_SETS
@@ -302,6 +303,17 @@ def test_one_ulp_mode_stays_within_its_bound(case: Layer) -> None:
     table = plan.activation if isinstance(plan.activation, Table) else None
     bound = one_ulp_bound(case._words(case.x), case._words(case.residual), case.weight_words(), shape, case.fp, table)
     assert bound.admits(rough.output())
+
+
+def test_a_row_of_the_catalog_has_compact_uploads() -> None:
+    """Eight coefficients go up in place of a ciphertext, two tokens' selectors; the server expands all levels."""
+    (case,) = (case for entry in CATALOG if entry.proto is moe_layer for case in entry.cases if "compact" in case.name)
+    plan = case.public["plan"]
+    selectors = plan.up.operand("t")
+    assert plan.up.operand("t") == plan.down.operand("t") and selectors.levels == plan.params.n.bit_length() - 1
+    assert selectors.nbytes == 32 + 8 * plan.params.q0_bits // 8
+    ordinary = LayerPlan(plan.shape, plan.tokens, plan.params, plan.activation)
+    assert ordinary.up.operand("t").nbytes == 32 + plan.params.n * plan.params.q0_bits // 8
 
 
 def test_the_router_reads_the_upload_of_the_selection_where_that_sends_less() -> None:

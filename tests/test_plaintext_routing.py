@@ -15,7 +15,6 @@ from proofs.limits.plans import admitted
 from protocols import functionalities as F
 from protocols.baselines.plaintext_routing import (
     THE_ROUTE,
-    Matrices,
     RoutedPlan,
     RoutedWeights,
     plaintext_routing,
@@ -23,10 +22,10 @@ from protocols.baselines.plaintext_routing import (
 from protocols.broken.routed import moe_layer_route_told
 from protocols.catalog import CATALOG
 from protocols.entry import DECLARED
-from protocols.he.ideal import IdealHeService
+from protocols.he.ideal import IdealHe, IdealHeService
 from protocols.he.noise import noise_report
 from protocols.he.params import PARAM_SETS
-from protocols.he.service import HeService, query_cost
+from protocols.he.service import BfvServer, EpsilonBudget, HeService, query_cost
 from protocols.layer_plan import LayerWeights
 from protocols.model.config import MoeConfig
 from protocols.model.tables import GELU_MINIMAX
@@ -135,9 +134,10 @@ def test_a_row_takes_its_own_matrix_in_both_worlds(rows: list[list[int]]) -> Non
     """Prepared weights are looked up; the ring arrays of an ideal engine are multiplied with the one-hot row."""
     route = from_words(Z2, rows)
     names = [row.index(1) for row in rows]
-    assert Matrices(("a", "b", "c")).chosen(route) == ["abc"[i] for i in names]
+    server: Any = BfvServer(None, EpsilonBudget(1.0))
+    assert server.choose(("a", "b", "c"), route) == ["abc"[i] for i in names]
     arrays = tuple(from_words(GATED_RING, np.full((2, 2), 10 + i)) for i in range(3))
-    for got, i in zip(Matrices(arrays).chosen(route), names, strict=True):
+    for got, i in zip(IdealHe().choose(arrays, route), names, strict=True):
         assert (to_words(got) == 10 + i).all()
 
 

@@ -131,6 +131,11 @@ class LaneEngine:
         rows = self._lanes.split(y)
         return LaneWeights(tuple((self._engine.own(plan, row), (lane,)) for lane, row in enumerate(rows)))
 
+    def choose(self, weights: Sequence[LaneWeights], hot: RingArray) -> list[LaneWeights]:
+        """Every lane's own: a row may name other weights in each."""
+        rows = np.stack([lane.value.argmax(axis=1) for lane in self._lanes.split(hot)], axis=1)
+        return [_named(weights, row.tolist()) for row in rows]
+
     def admit(self, responses: Sequence[tuple[LaneWeights | LinearPlan, int]]) -> None:
         every = tuple(range(self._lanes.lanes))
         groups = ((x.groups if isinstance(x, LaneWeights) else ((x, every),), n) for x, n in responses)
@@ -144,6 +149,16 @@ class LaneEngine:
     def decrypt(self, content: Strings, plan: Plan, spec: Spec) -> RingArray:
         words = [self._engine.decrypt(data, plan, spec).value for data in content]
         return self._lanes.join(spec.ring, spec.shape, np.stack(words))
+
+
+def _named(weights: Sequence[LaneWeights], places: Sequence[int]) -> LaneWeights:
+    """In every lane, the weights at its place."""
+    named = (
+        (prepared, tuple(lane for lane in lanes if places[lane] == i))
+        for i, each in enumerate(weights)
+        for prepared, lanes in each.groups
+    )
+    return LaneWeights(tuple((prepared, lanes) for prepared, lanes in named if lanes))
 
 
 def _strings(spec: BlobSpec, strings: Sequence[bytes]) -> Blob:

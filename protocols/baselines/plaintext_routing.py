@@ -23,11 +23,10 @@ from protocols.model.config import MoeWeights
 from protocols.moe import mixture, mixture_cost
 from protocols.sharing import reveal
 from protocols.truncate import truncate_bounded
-from sim.concrete import to_words
 from sim.cost import Cost, computed
 from sim.functionality import Functionality
 from sim.party import Party, protocol
-from sim.ring import Ring, RingArray, Spec, stack
+from sim.ring import Ring, RingArray, Spec
 from sim.shapes import blank
 
 THE_ROUTE = "the route: which experts every token takes"
@@ -76,17 +75,6 @@ class Matrices:
     def prepare(cls, prepare: Prepare, plan: LinearPlan, weights: Any) -> Matrices:
         """weights: (..., E, f, d) signed integers."""
         return cls(tuple(prepare(plan, weights[..., e, :, :]) for e in range(weights.shape[-3])))
-
-    def chosen(self, route: RingArray) -> list[Any]:
-        """The matrix of every opened one-hot row; route: (rows, E) bits.
-
-        The weights of an ideal engine are ring arrays, of which the choice is a product in every interpretation.
-        """
-        first = self.experts[0]
-        if not isinstance(first, RingArray):
-            return [self.experts[int(e)] for e in to_words(route).argmax(axis=1)]
-        every, hot = stack(*self.experts), route.cast(first.ring)
-        return [(hot[i].reshape(-1, 1, 1).broadcast(*every.shape) * every).sum(0) for i in range(route.shape[0])]
 
     @property
     def worst(self) -> Any:
@@ -192,5 +180,5 @@ async def _experts(
 
 def _products(he: Engine, plan: LinearPlan, matrices: Matrices, route: RingArray, operands: Sequence[Any]) -> list[Any]:
     """Every operand times the matrix that its route names."""
-    chosen = matrices.chosen(route)
+    chosen = he.choose(matrices.experts, route)
     return [he.apply(plan, w, he.linear(plan, [ct]))[0] for w, ct in zip(chosen, operands, strict=True)]

@@ -13,7 +13,7 @@ from protocols.expert_weights import ExpertWeights
 from protocols.he.interface import Plan
 from protocols.he.packing import LinearPlan, SelectPlan
 from protocols.he.params import PARAM_SETS
-from protocols.layer_plan import LITERAL, REASSOCIATED, LayerPlan, LayerWeights
+from protocols.layer_plan import LITERAL, REASSOCIATED, CompactPlan, LayerPlan, LayerWeights
 from protocols.linear import linear
 from protocols.model.config import MoeConfig, MoeWeights
 from protocols.model.tables import GELU_MINIMAX
@@ -91,10 +91,15 @@ def _expert_case(name: str, k: int, gated: bool, order: str) -> Case:
     return Case(name, secrets, public, (), _one_hot_rows, (plan.up, plan.down), expert_weights(plan))
 
 
-def _layer_case(name: str, k: int, gated: bool, order: str) -> Case:
-    plan = layer_plan(k, gated, order)
-    secrets = (state(2, 4), state(2, 4), matrix(3, 4), *expert_secrets(gated))
+def _layer_case(name: str, plan: LayerPlan) -> Case:
+    secrets = (state(2, 4), state(2, 4), matrix(3, 4), *expert_secrets(plan.shape.gated))
     return Case(name, secrets, {"plan": plan}, plans=plan.plans, prepare=layer_weights(plan, LayerWeights))
+
+
+def _compact_plan() -> LayerPlan:
+    """At the set of 64 bits whose key switches are quiet enough to expand one selector to a whole ciphertext."""
+    like = layer_plan(1, False, REASSOCIATED)
+    return CompactPlan(like.shape, like.tokens, PARAM_SETS["P64s"], like.activation)
 
 
 TINY = PARAM_SETS["P64tiny"]
@@ -123,8 +128,9 @@ HOMOMORPHIC: tuple[Entry, ...] = (
     Entry(
         moe_layer,
         (
-            _layer_case("gated GeLU, top-1", 1, True, REASSOCIATED),
-            _layer_case("ReLU, top-2 renormalised, literal", 2, False, LITERAL),
+            _layer_case("gated GeLU, top-1", layer_plan(1, True, REASSOCIATED)),
+            _layer_case("ReLU, top-2 renormalised, literal", layer_plan(2, False, LITERAL)),
+            _layer_case("ReLU, top-1, compact uploads", _compact_plan()),
         ),
     ),
 )

@@ -58,6 +58,11 @@ class IdealHe:
     def own(self, plan: LinearPlan, y: RingArray) -> RingArray:
         return y
 
+    def choose(self, weights: Sequence[RingArray], hot: RingArray) -> list[RingArray]:
+        """A product, as in every interpretation."""
+        every, hot = stack(*weights), hot.cast(weights[0].ring)
+        return [(hot[i].reshape(-1, 1, 1).broadcast(*every.shape) * every).sum(0) for i in range(hot.shape[0])]
+
     def admit(self, responses: Sequence[tuple[Any, int]]) -> None:
         """A sealed box has no budget."""
 

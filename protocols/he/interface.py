@@ -57,6 +57,9 @@ class Engine(Protocol):
     def own(self, plan: LinearPlan, y: RingArray) -> Any:
         """Server: words of its own, (parts, f / parts, d / parts) over Z_{2^l}, as a plan's weights."""
 
+    def choose(self, weights: Sequence[Any], hot: RingArray) -> list[Any]:
+        """Server: of prepared weights, what each one-hot row of bits names that was opened; hot: (rows, weights)."""
+
     def admit(self, responses: Sequence[tuple[Any, int]]) -> None:
         """Server: refuse a query that would exceed the session's budget, given as (prepared weights, rows) of all its
         responses, before the first of them leaves. For words of its own their plan stands for them."""

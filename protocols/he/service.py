@@ -90,6 +90,9 @@ class BfvServer:
     def own(self, plan: LinearPlan, y: RingArray) -> Weights:
         return own_weights(plan, to_words(y))
 
+    def choose(self, weights: Sequence[Weights], hot: RingArray) -> list[Weights]:
+        return [weights[int(i)] for i in to_words(hot).argmax(axis=1)]
+
     def admit(self, responses: Sequence[tuple[Weights | LinearPlan, int]]) -> None:
         """Raises EpsilonExhausted, and spends nothing, if these responses together would exceed the budget."""
         self.budget.admit(query_cost(responses))

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from secmoe.exit import FAILED, SUCCESS
+from secmoe.figures.audits import COMMANDS, read_audit
+
 TEXT = "Free entry in a weekly competition, text WIN now"
 TRANSCRIPT = ("--out", "RUN.secmoe")
 # What a command tells of every single item, or of the place where a run was kept.
@@ -26,12 +29,16 @@ def _lines(text: str) -> Any:
 @dataclass(frozen=True)
 class Recipe:
     """commands: as one types them, without what only tells them to print JSON: `quiet`. long: takes more than some
-    minutes. read: what is kept of what a command prints."""
+    minutes. read: what is kept of what a command prints. apart: every command is measured, dated and kept alone, and
+    keeps what it has finished in a file, so that an interrupted one goes on. ends: exit statuses of one that has run.
+    """
 
     commands: tuple[str, ...]
     quiet: tuple[str, ...] = ("--json",)
     long: bool = False
     read: Callable[[str], Any] = _json
+    apart: bool = False
+    ends: tuple[int, ...] = (SUCCESS,)
 
 
 def _models() -> tuple[str, ...]:
@@ -60,6 +67,15 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 "secmoe attack --model sms",
             ),
             long=True,
+        ),
+        # A verdict that is not NO LEAK FOUND is a figure, too.
+        "audits": Recipe(
+            COMMANDS,
+            ("--json", "--workers", "1"),
+            long=True,
+            read=read_audit,
+            apart=True,
+            ends=(SUCCESS, FAILED),
         ),
     }
 )
