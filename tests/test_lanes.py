@@ -31,7 +31,11 @@ EMBED = Target("embed", "one-hot")  # its weights have an addend
 WHOLE = [target for name in ("attention", "cross_attention", "next_token", "encoder") for target in targets(name)]
 HEAVY = [Target("select_product", "order L"), *targets("select_then_compute"), *WHOLE]
 QUICK = [*OT, *targets("matmul"), *targets("crossing"), Target("mul", "64"), PRODUCT, EMBED]
-TARGETS = [*QUICK, *(pytest.param(target, marks=pytest.mark.slow) for target in HEAVY)]
+NIGHTLY = Target("encoder", "logits")  # the lines of the other answer, but for its opening
+TARGETS = [
+    *QUICK,
+    *(pytest.param(t, marks=pytest.mark.nightly if t == NIGHTLY else pytest.mark.slow) for t in HEAVY),
+]
 CLASSES = [*QUARTERS, RANDOM]
 
 
