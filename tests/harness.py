@@ -61,7 +61,7 @@ HEAVY = {
 # tests/test_rivals.py hold them against the oracle: their property, isolation and certificate are nightly work.
 NIGHTLY = {"block", "decoder_block", "evaluate_all", "evaluate_concatenated", "scatter", "cryptomoe"}
 # So are these cases: another case of the same protocol runs the same lines of text (in the same ring, or with the same
-# sizes in another). What they send and cost is checked by `make test` all the same.
+# sizes in another). What they cost is checked by `make test` all the same.
 NIGHTLY_CASES = {
     ("exp", "32"),  # 34 into 64, and 64
     ("exp", "64 into 52"),  # 34 into 64

@@ -220,8 +220,14 @@ def test_the_extractor_holds_the_true_route_where_it_leaks_and_only_there(
     assert bool(same) == bool(where) and not [key for key in same if key[0] == "received"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "leaks"), [("plaintext-routing", True), ("planted", True), ("secmoe", False)])
+@pytest.mark.parametrize(
+    ("name", "leaks"),
+    [
+        pytest.param("plaintext-routing", True, marks=pytest.mark.slow),
+        pytest.param("planted", True, marks=pytest.mark.nightly),
+        pytest.param("secmoe", False, marks=pytest.mark.slow),
+    ],
+)
 def test_real_runs_show_the_same_columns(name: Name, leaks: bool, tiny: str) -> None:
     found = seen(name, tiny, REAL, 3)
     want = routes(tiny, items_of(tiny), range(3))

@@ -17,13 +17,15 @@ from sim.role import CLIENT, SERVER, Role
 from sim.shapes import blank
 from sim.tape import derive_key
 from sim.world import Session
-from tests.harness import row_marks
+from tests.harness import HEAVY, row_marks
 from tests.isolation import ROWS, SEED, alone, together, two_processes
 
 IDS = [f"{entry.name}: {case.name}" for entry, case in ROWS]
+BY_NIGHT = HEAVY - {"moe_layer"}  # what these are made of has rows of its own
 NUMBERED = [
-    pytest.param(i, id=IDS[i], marks=row_marks(entry, case) if case is entry.cases[0] else pytest.mark.nightly)
+    pytest.param(i, id=IDS[i], marks=row_marks(entry, case) if by_day else pytest.mark.nightly)
     for i, (entry, case) in enumerate(ROWS)
+    for by_day in [case is entry.cases[0] and entry.name not in BY_NIGHT]
 ]
 
 
@@ -40,8 +42,8 @@ def test_each_party_alone_sends_the_same_bytes(row: int) -> None:
         assert chain(alone(entry, case, role, record(row))) == chain(mine)
 
 
-# That a party alone sends what it sends beside its peer is shown of every protocol above; here it is for what the two
-# processes share with nobody. Each kind of transfer and of encryption once, and a layer made of most of them.
+# That a party alone sends what it sends beside its peer is shown above; here it is for what two processes share with
+# nobody. Each kind of transfer and of encryption once, and a layer made of most of them.
 KINDS = (
     *("choose", "correlate", "correlate_wide", "correlate_ragged", "bit_triples"),
     *("linear", "embed", "crossing", "select_product", "moe_layer"),

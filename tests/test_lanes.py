@@ -32,7 +32,11 @@ WHOLE = [target for name in ("attention", "cross_attention", "next_token", "enco
 ROUTED = Target("plaintext_routing", "gated GeLU, top-1")  # every lane chooses other weights
 HEAVY = [Target("select_product", "order L"), *targets("select_then_compute"), ROUTED, *WHOLE]
 QUICK = [*OT, *targets("matmul"), *targets("crossing"), Target("mul", "64"), PRODUCT, EMBED]
-TARGETS = [*QUICK, *(pytest.param(target, marks=pytest.mark.slow) for target in HEAVY)]
+NIGHTLY = Target("encoder", "logits")  # the lines of the other answer, but for its opening
+TARGETS = [
+    *QUICK,
+    *(pytest.param(t, marks=pytest.mark.nightly if t == NIGHTLY else pytest.mark.slow) for t in HEAVY),
+]
 CLASSES = [*QUARTERS, RANDOM]
 
 
