@@ -46,7 +46,7 @@ CAMPAIGNS = (
     Campaign("cryptomoe", 8000, 400),
     Campaign("scatter", 2000, 400),
     Campaign("select_then_compute", 2000, 520),
-    Campaign("moe_layer", 2000, 240),
+    Campaign("moe_layer", 2000, 400),
 )
 COMMANDS = tuple(command for campaign in CAMPAIGNS for command in campaign.commands)
 
