@@ -26,7 +26,7 @@ from tests.view_tables import smallest
 from transcripts.analysers import Findings, Structure, Summary, Test
 from transcripts.audit import ANALYSERS, TooFewRuns, audit
 from transcripts.campaign import Campaign
-from transcripts.power import HALF, SHORT, ZERO, Bench, Weaken, audit_fault, measure, related
+from transcripts.power import HALF, LAST, SHORT, ZERO, Bench, Weaken, audit_fault, measure, related
 from transcripts.sampling import HYBRID, REAL, Model, Sampler
 from transcripts.simulated import AgainstSimulator, Told
 from transcripts.statistics import binomial_interval, threshold
@@ -165,7 +165,7 @@ def test_weakening_hits_its_draw_alone() -> None:
     assert honest.words[:, columns].any() and not zero.words[:, columns].any()
 
 
-@pytest.mark.parametrize(("how", "bits"), [(ZERO, 0), (SHORT, 63), (HALF, 32)])
+@pytest.mark.parametrize(("how", "bits"), [(ZERO, 0), (SHORT, 63), (HALF, 32), (LAST, 1)])
 def test_a_weakened_draw_keeps_its_low_bits(how: str, bits: int) -> None:
     words = np.full((4, 3), 2**64 - 1, np.uint64)
     weak = Weaken("server", "mask", how)("server", "r1/mask", Spec(Ring(64), (3,)), words)

@@ -2,9 +2,10 @@
 
 Two sources. The faults of `protocols.broken` that claim what the protocol, or a part of it, claims. And the protocol's
 own draws, weakened one at a time: a draw of the honest party or of a functionality loses its highest bit (a bit is zero
-in every other run); where the audit does not see that, the upper half of its bits. For a mask that is a bit short still
-hides a value that is small in the ring: the distance that is left is the value's range over the mask's, below what any
-number of runs could show. Whether a draw protects anything is found out first, by setting it to zero altogether.
+in every other run); where the audit does not see that, the upper half of its bits; where it does not see that, all but
+the lowest. For a mask that is a bit short still hides a value that is small in the ring, and one that is half short a
+single bit: the distance that is left is the value's range over the mask's, below what any number of runs could show.
+Whether a draw protects anything is found out first, by setting it to zero altogether.
 All of it runs in the hybrid model. Of a shape larger than any case of the catalog only the planted faults are run, each
 at its own shape.
 """
@@ -34,13 +35,13 @@ from transcripts.verdicts import LEVEL, Audited, Examined
 
 PROBE_RUNS, PROBE_LEVEL = 400, 1e-6
 MOST_DRAWS, MOST_FAULTS = 4, 6
-ZERO, SHORT, HALF = "zero", "a bit short", "half short"
+ZERO, SHORT, HALF, LAST = "zero", "a bit short", "half short", "all but a bit short"
 
 
 @dataclass(frozen=True)
 class Weaken:
-    """Tampers with one draw. how: all words zero, without their highest bit, or without the upper half of their bits.
-    Of a bit, both make it zero in every other lane."""
+    """Tampers with one draw. how: all words zero, or without their highest bit, the upper half of their bits, or all
+    but the lowest. Of a bit, the last three make it zero in every other lane."""
 
     owner: str
     label: str
@@ -50,7 +51,8 @@ class Weaken:
         if (owner, label.split("/", 1)[-1]) != (self.owner, self.label):
             return words
         l = spec.ring.l
-        weak = words & words.dtype.type(spec.ring.mask >> {ZERO: l, SHORT: 1, HALF: -(-l // 2)}[self.how])
+        lost = {ZERO: l, SHORT: 1, HALF: -(-l // 2), LAST: max(l - 1, 1)}[self.how]
+        weak = words & words.dtype.type(spec.ring.mask >> lost)
         if self.how != ZERO and l == 1:
             odd = np.arange(len(words)).reshape(-1, *(1,) * (words.ndim - 1)) % 2 == 1
             weak = np.where(odd, words, weak)
@@ -117,7 +119,8 @@ def _thinned(items: Sequence[tuple[str, str]], most: int, seed: str) -> list[tup
 
 def measure(sampler: Sampler, bench: Bench) -> Power:
     """The power of an audit of this experiment with so many runs in a family of this size."""
-    key = f"power {source_digest()} {sampler.target} {sampler.corrupted} {sampler.seed} {bench.runs} {bench.family}"
+    subject = f"{sampler.target} {sampler.corrupted} {sampler.seed} {bench.runs} {bench.family}"
+    key = f"power {source_digest()} {subject} {LAST}"
     known = bench.notes.note(key) if bench.notes else None
     if known is None:
         power = _measured(sampler, bench)
@@ -139,11 +142,11 @@ def _measured(sampler: Sampler, bench: Bench) -> Power:
 
         draws = _thinned([d for d in draws_of(sampler.target) if d[0] != role.value], 2 * MOST_DRAWS, seed)
         telling = list(compress(draws, bench.protects(weakened(draws, ZERO))))[:MOST_DRAWS]
-        for how in (SHORT, HALF):
+        for how in (SHORT, HALF, LAST):
             seen = bench.sees(weakened(telling, how))
             found |= {f"{owner}: {label}, {how}": True for owner, label in compress(telling, seen)}
             telling = [draw for draw, one in zip(telling, seen, strict=True) if not one]
-        found |= {f"{owner}: {label}, {HALF}": False for owner, label in telling}
+        found |= {f"{owner}: {label}, {LAST}": False for owner, label in telling}
     return Power(*(tuple(name for name, seen in found.items() if seen is wanted) for wanted in (True, False)))
 
 
