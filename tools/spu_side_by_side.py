@@ -12,7 +12,7 @@ Times are the least of several runs after a first one, which is not counted; wha
 Both pools of OTs are refilled now and then. SPU runs as often as 20 s of CPU time admit, at most 40 times; its bytes
 are the mean from behind the first refill to the last one, or those of the least run where there are not two. Ours pay
 for every OT its share of an iteration of Ferret, in bytes and in time. The least bytes are those of a run without a
-refill. Only for SPU's dense-cat with 128 experts at 768/3072 (--all; about ten minutes of CPU) weights come in slices.
+refill. Only for SPU's dense-cat with 128 experts at 768/3072 (--all; 15 minutes of CPU) weights come in slices.
 
 Rows go into a figure (see secmoe.figures): a list of {operation, form, shape, framework, cpu_s, wall_s, bytes,
 least_bytes, runs, refills, depth, error}, ours with digits; wall_s is of both parties on one core, depth the longest

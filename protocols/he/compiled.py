@@ -125,15 +125,16 @@ class FmaEngine:
         place(out, weights, width, stride, spacing)
 
     def weight_products(self, out: Floats, polynomials: Floats, operands: Sequence[Floats], limbs: Ints) -> None:
-        transformed, count = empty(placing.TERMS, polynomials.shape[-1]), polynomials.shape[1]
+        transformed, most = empty(placing.TERMS, polynomials.shape[-1]), placing.TERMS
         for row, k in enumerate(limbs):
             modulus = self.tables.modulus[k]
             for totals, chosen in zip(out, polynomials, strict=True):
-                for terms in (slice(low, min(low + placing.TERMS, count)) for low in range(0, count, placing.TERMS)):
-                    held = transformed[: terms.stop - terms.start]
-                    placing.transform_rows(held, chosen[terms], self.tables.roots[k], modulus)
+                for low in range(0, len(chosen), most):
+                    rows = chosen[low: low + most]
+                    held = transformed[: len(rows)]
+                    placing.transform_rows(held, rows, self.tables.roots[k], modulus)
                     for total, operand in zip(totals, operands, strict=True):
-                        placing.multiply_sum(total, operand[terms], held, row, modulus)
+                        placing.multiply_sum(total, operand[low: low + most], held, row, modulus)
 
 
 class IntegerEngine(FmaEngine):
